@@ -1,0 +1,1 @@
+"""Where trials run: the port in ``base``, and one module per backend."""

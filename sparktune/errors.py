@@ -1,0 +1,47 @@
+"""The exceptions of sparktune.
+
+::
+
+    SparktuneError
+    ├── SparkNotAvailable      (ImportError)  pyspark or Java is missing
+    ├── ObjectiveNotPicklable  (TypeError)    the objective cannot be sent to a worker
+    ├── InvalidPoint           (ValueError)   a point of points_to_evaluate does not fit the search space
+    ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
+    ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call
+    └── AllTrialsFailed        (hyperopt.exceptions.AllTrialsFailed)
+
+Exceptions that an objective raises never leave ``fmin``: they fail their own trial and are kept there as
+type, message and traceback.
+"""
+
+from __future__ import annotations
+
+from hyperopt import exceptions as _hyperopt_exceptions
+
+
+class SparktuneError(Exception):
+    """Base of all exceptions that sparktune raises on purpose."""
+
+
+class SparkNotAvailable(SparktuneError, ImportError):
+    """pyspark is not installed, or Java is missing, or the Spark session has no usable context."""
+
+
+class ObjectiveNotPicklable(SparktuneError, TypeError):
+    """The objective, or something it refers to, cannot be sent to a Spark worker."""
+
+
+class InvalidPoint(SparktuneError, ValueError):
+    """A point of ``points_to_evaluate`` does not fit the search space."""
+
+
+class SaveFileError(SparktuneError, ValueError):
+    """``trials_save_file`` cannot be read, or holds trials that would be lost."""
+
+
+class StudyInProgress(SparktuneError, RuntimeError):
+    """The same trials object was given to two ``fmin`` calls at the same time."""
+
+
+class AllTrialsFailed(SparktuneError, _hyperopt_exceptions.AllTrialsFailed):  # type: ignore[misc]
+    """No trial completed, so there is no best point; the message tells the commonest cause."""

@@ -1,0 +1,1 @@
+"""Recording of studies: the port in ``base``, MLflow in ``mlflow``, its part on the worker in ``worker``."""

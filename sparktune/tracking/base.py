@@ -1,0 +1,129 @@
+"""The tracking port: what the driver tells a recorder of studies, and what it asks of it.
+
+An implementation does its work in threads of its own. No method may block the driver for longer than its
+docstring says, and none may raise because the tracking server is in trouble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sparktune.trial import Trial
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """What is known of a study before its first trial.
+
+    Attributes:
+        study_id: the same on all runs of one ``fmin`` call (``fmin_uuid``).
+        algo: the suggest function's name, ``hyperopt.tpe.suggest``.
+        max_evals: the limit, or None.
+        parallelism: the most trials that may run at once.
+        timeout_s: the limit on the whole study, or None.
+        max_queue_len: as given to ``fmin``.
+        space: the search space as text.
+        labels: every label of the space, in its order.
+    """
+
+    study_id: str
+    algo: str
+    max_evals: int | None
+    parallelism: int
+    timeout_s: float | None
+    max_queue_len: int
+    space: str
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """How a study ended.
+
+    Attributes:
+        trials: every trial of the study, also of earlier calls on the same trials object, in their order.
+        best: the completed trial with the lowest loss, or None.
+        stop_reason: why the study stopped before ``max_evals``, or None.
+        error: the one-line cause when ``fmin`` raises, or None.
+    """
+
+    trials: Sequence[Trial]
+    best: Trial | None
+    stop_reason: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a worker needs so that MLflow calls in the objective land on the trial's child run.
+
+    Travels to the worker inside the task. ``env`` may hold credentials: its repr does not show it.
+
+    Attributes:
+        run_id: the child run, or None when it could not be created in time (the objective then runs
+            without one, and the driver records the trial later).
+        tracking_uri: for ``mlflow.set_tracking_uri``.
+        registry_uri: for ``mlflow.set_registry_uri``, or None.
+        experiment_id: the experiment of the child run.
+        env: environment variables of the driver that MLflow reads (``MLFLOW_TRACKING_TOKEN``, ...).
+    """
+
+    run_id: str | None
+    tracking_uri: str
+    registry_uri: str | None
+    experiment_id: str
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class Tracker(Protocol):
+    """Records one study. Called by one thread, except ``run_context``."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The parent run, once it is known."""
+
+    def begin(self, info: StudyInfo) -> None:
+        """The study begins: join or create the parent run. Blocks a few seconds at most."""
+
+    def launched(self, trial: Trial) -> None:
+        """The trial is about to be handed to the backend. Does not block."""
+
+    def run_context(self, trial_id: int) -> RunContext | None:
+        """What the trial's worker needs; None where nothing is tracked.
+
+        Called from the backend's threads. Waits for the child run to exist, a short and bounded time, and
+        not at all while the server is known to be in trouble.
+        """
+
+    def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
+        """The trial reached a final state; ``document`` is hyperopt's trial document. Does not block."""
+
+    def finish(self, summary: StudySummary) -> None:
+        """The study is over: write all that is still to be written, in bounded time, and end the parent.
+
+        Called in every case, an exception or Ctrl-C in ``fmin`` included.
+        """
+
+
+class NullTracker:
+    """Tracks nothing (``mlflow=False``)."""
+
+    run_id: str | None = None
+
+    def begin(self, info: StudyInfo) -> None:
+        """Do nothing."""
+
+    def launched(self, trial: Trial) -> None:
+        """Do nothing."""
+
+    def run_context(self, trial_id: int) -> RunContext | None:  # noqa: ARG002
+        """Nothing to hand on."""
+        return None
+
+    def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def finish(self, summary: StudySummary) -> None:
+        """Do nothing."""

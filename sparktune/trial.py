@@ -1,0 +1,145 @@
+"""One trial: its states, the table of transitions, and the immutable record that all parts share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+
+class TrialState(StrEnum):
+    """What a trial is doing, or how it ended."""
+
+    QUEUED = "queued"
+    """Suggested, and waiting for a slot (``max_queue_len`` > 1, or a point given by the user)."""
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    """The objective raised, returned NaN or a bad result, or its worker died for good."""
+    CANCELLED = "cancelled"
+    """Stopped because the whole study stopped: timeout, Ctrl-C, loss threshold, early stop."""
+    EARLY_TERMINATED = "early_terminated"
+    """Stopped by an early termination policy."""
+    TIMED_OUT = "timed_out"
+    """Stopped because it ran longer than ``trial_timeout``."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a trial in this state will never change again."""
+        return self not in (TrialState.QUEUED, TrialState.RUNNING)
+
+
+TRANSITIONS: Mapping[TrialState, frozenset[TrialState]] = {
+    TrialState.QUEUED: frozenset({TrialState.RUNNING, TrialState.CANCELLED}),
+    TrialState.RUNNING: frozenset(
+        {
+            TrialState.COMPLETED,
+            TrialState.FAILED,
+            TrialState.CANCELLED,
+            TrialState.EARLY_TERMINATED,
+            TrialState.TIMED_OUT,
+        }
+    ),
+    **{state: frozenset() for state in TrialState if state.is_final},
+}
+"""Every transition that is allowed. Finished is final: a late cancel never overwrites a success."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialError:
+    """Why a trial failed, as text, so that it can cross processes and be stored.
+
+    Attributes:
+        kind: the exception's class as ``str(type(error))``, hyperopt's form: ``<class 'ValueError'>``.
+        message: ``str(error)``.
+        traceback: the formatted traceback on the worker, or the message where there is none.
+    """
+
+    kind: str
+    message: str
+    traceback: str
+
+    @property
+    def type_name(self) -> str:
+        """The bare class name: ``ValueError``, ``MyError``."""
+        return self.kind.removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
+
+    @property
+    def summary(self) -> str:
+        """``ValueError: the message``, on one line."""
+        message = " ".join(self.message.split())
+        return f"{self.type_name}: {message}" if message else self.type_name
+
+    @classmethod
+    def of(cls, error: BaseException, traceback: str | None = None) -> TrialError:
+        """The record of an exception."""
+        return cls(str(type(error)), str(error), traceback or f"{type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One trial as it is at one moment; a change makes a new record, so any thread may keep one.
+
+    Attributes:
+        trial_id: hyperopt's ``tid``; the n-th trial of the study has ``n - 1``.
+        config: the assignment in hyperopt's form, label -> raw value (for ``hp.choice`` the index);
+            active labels only.
+        params: label -> the value that the objective receives (for ``hp.choice`` the option itself where
+            it is a scalar); active labels only.
+        state: see ``TrialState``.
+        loss: the loss, once there is one; finite or infinite, never NaN.
+        result: the objective's result dict without its attachments, once there is one.
+        attachments: what the objective attached (``{"attachments": {...}}``).
+        error: why the trial failed.
+        attempts: how often the objective was begun (more than 1: Spark lost a worker and ran it again).
+        steps: number of reports seen.
+        submitted_s, started_s, ended_s: seconds of the backend's clock (Unix time for real backends) when
+            the trial was handed to the backend, when its objective truly began, and when its end was known.
+        duration_s: seconds the objective ran, measured on its worker.
+        host, worker_pid: where it ran last.
+        stop_reason: why it was stopped, for states that mean so.
+    """
+
+    trial_id: int
+    config: Mapping[str, Any]
+    params: Mapping[str, Any]
+    state: TrialState = TrialState.QUEUED
+    loss: float | None = None
+    result: Mapping[str, Any] | None = None
+    attachments: Mapping[str, Any] = field(default_factory=dict)
+    error: TrialError | None = None
+    attempts: int = 0
+    steps: int = 0
+    submitted_s: float | None = None
+    started_s: float | None = None
+    ended_s: float | None = None
+    duration_s: float | None = None
+    host: str | None = None
+    worker_pid: int | None = None
+    stop_reason: str | None = None
+
+    def to(self, state: TrialState, **changes: Any) -> Trial:
+        """The record after a transition.
+
+        Raises:
+            ValueError: the transition is not in ``TRANSITIONS``.
+        """
+        if state not in TRANSITIONS[self.state]:
+            raise ValueError(f"trial {self.trial_id} is {self.state}; it cannot become {state}")
+        return replace(self, state=state, **changes)
+
+    @property
+    def describe(self) -> str:
+        """``trial 17: C=0.31 kernel=rbf``, for people: the Spark UI, log lines."""
+        params = " ".join(f"{label}={format_value(value)}" for label, value in self.params.items())
+        return f"trial {self.trial_id}: {params}" if params else f"trial {self.trial_id}"
+
+
+def format_value(value: Any) -> str:
+    """A parameter's value, short: floats with three significant digits, text as it stands."""
+    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
+        return f"{value:.3g}"
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
