@@ -1,0 +1,121 @@
+"""Fixtures that all tests share: one Spark session, an MLflow store of one's own, a clean environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TEST_MASTER = "local[2,4]"
+"""Two slots, and a trial whose worker is lost is tried again, as on a cluster."""
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The one Spark session of the test run, with the settings of the sessions that sparktune creates."""
+    from pyspark.sql import SparkSession
+
+    from sparktune.session import SETTINGS
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.master(TEST_MASTER)
+    for key, value in SETTINGS.items():
+        builder = builder.config(key, value)
+    session = (
+        builder.config("spark.ui.enabled", "false")
+        .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
+        .getOrCreate()
+    )
+    yield session
+    session.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_stray_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a test without ``mlflow_store`` records goes to a temporary folder, not into the repository."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path_factory.mktemp('stray') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs: building the tables takes seconds, copying them does not."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder = tmp_path_factory.mktemp("empty-store")
+    database = folder / "mlflow.db"
+    SqlAlchemyStore(f"sqlite:///{database}", str(folder / "artifacts")).engine.dispose()
+    return database
+
+
+@pytest.fixture
+def mlflow_store(tmp_path: Path, _empty_store: Path) -> Iterator[str]:
+    """An MLflow store of the test's own, set as the tracking store; mlflow's global state is reset after.
+
+    Runs go to the experiment ``tests``, artifacts to ``tmp_path / "artifacts"``. Yields the store's URI.
+    """
+    import mlflow
+
+    database = tmp_path / "mlflow.db"
+    shutil.copyfile(_empty_store, database)
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    uri = f"sqlite:///{database}"
+    mlflow.set_tracking_uri(uri)
+    mlflow.create_experiment("tests", artifact_location=(tmp_path / "artifacts").as_uri())
+    mlflow.set_experiment("tests")
+    yield uri
+    while mlflow.active_run() is not None:
+        mlflow.end_run()
+    mlflow.tracking.fluent._active_experiment_id = None
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+@pytest.fixture
+def subprocess_env(tmp_path: Path) -> dict[str, str]:
+    """An environment for child processes in which sparktune is importable and nothing else is preset.
+
+    The home folder is empty, as on a fresh machine.
+    """
+    ours = ("MLFLOW_", "SPARK_", "PYSPARK_", "HYPEROPT_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    home = tmp_path / "home"
+    home.mkdir()
+    return {**env, "PYTHONPATH": str(ROOT), "HOME": str(home), "PYSPARK_PYTHON": sys.executable}
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(subprocess_env: Mapping[str, str], tmp_path: Path) -> Run:
+    """Run a command in an empty working folder and return what it wrote; it may fail.
+
+    ``run([...], env={...}, cwd=...)``: ``env`` is added to the clean environment.
+    """
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def run_command(
+        command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path = work
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(part) for part in command],
+            env={**subprocess_env, **(env or {})},
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=300,
+            check=False,
+        )
+
+    return run_command

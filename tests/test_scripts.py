@@ -1,0 +1,100 @@
+"""The developer's door: the scripts, and what continuous integration runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
+
+
+def commands(script: str) -> list[str]:
+    """The commands of a script, without comments, blank lines and its preamble."""
+    lines = (line.strip() for line in script.splitlines())
+    return [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
+
+
+def readme_commands() -> list[str]:
+    """The commands of the README's first shell block."""
+    block = re.search(r"^```(?:bash|sh)\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    assert block, "README.md has no shell block"
+    return [re.sub(r"\s+#.*", "", line) for line in commands(block[1])]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_is_an_executable_bash_script(script: Path, run) -> None:
+    assert script.read_text("utf-8").startswith("#!/usr/bin/env bash\n")
+    assert os.access(script, os.X_OK)
+    assert run(["bash", "-n", script]).returncode == 0
+
+
+def test_ci_runs_the_two_commands_of_the_readme() -> None:
+    assert sorted(readme_commands()) == sorted(commands((ROOT / ".ci" / "run").read_text("utf-8")))
+
+
+def test_the_readmes_commands_exist() -> None:
+    for command in readme_commands():
+        assert (ROOT / command.split()[0]).is_file(), command
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what set-up reads, in a folder whose name has a space."""
+    folder = tmp_path / "a checkout"
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def fake_python(folder: Path, version: str, *, venv: bool = True) -> Path:
+    """A stand-in for an interpreter: it knows its version, and writes down what it is asked to do."""
+    new_enough = tuple(map(int, version.split("."))) >= (3, 11)
+    python = folder / "python"
+    python.write_text(
+        f"""#!/usr/bin/env bash
+echo "$*" >>"{folder}/calls"
+case "$*" in
+  *version_info*) exit {0 if new_enough else 1} ;;
+  *"import ensurepip"*) exit {0 if venv else 1} ;;
+  --version) echo "Python {version}.0" ;;
+  "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+esac
+"""
+    )
+    python.chmod(0o755)
+    return python
+
+
+def test_setup_says_so_when_python_is_too_old(checkout: Path, run) -> None:
+    python = fake_python(checkout, "3.10")
+    done = run([checkout / "scripts" / "setup"], env={"PYTHON": str(python)})
+    assert done.returncode == 1
+    assert done.stderr.startswith("setup: no Python 3.11 or newer found")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (checkout / ".venv").exists()
+
+
+def test_setup_says_so_when_venv_is_missing(checkout: Path, run) -> None:
+    python = fake_python(checkout, "3.12", venv=False)
+    done = run([checkout / "scripts" / "setup"], env={"PYTHON": str(python)})
+    assert done.returncode == 1
+    assert "python3-venv" in done.stderr
+
+
+def test_setup_installs_once(checkout: Path, run) -> None:
+    python = fake_python(checkout, "3.12")
+    setup = [checkout / "scripts" / "setup"]
+    for _ in range(2):
+        done = run(setup, env={"PYTHON": str(python)})
+        assert done.returncode == 0, done.stderr
+    assert (checkout / "calls").read_text().count("-m pip install") == 1
+
+    with (checkout / "pyproject.toml").open("a") as pyproject:
+        pyproject.write("# changed\n")
+    run(setup, env={"PYTHON": str(python)})
+    assert (checkout / "calls").read_text().count("-m pip install") == 2
