@@ -1,0 +1,334 @@
+"""A study in MLflow: a parent run, and below it one run for every trial.
+
+The contract: a run that is active when ``begin`` is called is joined, and not ended; otherwise a run is
+created and ended. No run is ever put on MLflow's stack of active runs: everything is written with explicit
+run ids by the background writer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sparktune.tracking import schema
+from sparktune.tracking.base import RunContext, StudyInfo, StudySummary
+from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
+from sparktune.tracking.schema import Point
+from sparktune.tracking.store import MlflowStore, Snapshot
+from sparktune.tracking.writer import RunRecord, Writer
+from sparktune.trial import Trial, TrialState
+
+__all__ = ["MlflowTracker", "warn_if_store_is_local"]
+
+logger = logging.getLogger("sparktune")
+
+REMOTE_THREADS = 8
+FILL_AFTER_S = 1.0
+"""A run is filled with its params this long after it was created; a trial that is over by then saves a
+request, because params, metrics and tags go into one."""
+PROGRESS_EVERY_S = 1.0
+"""How often the parent's metrics are written."""
+CHILD_ENV = "SPARKTUNE_CHILD_RUN"
+"""Tells a worker whose run does not exist yet what it must look like, as JSON."""
+
+
+class MlflowTracker:
+    """Records one study in MLflow (see ``base.Tracker``).
+
+    Args:
+        clock: Unix time in seconds.
+        patience_s: how long ``finish`` waits for a store that does not answer. A store that is only slow is
+            waited for as long as it makes progress.
+        directory: where ``finish`` leaves what could not be written; the working directory by default.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        patience_s: float = 60.0,
+        directory: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._patience_s = patience_s
+        self._directory = directory
+        self._info: StudyInfo | None = None
+        self._writer: Writer | None = None
+        self._finished = False
+        self._children: dict[int, RunRecord] = {}
+        self._open: dict[int, Trial] = {}
+        self._taken: Snapshot | None = None
+        self._study_number = 0
+        self._counts = dict.fromkeys(("successful", "failed", "cancelled", "total"), 0)
+        self._counts_written_s = 0.0
+        self._best_loss: float | None = None
+
+    # What the driver calls --------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str | None:
+        """The parent run, once it is known."""
+        return self._joined or self._parent.run_id if self._writer is not None else None
+
+    def begin(self, info: StudyInfo) -> None:
+        """Join or create the parent run.
+
+        Waits for it: a local store may have to be laid out first; a server gets five seconds, and what it
+        has not done by then is done in the background.
+        """
+        import mlflow
+
+        cwd = os.getcwd()
+        self._info = info
+        self._uri = absolute_uri(mlflow.get_tracking_uri(), cwd)
+        registry_uri = absolute_uri(mlflow.get_registry_uri(), cwd)
+        self._registry_uri = None if registry_uri == self._uri else registry_uri
+        self._env = travelling_env(os.environ) | _databricks_env(self._uri)
+        active = mlflow.active_run()
+        self._joined = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
+        remote = is_remote(self._uri)
+        self._store = MlflowStore(self._uri)
+        self._writer = Writer(self._store, REMOTE_THREADS if remote else 1)
+        self._parent = RunRecord(
+            name="",
+            start_ms=self._now_ms(),
+            identity={schema.STUDY_TAG: info.study_id, "sparktune.role": "study"},
+            prepare=self._open_parent,
+        )
+        if active is not None:
+            self._store.experiment_id = str(active.info.experiment_id)
+        self._writer.put(self._parent)
+        wait_s = 5.0 if remote else 120.0
+        self._writer.wait_created(self._parent, wait_s, wait_s)
+
+    def launched(self, trial: Trial) -> None:
+        """Have a run created for the trial."""
+        if self._writer is None or self._finished or trial.trial_id in self._children:
+            return
+        self._open[trial.trial_id] = trial
+        self._writer.put(self._record_of(trial), FILL_AFTER_S)
+
+    def run_context(self, trial_id: int) -> RunContext | None:
+        """What the trial's worker needs.
+
+        Waits for the trial's run as long as the store makes progress (a success at least every 3 s from a
+        server, every 30 s from a local store, whose writers may wait for each other), 30 s at most; not at
+        all while the store is known to be in trouble. The run id is None then, and the worker makes the run
+        itself if the objective needs it.
+        """
+        if self._writer is None:
+            return None
+        record = self._children.get(trial_id)
+        run_id = None
+        if record is not None:
+            run_id = self._writer.wait_created(record, 3.0 if is_remote(self._uri) else 30.0, 30.0)
+        env = dict(self._env)
+        if run_id is None and record is not None:
+            tags = dict(record.identity)
+            if self.run_id is not None:
+                tags[schema.PARENT_TAG] = self.run_id
+            env[CHILD_ENV] = json.dumps({"name": record.name, "identity": record.identity, "tags": tags})
+        return RunContext(run_id, self._uri, self._registry_uri, self._store.experiment_id, env)
+
+    def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
+        """Have the trial's end written, and the study's progress."""
+        if self._writer is None or self._finished:
+            return
+        record = self._children.get(trial.trial_id) or self._record_of(trial)
+        self._open.pop(trial.trial_id, None)
+        now_ms = self._now_ms()
+        tags, metrics, artifacts = schema.final_record(trial, document, now_ms)
+        with self._writer.lock:
+            record.tags |= tags
+            record.metrics += metrics
+            record.artifacts |= artifacts
+            record.status, record.end_ms = schema.run_status(trial.state), now_ms
+            self._writer.put(record)
+            self._count(trial, now_ms)
+            self._writer.put(self._parent, PROGRESS_EVERY_S)
+
+    def finish(self, summary: StudySummary) -> None:
+        """Write everything, end the parent if it is ours; what cannot be written goes to a local file."""
+        if self._writer is None or self._finished:
+            return
+        try:
+            final = {trial.trial_id: trial for trial in summary.trials if trial.state.is_final}
+            for trial_id, trial in list(self._open.items()):
+                lost = trial if trial.state is TrialState.QUEUED else trial.to(TrialState.CANCELLED)
+                self.ended(final.get(trial_id, lost), {"tid": trial_id})
+            self._finished = True
+            written = self._writer.flush(None, self._patience_s)
+            self._close_parent(summary)
+            if written:
+                self._writer.flush([self._parent], self._patience_s)
+        finally:
+            self._finished = True
+            self._writer.close()
+            self._keep_unwritten()
+
+    # What the writer's threads call -----------------------------------------------------------------------
+
+    def _open_parent(self) -> str:
+        """Join or create the parent run and note what it is to hold; may be called again after a failure."""
+        assert self._info is not None
+        assert self._writer is not None
+        self._store.open()
+        created = False
+        if self._joined is not None:
+            run_id = self._joined
+            if self._taken is None:
+                self._taken = self._store.snapshot(run_id)
+                self._store.experiment_id = self._taken.experiment_id
+                self._study_number = sum(key.startswith(schema.STUDY_TAG) for key in self._taken.tags)
+        else:
+            self._store.use_active_experiment()
+            found = self._store.find(self._parent) if self._parent.uncertain else None
+            run_id = found or self._store.create(self._parent, self._parent.identity)
+            created = True
+        self._note_study(created)
+        return run_id
+
+    # Inside -----------------------------------------------------------------------------------------------
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _note_study(self, created: bool) -> None:
+        assert self._info is not None
+        assert self._writer is not None
+        tags = {"space": schema.cut(self._info.space, schema.MAX_TAG_VALUE)}
+        if not created:
+            tags[schema.STUDY_TAG] = self._info.study_id
+        with self._writer.lock:
+            self._parent.params |= self._free(schema.parent_params(self._info), "params")
+            self._parent.tags |= self._free(tags, "tags")
+
+    def _record_of(self, trial: Trial) -> RunRecord:
+        assert self._info is not None
+        identity = {schema.STUDY_TAG: self._info.study_id, schema.TRIAL_ID_TAG: str(trial.trial_id)}
+        record = RunRecord(
+            name=f"trial {trial.trial_id}",
+            start_ms=self._now_ms(),
+            identity=identity,
+            parent=self._parent,
+            params=schema.params_of(trial.params),
+            tags=identity | {"trial_status": str(TrialState.RUNNING), "algo": self._info.algo},
+        )
+        self._children[trial.trial_id] = record
+        self._counts["total"] += 1
+        return record
+
+    def _free_key(self, key: str, kind: str) -> str:
+        """The key under which this study writes to the parent: with a suffix where another has it."""
+        taken = getattr(self._taken, kind) if self._taken is not None else ()
+        return schema.with_suffix(key, set(taken), max(1, self._study_number)) if key in taken else key
+
+    def _free(self, wanted: Mapping[str, str], kind: str) -> dict[str, str]:
+        taken: Mapping[str, str] = getattr(self._taken, kind) if self._taken is not None else {}
+        return {
+            (key if taken.get(key) == value else self._free_key(key, kind)): value
+            for key, value in wanted.items()
+        }
+
+    def _count(self, trial: Trial, now_ms: int) -> None:
+        """Note the study's progress in the parent's record; the caller holds the writer's lock."""
+        status = schema.run_status(trial.state)
+        self._counts[{"FINISHED": "successful", "FAILED": "failed"}.get(status, "cancelled")] += 1
+        finished = sum(self._counts.values()) - self._counts["total"]
+        if trial.state is TrialState.COMPLETED and trial.loss is not None:
+            self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
+        if self._best_loss is not None and math.isfinite(self._best_loss):
+            key = self._free_key("best_trial_loss", "metrics")
+            self._parent.metrics.append(Point(key, self._best_loss, now_ms, finished))
+        if now_ms / 1000 - self._counts_written_s >= PROGRESS_EVERY_S:
+            self._write_counts(now_ms, finished)
+
+    def _write_counts(self, now_ms: int, step: int) -> None:
+        self._counts_written_s = now_ms / 1000
+        for name, count in self._counts.items():
+            key = self._free_key(f"{name}_trials_count", "metrics")
+            self._parent.metrics.append(Point(key, float(count), now_ms, step))
+
+    def _close_parent(self, summary: StudySummary) -> None:
+        """Put the study's results into the parent's record."""
+        assert self._writer is not None
+        run_ids = {number: r.run_id for number, r in self._children.items() if r.run_id is not None}
+        params: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        if summary.best is not None:
+            params = schema.params_of(summary.best.params, prefix="best_")
+            tags["sparktune.best_trial_id"] = str(summary.best.trial_id)
+            if summary.best.trial_id in run_ids:
+                tags["sparktune.best_run_id"] = run_ids[summary.best.trial_id]
+        if summary.stop_reason:
+            tags["sparktune.stop_reason"] = schema.cut(summary.stop_reason, schema.MAX_TAG_VALUE)
+        if summary.error:
+            tags["sparktune.error"] = schema.cut(summary.error, schema.MAX_TAG_VALUE)
+        table = f"trials_{self._study_number}.json" if self._study_number else "trials.json"
+        logged = list(
+            json.loads((self._taken.tags if self._taken else {}).get("mlflow.loggedArtifacts", "[]"))
+        )
+        tables = json.dumps([*logged, {"path": table, "type": "table"}])
+        now_ms = self._now_ms()
+        with self._writer.lock:
+            if self._parent.run_id is None:  # never opened: the file is to hold all of it
+                self._note_study(created=False)
+            self._parent.params |= self._free(params, "params")
+            self._parent.tags |= self._free(tags, "tags") | {"mlflow.loggedArtifacts": tables}
+            self._parent.artifacts[table] = schema.trials_table(summary.trials, run_ids)
+            self._write_counts(now_ms, sum(self._counts.values()) - self._counts["total"])
+            if self._joined is None:
+                self._parent.status, self._parent.end_ms = schema.parent_status(summary), now_ms
+            self._writer.put(self._parent)
+
+    def _keep_unwritten(self) -> None:
+        """Leave what the store did not take in a file, and say how to write it later."""
+        assert self._info is not None
+        assert self._writer is not None
+        with self._writer.lock:
+            records = [(record, record.as_dict()) for record in self._writer.unwritten()]
+        lines = [entry | {"child": record.parent is not None} for record, entry in records]
+        for line in lines:
+            if not line["child"]:
+                line["run_id"] = self.run_id
+        by_run: dict[str, dict[str, str]] = {}
+        for run_id, name, text in self._store.rejected:
+            by_run.setdefault(run_id, {})[name] = text
+        lines += [{"run_id": run_id, "artifacts": texts} for run_id, texts in by_run.items()]
+        if not lines:
+            return
+        head = {
+            "tracking_uri": self._uri,
+            "experiment_id": self._store.experiment_id,
+            "parent_run_id": self.run_id,
+            "study_id": self._info.study_id,
+        }
+        path = Path(self._directory or os.getcwd(), f"sparktune-unwritten-{self._info.study_id}.jsonl")
+        path.write_text("".join(json.dumps(line) + "\n" for line in [head, *lines]), encoding="utf-8")
+        logger.warning(
+            "%d runs could not be written to MLflow (%s). Nothing is lost: they are in %s; when the server "
+            "is back, write them with `python -m sparktune.tracking.replay %s`.",
+            len(lines),
+            self._writer.why or "the store refused them",
+            path,
+            path,
+        )
+
+
+def _databricks_env(uri: str) -> dict[str, str]:
+    """What a worker needs to log in to Databricks, where the driver's login is the notebook's."""
+    if not uri.startswith("databricks"):
+        return {}
+    try:
+        utils: Any = importlib.import_module("mlflow.utils.databricks_utils")
+        return dict(utils.get_databricks_env_vars(uri))
+    except Exception as error:
+        logger.debug("no Databricks credentials to hand to the workers: %s", error)
+        return {}

@@ -1,0 +1,318 @@
+"""What a study looks like in MLflow: names, values and limits, as pure functions.
+
+Nothing here imports MLflow or does input or output. Limits are those of MLflow's REST API ("Request Limits":
+100 params, 100 tags, 1000 metrics, 1 MB per batch; key 250, param value 6000, tag value 5000 characters).
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+import numbers
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sparktune.tracking.base import StudyInfo, StudySummary
+from sparktune.trial import Trial, TrialState
+
+MAX_KEY = 250
+MAX_PARAM_VALUE = 6000
+MAX_TAG_VALUE = 5000
+MAX_PARAMS_PER_BATCH = 100
+MAX_TAGS_PER_BATCH = 100
+MAX_METRICS_PER_BATCH = 1000
+MAX_ITEMS_PER_BATCH = 1000
+MAX_BATCH_BYTES = 900_000
+"""Below MLflow's 1 MB, to leave room for the JSON around the items."""
+
+STUDY_TAG = "fmin_uuid"
+TRIAL_ID_TAG = "sparktune.trial_id"
+PARENT_TAG = "mlflow.parentRunId"
+DOCUMENT_TAG = "sparktune.trial"
+DOCUMENT_ARTIFACT = "trial.json"
+
+_KEY = re.compile(r"[/\w.\- :]+")
+_NOT_KEY = re.compile(r"[^/\w.\- :]")
+
+
+class Point(NamedTuple):
+    """One value of a metric: its key, value, time (ms since 1970) and step."""
+
+    key: str
+    value: float
+    time_ms: int
+    step: int = 0
+
+
+class Batch(NamedTuple):
+    """What goes into one ``log_batch`` request."""
+
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: list[Point]
+
+
+# Keys and values -------------------------------------------------------------------------------------------
+
+
+def is_valid_key(key: str) -> bool:
+    """Whether MLflow takes ``key`` as the name of a param, tag or metric.
+
+    It must match MLflow's characters, and be a path that stays as it is when normalised
+    (``mlflow.utils.validation``: keys may be treated as files).
+    """
+    if not key or len(key) > MAX_KEY or not _KEY.fullmatch(key):
+        return False
+    return posixpath.normpath(key) == key and not key.startswith(("..", "/")) and key != "."
+
+
+def valid_key(label: str) -> str:
+    """A key that MLflow takes; ``label`` itself wherever that is possible.
+
+    Otherwise bad characters become ``_`` and a hash of the label is appended, so that the same label always
+    gets the same key and two labels never share one.
+    """
+    if is_valid_key(label):
+        return label
+    digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:10]
+    stem = _NOT_KEY.sub("_", label).replace("/", "_").strip(". ")[: MAX_KEY - len(digest) - 1]
+    return f"{stem or 'param'}-{digest}"
+
+
+def cut(text: str, limit: int) -> str:
+    """``text``, or its beginning and an ellipsis where it is longer than ``limit`` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def param_value(value: Any) -> str:
+    """A param's value as text: ``str(value)``, as ``mlflow.log_param`` makes it, cut to the limit."""
+    return cut(str(value), MAX_PARAM_VALUE)
+
+
+def params_of(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Label -> value as MLflow params."""
+    return {valid_key(prefix + label): param_value(value) for label, value in values.items()}
+
+
+def metric_value(value: Any) -> float | None:
+    """A number (int, float, bool, numpy scalar, 0-d array) as a float; None for everything else.
+
+    NaN and infinities come back as they are.
+    """
+    if isinstance(value, str | bytes) or value is None:
+        return None
+    if not isinstance(value, numbers.Real) and not hasattr(value, "dtype"):
+        return None
+    try:
+        if hasattr(value, "dtype") and (getattr(value, "size", 0) != 1 or value.dtype.kind not in "biuf"):
+            return None
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def numeric_entries(result: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """The numbers in a result dict: (finite ones, the others).
+
+    Only finite ones become metrics: MLflow's SQL stores turn an infinity into 1.8e308, which leaves every
+    chart that shows it unreadable.
+    """
+    finite: dict[str, float] = {}
+    other: dict[str, float] = {}
+    for name, value in result.items():
+        number = metric_value(value)
+        if number is not None:
+            (finite if math.isfinite(number) else other)[valid_key(str(name))] = number
+    return finite, other
+
+
+def with_suffix(key: str, taken: Mapping[str, Any] | set[str], first: int = 1) -> str:
+    """``key_1``, ``key_2``, ...: the first that is not taken."""
+    n = first
+    while (candidate := f"{key[: MAX_KEY - 1 - len(str(n))]}_{n}") in taken:
+        n += 1
+    return candidate
+
+
+# Documents -------------------------------------------------------------------------------------------------
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` as something ``json`` can write.
+
+    Datetimes become ISO 8601 text; numpy scalars and arrays numbers and lists; tuples and sets lists. NaN and
+    infinities stay floats, in the form that Python's ``json`` writes and reads.
+
+    Raises:
+        TypeError: there is no such form.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, datetime.datetime | datetime.date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, set | frozenset):
+        return [jsonable(entry) for entry in sorted(value, key=repr)]
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def document_json(document: Mapping[str, Any]) -> str:
+    """A trial document as JSON, enough to resume from.
+
+    Entries of ``result`` and ``misc`` that have no JSON form are left out, and named in
+    ``sparktune_left_out``.
+    """
+    safe: dict[str, Any] = {}
+    left_out: list[str] = []
+    for name, value in document.items():
+        if name in ("result", "misc") and isinstance(value, Mapping):
+            inner: dict[str, Any] = {}
+            for key, entry in value.items():
+                try:
+                    inner[str(key)] = jsonable(entry)
+                except (TypeError, ValueError, RecursionError):
+                    left_out.append(f"{name}.{key}")
+            safe[str(name)] = inner
+            continue
+        try:
+            safe[str(name)] = jsonable(value)
+        except (TypeError, ValueError, RecursionError):
+            left_out.append(str(name))
+    if left_out:
+        safe["sparktune_left_out"] = left_out
+    return json.dumps(safe, separators=(",", ":"), ensure_ascii=False)
+
+
+# Runs ------------------------------------------------------------------------------------------------------
+
+
+def run_status(state: TrialState) -> str:
+    """MLflow's status of a trial's run."""
+    if state is TrialState.COMPLETED:
+        return "FINISHED"
+    if state is TrialState.FAILED:
+        return "FAILED"
+    return "KILLED" if state.is_final else "RUNNING"
+
+
+def parent_status(summary: StudySummary) -> str:
+    """MLflow's status of the parent run: FAILED when fmin raises, KILLED when the user stopped it."""
+    if summary.error:
+        return "FAILED"
+    return "KILLED" if "user" in (summary.stop_reason or "").lower() else "FINISHED"
+
+
+def final_tags(trial: Trial) -> dict[str, str]:
+    """The tags that tell how a trial ended; without its document."""
+    tags = {"trial_status": str(trial.state)}
+    facts = {
+        "duration_s": None if trial.duration_s is None else f"{trial.duration_s:.6g}",
+        "attempts": trial.attempts or None,
+        "host": trial.host,
+        "worker_pid": trial.worker_pid,
+        "stop_reason": trial.stop_reason,
+        "error": None if trial.error is None else trial.error.summary,
+    }
+    tags |= {f"sparktune.{name}": str(value) for name, value in facts.items() if value is not None}
+    return {key: cut(value, MAX_TAG_VALUE) for key, value in tags.items()}
+
+
+def final_record(
+    trial: Trial, document: Mapping[str, Any], time_ms: int
+) -> tuple[dict[str, str], list[Point], dict[str, str]]:
+    """What a finished trial adds to its run: (tags, metrics, artifacts as file name -> text)."""
+    tags = final_tags(trial)
+    artifacts: dict[str, str] = {}
+    text = document_json(document)
+    if len(text) <= MAX_TAG_VALUE:
+        tags[DOCUMENT_TAG] = text
+    else:
+        tags[DOCUMENT_TAG] = json.dumps({"artifact": DOCUMENT_ARTIFACT})
+        artifacts[DOCUMENT_ARTIFACT] = text
+    if trial.error is not None:
+        artifacts["traceback.txt"] = trial.error.traceback
+    finite, other = numeric_entries(trial.result or {})
+    if trial.loss is not None:
+        (finite if math.isfinite(trial.loss) else other)["loss"] = float(trial.loss)
+    if other:
+        shown = ", ".join(f"{key}={value}" for key, value in other.items())
+        tags["sparktune.not_finite"] = cut(shown, MAX_TAG_VALUE)
+    # The UI shows the value with the largest step, so the final one must not hide behind reported ones.
+    metrics = [Point(key, value, time_ms, trial.steps) for key, value in finite.items()]
+    return tags, metrics, artifacts
+
+
+def parent_params(info: StudyInfo) -> dict[str, str]:
+    """The parent's params at the start."""
+    values = {
+        "algo": info.algo,
+        "max_evals": info.max_evals,
+        "parallelism": info.parallelism,
+        "timeout": info.timeout_s,
+        "max_queue_len": info.max_queue_len,
+    }
+    return params_of(values)
+
+
+def trials_table(trials: Sequence[Trial], run_ids: Mapping[int, str]) -> str:
+    """All trials in the JSON of MLflow's tables (pandas' ``split`` orientation), which its UI can show."""
+    labels = list(dict.fromkeys(label for trial in trials for label in trial.params))
+    columns = ["trial", "state", "loss", "duration_s", "attempts", "steps", "error", "run_id", *labels]
+    data = []
+    for trial in trials:
+        error = None if trial.error is None else trial.error.summary
+        row: list[Any] = [trial.trial_id, str(trial.state), trial.loss, trial.duration_s]
+        row += [trial.attempts, trial.steps, error, run_ids.get(trial.trial_id)]
+        row += [trial.params.get(label) for label in labels]
+        data.append([_cell(value) for value in row])
+    return json.dumps({"columns": columns, "data": data}, allow_nan=False)
+
+
+def _cell(value: Any) -> Any:
+    try:
+        safe = jsonable(value)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+    if isinstance(safe, float) and not math.isfinite(safe):
+        return str(safe)
+    return safe if safe is None or isinstance(safe, bool | int | float | str) else json.dumps(safe)
+
+
+def batches(params: Mapping[str, str], tags: Mapping[str, str], metrics: Sequence[Point]) -> Iterator[Batch]:
+    """Split into as few requests as MLflow's limits allow, in order."""
+    batch, size = Batch({}, {}, []), 0
+
+    def full(count: int, limit: int, cost: int) -> bool:
+        items = len(batch.params) + len(batch.tags) + len(batch.metrics)
+        return count >= limit or items >= MAX_ITEMS_PER_BATCH or (items > 0 and size + cost > MAX_BATCH_BYTES)
+
+    pairs = [(0, key, value) for key, value in params.items()] + [(1, k, v) for k, v in tags.items()]
+    for kind, key, value in pairs:
+        cost = 4 * (len(key) + len(value)) + 40
+        if full(len(batch[kind]), (MAX_PARAMS_PER_BATCH, MAX_TAGS_PER_BATCH)[kind], cost):
+            yield batch
+            batch, size = Batch({}, {}, []), 0
+        (batch.params, batch.tags)[kind][key] = value
+        size += cost
+    for point in metrics:
+        cost = 4 * len(point.key) + 120
+        if full(len(batch.metrics), MAX_METRICS_PER_BATCH, cost):
+            yield batch
+            batch, size = Batch({}, {}, []), 0
+        batch.metrics.append(point)
+        size += cost
+    if batch.params or batch.tags or batch.metrics:
+        yield batch

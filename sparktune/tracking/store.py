@@ -1,0 +1,273 @@
+"""The driver's way to MLflow's tracking store: few requests, short patience, and refusals told from outages.
+
+It calls the store (``AbstractStore``, the interface of MLflow's own store plug-ins) rather than
+``MlflowClient``: over HTTP the client reads every run again and prints two lines when it ends one. And MLflow
+repeats a failing request for minutes; the writer does that better, because it goes on with other work.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sparktune.tracking.schema import PARENT_TAG, Batch, batches
+from sparktune.tracking.writer import Content, RefusedError, RunRecord, StoreBusyError
+
+logger = logging.getLogger("sparktune")
+
+REQUEST_TIMEOUT_S = 30
+"""The longest that one request may take, unless MLFLOW_HTTP_REQUEST_TIMEOUT asks for less."""
+
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
+
+
+class Snapshot(NamedTuple):
+    """What a run held at one moment: ids, params and tags by key, the names of its metrics."""
+
+    run_id: str
+    experiment_id: str
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: frozenset[str]
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store answered, and will answer the same again."""
+    return getattr(error, "error_code", None) in _REFUSALS
+
+
+class MlflowStore:
+    """One tracking store, one experiment. Several threads may call it.
+
+    Args:
+        tracking_uri: absolute.
+
+    Attributes:
+        experiment_id: where runs are created; empty until known.
+        rejected: (run id, file name, text) of artifacts that could not be stored.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.tracking_uri = tracking_uri
+        self.experiment_id = ""
+        self.rejected: list[tuple[str, str, str]] = []
+        self._store: Any = None
+        self._context_tags: dict[str, str] = {}
+
+    def open(self) -> None:
+        """Connect, the first time; a local store may be laid out here, which takes seconds."""
+        if self._store is not None:
+            return
+        store = _mlflow("tracking")._get_store(self.tracking_uri)
+        tags = _mlflow("tracking.context.registry").resolve_tags()
+        self._context_tags = {key: str(value) for key, value in tags.items()}
+        self._store = _with_short_patience(store)
+
+    def use_active_experiment(self) -> None:
+        """Create runs where ``mlflow.start_run()`` would, on this driver, at this moment.
+
+        That is the experiment of ``mlflow.set_experiment``, of MLFLOW_EXPERIMENT_NAME, of
+        MLFLOW_EXPERIMENT_ID, or the default one.
+        """
+        self.experiment_id = str(_mlflow("tracking.fluent")._get_experiment_id() or "0")
+
+    def snapshot(self, run_id: str) -> Snapshot:
+        """What the run holds now.
+
+        Raises:
+            RefusedError: there is no such run.
+        """
+        try:
+            run = self._store.get_run(run_id)
+        except Exception as error:
+            raise _translated(error) from error
+        data = run.data
+        keys = frozenset(data.metrics)
+        return Snapshot(run_id, str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)
+
+    def create(self, record: RunRecord, tags: Mapping[str, str]) -> str:
+        """See ``writer.Store``; adds MLflow's own tags (user, source) and the parent's id."""
+        from mlflow.entities import RunTag
+
+        every = self._context_tags | dict(tags)
+        if record.parent is not None and record.parent.run_id is not None:
+            every[PARENT_TAG] = record.parent.run_id
+        try:
+            run = self._store.create_run(
+                experiment_id=self.experiment_id,
+                user_id=every.get("mlflow.user", "unknown"),
+                start_time=record.start_ms,
+                tags=[RunTag(key, value) for key, value in every.items()],
+                run_name=record.name,
+            )
+        except Exception as error:
+            raise _translated(error) from error
+        return str(run.info.run_id)
+
+    def find(self, record: RunRecord) -> str | None:
+        """See ``writer.Store``."""
+        return find_run(self._store, self.experiment_id, record.identity)
+
+    def write(self, run_id: str, content: Content) -> None:
+        """See ``writer.Store``: batches, then the end of the run, then artifacts."""
+        from mlflow.entities import RunStatus
+
+        for batch in list(batches(content.params, content.tags, content.metrics)):
+            self._log(run_id, batch)
+            for key in batch.params:
+                del content.params[key]
+            for key in batch.tags:
+                del content.tags[key]
+            del content.metrics[: len(batch.metrics)]
+        if content.status is not None:
+            try:
+                self._store.update_run_info(
+                    run_id, RunStatus.from_string(content.status), content.end_ms, None
+                )
+            except Exception as error:
+                raise _translated(error) from error
+            content.status = content.end_ms = None
+        for name in list(content.artifacts):
+            self._artifact(run_id, name, content.artifacts[name])
+            del content.artifacts[name]
+
+    def _log_batch(self, run_id: str, batch: Batch) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._store.log_batch(
+            run_id,
+            metrics=[Metric(point.key, point.value, point.time_ms, point.step) for point in batch.metrics],
+            params=[Param(key, value) for key, value in batch.params.items()],
+            tags=[RunTag(key, value) for key, value in batch.tags.items()],
+        )
+
+    def _log(self, run_id: str, batch: Batch) -> None:
+        """Write a batch; where the store refuses some of it, write the rest.
+
+        A param that the objective itself has logged cannot change any more: the objective's value stays.
+        """
+        try:
+            self._log_batch(run_id, batch)
+            return
+        except Exception as error:
+            if not is_refusal(error):
+                raise _translated(error) from error
+            cause = error
+        logged = self.snapshot(run_id).params
+        params = {key: value for key, value in batch.params.items() if key not in logged}
+        if len(params) < len(batch.params):
+            kept = ", ".join(
+                key for key in batch.params if logged.get(key, batch.params[key]) != batch.params[key]
+            )
+            logger.debug("run %s: params logged by the objective are kept: %s", run_id, kept)
+            try:
+                self._log_batch(run_id, batch._replace(params=params))
+                return
+            except Exception as error:
+                if not is_refusal(error):
+                    raise _translated(error) from error
+        singles = [Batch({key: value}, {}, []) for key, value in params.items()]
+        singles += [Batch({}, {key: value}, []) for key, value in batch.tags.items()]
+        singles += [Batch({}, {}, [point]) for point in batch.metrics]
+        refused = 0
+        for single in singles:
+            try:
+                self._log_batch(run_id, single)
+            except Exception as error:
+                if not is_refusal(error):
+                    raise _translated(error) from error
+                refused += 1
+                if refused < len(singles):
+                    logger.warning("MLflow refuses a value of run %s: %s", run_id, error)
+        if singles and refused == len(singles):
+            raise RefusedError(str(cause)) from cause
+
+    def _artifact(self, run_id: str, name: str, text: str) -> None:
+        """Store a text artifact; where the store of artifacts fails but tracking works, keep it aside."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=self.tracking_uri)
+        for _ in range(2):
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder, name)
+                    path.write_text(text, encoding="utf-8", errors="replace")
+                    client.log_artifact(run_id, str(path))
+                return
+            except Exception as error:
+                cause = error
+            self.snapshot(run_id)  # raises where the tracking server itself is away
+        if not self.rejected:
+            logger.warning("MLflow cannot store artifacts (%s of run %s: %s)", name, run_id, cause)
+        self.rejected.append((run_id, name, text))
+
+
+def find_run(store: Any, experiment_id: str, identity: Mapping[str, str]) -> str | None:
+    """The id of the run that bears all tags of ``identity``, or None."""
+    from mlflow.entities import ViewType
+
+    wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
+    found = store.search_runs([experiment_id], wanted, ViewType.ACTIVE_ONLY, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def _mlflow(module: str) -> Any:
+    """A module of MLflow, without the types that it only half has."""
+    return importlib.import_module(f"mlflow.{module}")
+
+
+def _translated(error: Exception) -> Exception:
+    return RefusedError(str(error)) if is_refusal(error) else error
+
+
+def _with_short_patience(store: Any) -> Any:
+    """The store, or for one behind HTTP a copy of it that makes each request once."""
+    from mlflow.store.tracking.rest_store import RestStore
+
+    if not isinstance(store, RestStore):
+        return store
+    api_names = ("CreateRun", "GetRun", "LogBatch", "SearchRuns", "UpdateRun")
+    service = _mlflow("protos.service_pb2")
+    routes = {getattr(service, name): store._METHOD_TO_INFO[getattr(service, name)] for name in api_names}
+    rest = _mlflow("utils.rest_utils")
+    parse_dict = _mlflow("utils.proto_json_utils").parse_dict
+    timeout_s = min(REQUEST_TIMEOUT_S, _mlflow("environment_variables").MLFLOW_HTTP_REQUEST_TIMEOUT.get())
+
+    limited: Any = copy.copy(store)
+    patient: Any = limited._call_endpoint
+
+    def call(api: Any, json_body: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        credentials = store.get_host_creds()
+        if api not in routes or args or kwargs or credentials.use_databricks_sdk:
+            if credentials.use_databricks_sdk:  # the SDK has its own way to retry, limited in time
+                kwargs.setdefault("retry_timeout_seconds", REQUEST_TIMEOUT_S)
+            return patient(api, json_body, *args, **kwargs)
+        path, method = routes[api]
+        body = json.loads(json_body or "{}")
+        payload = {"params": body} if method == "GET" else {"json": body}
+        response = rest.http_request(
+            credentials,
+            path,
+            method,
+            max_retries=0,
+            retry_codes=(),
+            raise_on_status=False,
+            timeout=timeout_s,
+            **payload,
+        )
+        if response.status_code == 429:
+            pause = response.headers.get("Retry-After", "")
+            raise StoreBusyError("too many requests", float(pause) if pause.isdigit() else 1.0)
+        rest.verify_rest_response(response, path)
+        message = api.Response()
+        parse_dict(json.loads(response.text), message)
+        return message
+
+    limited._call_endpoint = call
+    return limited

@@ -1,0 +1,388 @@
+"""On the worker: MLflow calls in an objective land on the trial's own run.
+
+``redirect`` goes around the objective. It imports nothing: an objective that never touches MLflow does not
+pay for importing it. The environment variables that it sets serve subprocesses (MLFLOW_RUN_ID and friends).
+
+In the worker itself they would not be enough, because ``mlflow.start_run()`` uses MLFLOW_RUN_ID up: the
+second run of an objective would be an orphan. So the object through which MLflow's fluent module reads that
+variable is replaced, once per process, when that module is there or gets imported, by one that answers with
+the trial's run whenever the calling thread has no active run. Therefore
+
+- ``mlflow.log_metric`` and the like, autologging, and the outermost ``with mlflow.start_run(...)`` land on
+  the trial's run: any number of them one after another, in any thread of the objective, with ``run_name``
+  (which renames the trial's run) or ``nested=True``;
+- ``mlflow.start_run(nested=True)`` inside such a block is a real run below the trial's;
+- outside of ``redirect`` MLflow is as it always was.
+
+A param that the objective logs under the name of a hyperparameter but with another value (``10`` where the
+trial was given ``10.0``) is logged as ``<name>_1``; MLflow alone would raise.
+
+One trial at a time per process, as in Spark's Python workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from sparktune.tracking.base import RunContext
+from sparktune.tracking.places import CLOUD_CREDENTIALS
+
+logger = logging.getLogger("sparktune")
+
+CHILD_ENV = "SPARKTUNE_CHILD_RUN"
+"""What the trial's run must look like (JSON), when the driver could not create it in time."""
+
+_FLUENT = "mlflow.tracking.fluent"
+_STORE_CLIENT = "mlflow.tracking._tracking_service.client"
+
+
+class _Current:
+    """The trial that this process runs, if any."""
+
+    context: RunContext | None = None
+    run_id: str | None = None
+
+
+@contextlib.contextmanager
+def redirect(context: RunContext | None) -> Iterator[None]:
+    """Have MLflow calls in the block land on the trial's run.
+
+    With ``context`` None nothing is tracked, and MLflow is left alone. With a context without a run id (the
+    tracking server did not answer the driver) the trial's run is looked for, and created, when the objective
+    first needs it; the driver finds it later and completes it.
+
+    Exceptions of the block pass through; MLflow's own trouble here never raises.
+    """
+    if context is None:
+        yield
+        return
+    before = _Current.context, _Current.run_id
+    environment = _Environment(os.environ)
+    _Current.context, _Current.run_id = context, context.run_id
+    environment.apply(context)
+    _arm()
+    process = _Process()
+    process.enter(context)
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        process.leave(failed)
+        _Current.context, _Current.run_id = before
+        environment.restore()
+
+
+class _Environment:
+    """The environment variables that MLflow reads, and their state before the trial."""
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        self._environ = environ
+        self._names: set[str] = set()
+        self._before: dict[str, str] = {}
+
+    def apply(self, context: RunContext) -> None:
+        """Set the variables of the context."""
+        environ = self._environ
+        env = dict(context.env)
+        env.pop(CHILD_ENV, None)
+        for names in CLOUD_CREDENTIALS.values():
+            if any(name in environ for name in names):  # the worker has an identity of its own
+                for name in names:
+                    env.pop(name, None)
+        env["MLFLOW_TRACKING_URI"] = context.tracking_uri
+        if context.registry_uri is not None:
+            env["MLFLOW_REGISTRY_URI"] = context.registry_uri
+        if context.experiment_id:
+            env["MLFLOW_EXPERIMENT_ID"] = context.experiment_id
+        if context.run_id is not None:
+            env["MLFLOW_RUN_ID"] = context.run_id
+        self._names = set(env) | {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"}
+        self._before = self._mine()
+        environ.update(env)
+        for name in ("MLFLOW_EXPERIMENT_NAME", *(() if context.run_id else ("MLFLOW_RUN_ID",))):
+            environ.pop(name, None)
+
+    def restore(self) -> None:
+        """Put back what was there, whatever the objective did to it."""
+        for name in set(self._mine()) - set(self._before):
+            del self._environ[name]
+        self._environ.update(self._before)
+
+    def _mine(self) -> dict[str, str]:
+        return {
+            name: value
+            for name, value in self._environ.items()
+            if name in self._names or name.startswith(("MLFLOW_", "DATABRICKS_"))
+        }
+
+
+class _Process:
+    """MLflow's state in this process (active runs, tracking URI, experiment), before and after the trial."""
+
+    def __init__(self) -> None:
+        self._tracking_uri: str | None = None
+        self._registry_uri: str | None = None
+        self._experiment_id: str | None = None
+        self._stacks: list[tuple[list[Any], list[Any]]] = []
+
+    def enter(self, context: RunContext) -> None:
+        """Note the state and clear it, if MLflow is loaded; if not, there is none."""
+        fluent: Any = sys.modules.get(_FLUENT)
+        if fluent is None:
+            return
+        self._tracking_uri = _tracking()._tracking_uri
+        self._registry_uri = _registry()._registry_uri
+        self._experiment_id = fluent._active_experiment_id
+        for stack in fluent._active_run_stack.get_all_thread_values().values():
+            self._stacks.append((stack, list(stack)))
+            stack.clear()
+        if self._tracking_uri is not None:
+            _set_tracking_uri(context.tracking_uri)
+        _registry()._registry_uri = None  # the environment variable decides
+        fluent._active_experiment_id = None
+
+    def leave(self, failed: bool) -> None:
+        """End what the objective left open, and put the state back."""
+        fluent: Any = sys.modules.get(_FLUENT)
+        if fluent is None:
+            return
+        try:
+            _end_leftovers(fluent, failed)
+        except Exception as error:
+            logger.debug("MLflow state of the objective not cleaned up: %s", error)
+        finally:
+            for stack in fluent._active_run_stack.get_all_thread_values().values():
+                stack.clear()
+            for stack, runs in self._stacks:
+                stack.extend(runs)
+            fluent._last_active_run_id.set(None)
+            fluent._active_experiment_id = self._experiment_id
+            _registry()._registry_uri = self._registry_uri
+            _set_tracking_uri(self._tracking_uri)
+
+
+def _tracking() -> Any:
+    return sys.modules["mlflow.tracking._tracking_service.utils"]
+
+
+def _registry() -> Any:
+    return sys.modules["mlflow.tracking._model_registry.utils"]
+
+
+def _set_tracking_uri(uri: str | None) -> None:
+    """``mlflow.set_tracking_uri``, and nothing where it is set so already."""
+    if _tracking()._tracking_uri != uri:
+        _tracking().set_tracking_uri(uri)
+
+
+def _end_leftovers(fluent: Any, failed: bool) -> None:
+    """End runs below the trial's that are still active, and flush; the driver ends the trial's own run."""
+    store = None
+    for stack in fluent._active_run_stack.get_all_thread_values().values():
+        for run in reversed(stack):
+            monitor = fluent.run_id_to_system_metrics_monitor.pop(run.info.run_id, None)
+            if monitor is not None:
+                monitor.finish()
+            store = fluent._get_store()
+            if run.info.run_id != _Current.run_id:
+                fluent.MlflowClient().set_terminated(run.info.run_id, "FAILED" if failed else "FINISHED")
+    if store is not None:
+        store.flush_async_logging()
+
+
+# The hook -------------------------------------------------------------------------------------------------
+
+
+class _RunIdVariable:
+    """Stands in for MLflow's MLFLOW_RUN_ID variable in its fluent module; see the top of this file."""
+
+    def __init__(self, fluent: Any) -> None:
+        self._fluent = fluent
+        self._original = fluent.MLFLOW_RUN_ID
+        self.name: str = self._original.name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._original, name)
+
+    def __str__(self) -> str:
+        return str(self._original)
+
+    def get(self) -> Any:
+        """The run that ``start_run`` is to resume, or None to create one."""
+        context = _Current.context
+        if context is None:
+            return self._original.get()
+        if self._fluent._active_run_stack.get():
+            return None  # nested=True below the trial's run
+        run_id = _Current.run_id or _claim_run(context)
+        if run_id is None or not _is_known_here(self._fluent, context, run_id):
+            return None
+        # start_run refuses to resume a run of another experiment than the one set, and removes the variable.
+        self._fluent._active_experiment_id = None
+        os.environ[self.name] = run_id
+        return run_id
+
+    def unset(self) -> None:
+        """``end_run`` forgets the variable; during a trial it stays, for subprocesses."""
+        if _Current.context is None:
+            self._original.unset()
+        elif _Current.run_id is not None:
+            os.environ[self.name] = _Current.run_id
+
+
+def _is_known_here(fluent: Any, context: RunContext, run_id: str) -> bool:
+    """Whether the server that the objective talks to has the trial's run.
+
+    It has, unless the objective itself chose another server; the same one may be spelt differently.
+    """
+    if _tracking().get_tracking_uri() == context.tracking_uri:
+        return True
+    try:
+        fluent.MlflowClient().get_run(run_id)
+    except Exception:
+        return False
+    return True
+
+
+def _claim_run(context: RunContext) -> str | None:
+    """Find or create the run that the driver could not create; None where that fails too."""
+    wanted = json.loads(context.env.get(CHILD_ENV, "null"))
+    if wanted is None or not context.experiment_id:
+        return None
+    try:
+        from mlflow import MlflowClient
+
+        from sparktune.tracking.store import find_run
+
+        client = MlflowClient(tracking_uri=context.tracking_uri)
+        run_id = find_run(client, context.experiment_id, wanted["identity"])
+        if run_id is None:
+            run = client.create_run(context.experiment_id, tags=wanted["tags"], run_name=wanted["name"])
+            run_id = str(run.info.run_id)
+    except Exception as error:
+        logger.warning("the trial has no MLflow run: %s", error)
+        return None
+    _Current.run_id = run_id
+    return run_id
+
+
+def _patch_fluent(fluent: Any) -> None:
+    if not isinstance(fluent.MLFLOW_RUN_ID, _RunIdVariable):
+        fluent.MLFLOW_RUN_ID = _RunIdVariable(fluent)
+
+
+def _patch_client(module: Any) -> None:
+    """Let params of the objective that conflict with the trial's own be logged under another name."""
+    cls = module.TrackingServiceClient
+    if getattr(cls, "_sparktune", False):
+        return
+    log_param, log_batch = cls.log_param, cls.log_batch
+
+    def tolerant_param(self: Any, run_id: str, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return log_param(self, run_id, key, value, *args, **kwargs)
+        except Exception:
+            if run_id != _Current.run_id or not _conflicts(self, run_id, {key: str(value)}):
+                raise
+        return log_param(self, run_id, f"{key}_1", value, *args, **kwargs)
+
+    def tolerant_batch(
+        self: Any, run_id: str, metrics: Any = (), params: Any = (), tags: Any = (), *args: Any, **kwargs: Any
+    ) -> Any:
+        try:
+            return log_batch(self, run_id, metrics, params, tags, *args, **kwargs)
+        except Exception:
+            if run_id != _Current.run_id or not params:
+                raise
+            conflicts = _conflicts(self, run_id, {param.key: param.value for param in params})
+            if not conflicts:
+                raise
+        renamed = [type(p)(f"{p.key}_1", p.value) if p.key in conflicts else p for p in params]
+        return log_batch(self, run_id, metrics, renamed, tags, *args, **kwargs)
+
+    cls.log_param, cls.log_batch, cls._sparktune = tolerant_param, tolerant_batch, True
+
+
+def _conflicts(client: Any, run_id: str, params: dict[str, str]) -> set[str]:
+    """The keys that the run holds with another value."""
+    logged = client.get_run(run_id).data.params
+    return {key for key, value in params.items() if logged.get(key, value) != value}
+
+
+_PATCHES: dict[str, Callable[[Any], None]] = {_FLUENT: _patch_fluent, _STORE_CLIENT: _patch_client}
+
+
+def _arm() -> None:
+    """Patch MLflow where it is loaded, and see to it that it is patched when it gets loaded."""
+    waiting = False
+    for name, patch in _PATCHES.items():
+        module = sys.modules.get(name)
+        if module is None:
+            waiting = True
+        else:
+            _safely(patch, module)
+    if waiting and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def _safely(patch: Callable[[Any], None], module: ModuleType) -> None:
+    try:
+        patch(module)
+    except Exception as error:
+        logger.warning(
+            "sparktune does not know this version of MLflow (%s): calls in the objective may land on a run "
+            "of their own",
+            error,
+        )
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Patches the modules of ``_PATCHES`` right after they are executed, before anybody can use them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec that the other finders give, with a loader that patches."""
+        patch = _PATCHES.get(fullname)
+        if patch is None:
+            return None
+        for finder in sys.meta_path:
+            if isinstance(finder, _Finder):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _Loader(spec.loader, patch)
+                return spec
+        return None
+
+
+class _Loader(importlib.abc.Loader):
+    """Another loader's work, and a patch after it."""
+
+    def __init__(self, loader: Any, patch: Callable[[Any], None]) -> None:
+        self._loader = loader
+        self._patch = patch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        """As the other loader does."""
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Execute the module, then patch it."""
+        self._loader.exec_module(module)
+        _safely(self._patch, module)
