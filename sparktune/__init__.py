@@ -1,0 +1,102 @@
+"""Hyperparameter tuning on Spark: hyperopt's ``fmin``, every trial a Spark task and a nested MLflow run.
+
+    from sparktune import SparkTrials, fmin, hp, tpe
+
+    best = fmin(lambda x: (x - 3) ** 2, hp.uniform("x", -5, 5), algo=tpe.suggest, max_evals=50,
+                trials=SparkTrials(parallelism=4))
+
+Everything that ``hyperopt`` exports at its top level is here too, so that changing the import is enough.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from hyperopt import (
+    JOB_STATE_DONE,
+    JOB_STATE_ERROR,
+    JOB_STATE_NEW,
+    JOB_STATE_RUNNING,
+    JOB_STATES,
+    STATUS_FAIL,
+    STATUS_NEW,
+    STATUS_OK,
+    STATUS_RUNNING,
+    STATUS_STRINGS,
+    STATUS_SUSPENDED,
+    Ctrl,
+    Domain,
+    FMinIter,
+    Trials,
+    anneal,
+    atpe,
+    base,
+    early_stop,
+    exceptions,
+    fmin_pass_expr_memo_ctrl,
+    hp,
+    mix,
+    partial,
+    pyll,
+    rand,
+    space_eval,
+    tpe,
+    trials_from_docs,
+)
+
+from sparktune.errors import (
+    AllTrialsFailed,
+    InvalidPoint,
+    ObjectiveNotPicklable,
+    SaveFileError,
+    SparkNotAvailable,
+    SparktuneError,
+    StudyInProgress,
+)
+from sparktune.fmin import fmin
+from sparktune.trials import SimulatedTrials, SparkTrials
+
+try:
+    __version__ = version("sparktune")
+except PackageNotFoundError:
+    __version__ = "unknown"
+
+__all__ = [
+    "JOB_STATES",
+    "JOB_STATE_DONE",
+    "JOB_STATE_ERROR",
+    "JOB_STATE_NEW",
+    "JOB_STATE_RUNNING",
+    "STATUS_FAIL",
+    "STATUS_NEW",
+    "STATUS_OK",
+    "STATUS_RUNNING",
+    "STATUS_STRINGS",
+    "STATUS_SUSPENDED",
+    "AllTrialsFailed",
+    "Ctrl",
+    "Domain",
+    "FMinIter",
+    "InvalidPoint",
+    "ObjectiveNotPicklable",
+    "SaveFileError",
+    "SimulatedTrials",
+    "SparkNotAvailable",
+    "SparkTrials",
+    "SparktuneError",
+    "StudyInProgress",
+    "Trials",
+    "anneal",
+    "atpe",
+    "base",
+    "early_stop",
+    "exceptions",
+    "fmin",
+    "fmin_pass_expr_memo_ctrl",
+    "hp",
+    "mix",
+    "partial",
+    "pyll",
+    "rand",
+    "space_eval",
+    "tpe",
+    "trials_from_docs",
+]

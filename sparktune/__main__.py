@@ -1,0 +1,7 @@
+"""``python -m sparktune``."""
+
+import sys
+
+from sparktune.cli import main
+
+sys.exit(main())

@@ -1,0 +1,112 @@
+"""A backend with a virtual clock: trials run in this process, and time passes only from event to event.
+
+For tests, and for questions such as "what would 1,000 slots do": the objective is called when its trial is
+launched, and its end arrives as many virtual seconds later as ``duration_s`` says.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sparktune.backends.base import Cancelled, Event, Failed, Finished, Started, Task
+from sparktune.objective import Objective
+from sparktune.pickling import dumps_result
+from sparktune.trial import TrialError
+
+
+class WorkerDied(BaseException):
+    """Raised by an objective in a simulation: the worker process dies here."""
+
+
+class SimulatedBackend:
+    """Runs trials without Spark.
+
+    Args:
+        objective: what to run.
+        slots: how many trials can run at once.
+        duration_s: virtual seconds that a trial takes, of its config and its result (empty when it failed).
+        attempts: how often a trial is tried when its worker dies.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        slots: int = 1,
+        duration_s: Callable[[Mapping[str, Any], Mapping[str, Any]], float] = lambda _config, _result: 1.0,
+        attempts: int = 1,
+    ) -> None:
+        self._objective = objective
+        self._slots = slots
+        self._duration_s = duration_s
+        self._attempts = attempts
+        self._now = 0.0
+        self._order = itertools.count()
+        self._future: list[tuple[float, int, Event]] = []
+        self._live: set[int] = set()
+
+    def now(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self._now
+
+    def slots(self) -> int:
+        """See ``Backend.slots``."""
+        return self._slots
+
+    def launch(self, task: Task) -> None:
+        """See ``Backend.launch``."""
+        task.run_context()
+        self._live.add(task.trial_id)
+        result: dict[str, Any] = {}
+        end: Event | None = None
+        attempt = 0
+        while end is None:
+            attempt += 1
+            self._at(self._now, Started(task.trial_id, self._now, attempt, "simulated"))
+            try:
+                result, attachments = self._objective.evaluate(task.trial_id, task.config)
+                dumps_result(result, attachments)
+                duration = self._duration_s(task.config, result)
+                end = Finished(task.trial_id, self._now + duration, result, attachments, duration)
+            except WorkerDied as death:
+                if attempt >= self._attempts:
+                    end = self._failed(task, death)
+            except BaseException as error:
+                end = self._failed(task, error)
+        self._at(end.at_s, end)
+
+    def stop(self, trial_id: int) -> None:
+        """See ``Backend.stop``: the trial ends at this very moment."""
+        if trial_id in self._live:
+            self._future = [entry for entry in self._future if entry[2].trial_id != trial_id]
+            heapq.heapify(self._future)
+            self._at(self._now, Cancelled(trial_id, self._now))
+
+    def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
+        """See ``Backend.wait``: the clock moves to the next event, or on by ``timeout_s``."""
+        until = float("inf") if timeout_s is None else self._now + timeout_s
+        if not self._future or self._future[0][0] > until:
+            if timeout_s is None:
+                raise RuntimeError("nothing runs in this simulation, so nothing can happen")
+            self._now = until
+            return []
+        self._now, _, event = heapq.heappop(self._future)
+        if not isinstance(event, Started):
+            self._live.discard(event.trial_id)
+        return [event]
+
+    def close(self) -> None:
+        """Forget what still runs."""
+        self._future.clear()
+        self._live.clear()
+
+    def _failed(self, task: Task, error: BaseException) -> Failed:
+        duration = self._duration_s(task.config, {})
+        recorded = TrialError.of(error, traceback.format_exc())
+        return Failed(task.trial_id, self._now + duration, recorded, duration)
+
+    def _at(self, time_s: float, event: Event) -> None:
+        heapq.heappush(self._future, (time_s, next(self._order), event))

@@ -1,0 +1,387 @@
+"""The backend for classic Spark: one trial is one Spark task in its own one-task Spark job.
+
+A pool of light threads, one per trial under way, each holds one job open. A trial's outcome comes over the
+control channel while its Spark task is still being wound up, so the next trial is on its way before the slot
+is free; where no worker reaches the driver's port, the outcome comes back as the job's result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import logging
+import pickle
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pyspark import inheritable_thread_target
+
+from sparktune import pickling
+from sparktune.backends.base import Cancelled, Event, Failed, Finished, Started, Task
+from sparktune.backends.channel import Arrived, Begun, ControlServer, Gone
+from sparktune.backends.spark_task import Assignment, Outcome, Parcel, run_assignment
+from sparktune.objective import Objective
+from sparktune.trial import TrialError
+
+if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger("sparktune")
+
+SLOTS_TTL_S = 1.0
+"""How long the number of slots is taken as known."""
+CANCEL_AGAIN_S = 0.25
+"""How often a job that does not end is cancelled again: one that was cancelled before Spark knew it goes on."""
+GIVE_UP_S = 60.0
+"""How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
+
+
+@dataclass
+class _Run:
+    """What the backend knows of one launched trial."""
+
+    task: Task
+    lane: _Lane | None = None
+    stopping_since: float | None = None
+    objective_runs: bool = False
+    job_over: bool = False
+    has_ended: bool = False
+
+
+@dataclass
+class _Lane:
+    """One thread of the pool. It marks its jobs with a tag of its own, and runs one at a time."""
+
+    tag: str
+    inbox: queue.SimpleQueue[_Run | None] = field(default_factory=queue.SimpleQueue)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    run: _Run | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _JobOver:
+    """A trial's Spark job ended: with the rows it returned, or with an exception."""
+
+    trial_id: int
+    rows: list[bytes]
+    error: Exception | None
+
+
+class SparkClassicBackend:
+    """Runs trials as Spark jobs from this process.
+
+    Args:
+        spark: a classic session.
+        objective: what to run; sent to the workers once, as a broadcast.
+        resource_profile: what each trial's task asks of Spark, or None.
+
+    Raises:
+        ObjectiveNotPicklable: see ``sparktune.pickling``.
+    """
+
+    def __init__(
+        self, spark: SparkSession, objective: Objective, resource_profile: ResourceProfile | None = None
+    ) -> None:
+        self._sc = spark.sparkContext
+        self._study_id = secrets.token_hex(8)
+        self._profile = resource_profile
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._runs: dict[int, _Run] = {}
+        self._lanes: list[_Lane] = []
+        self._idle: list[_Lane] = []
+        self._threads: list[threading.Thread] = []
+        self._slots = 1
+        self._slots_until = 0.0
+        self._epoch = time.time() - time.monotonic()
+        self._closed = False
+        registry = self._sc._pickled_broadcast_vars
+        registry.clear()
+        parcel = Parcel(pickling.dumps(objective))
+        self._companions = tuple(registry)
+        registry.clear()
+        self._parcel = self._sc.broadcast(parcel)
+        self._rows = self._sc.parallelize([0], 1)
+        bind, advertise = self._addresses()
+        self._control = self._listen(bind, advertise)
+
+    # -- the port --------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Unix time in seconds that never goes back."""
+        return self._epoch + time.monotonic()
+
+    def slots(self) -> int:
+        """Trials that Spark can run at this moment; where it may grow by itself, what it may grow to."""
+        if time.monotonic() >= self._slots_until:
+            self._slots = max(1, count_slots(self._sc, self._profile))
+            self._slots_until = time.monotonic() + SLOTS_TTL_S
+        return self._slots
+
+    def launch(self, task: Task) -> None:
+        """See ``Backend.launch``."""
+        lane = self._idle.pop() if self._idle else self._new_lane()
+        run = _Run(task, lane)
+        self._runs[task.trial_id] = run
+        lane.inbox.put(run)
+
+    def stop(self, trial_id: int) -> None:
+        """See ``Backend.stop``: cancels the trial's job and ends its worker process."""
+        run = self._runs.get(trial_id)
+        if run is None or run.has_ended:
+            return
+        if run.stopping_since is None:
+            run.stopping_since = time.monotonic()
+        self._cancel(run)
+
+    def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
+        """See ``Backend.wait``."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        events: list[Event] = []
+        while not events:
+            stopping = [run for run in self._runs.values() if run.stopping_since and not run.has_ended]
+            left = None if until is None else max(0.0, until - time.monotonic())
+            patience = min(CANCEL_AGAIN_S, CANCEL_AGAIN_S if left is None else left) if stopping else left
+            try:
+                signal = self._inbox.get(timeout=patience)
+            except queue.Empty:
+                for run in stopping:
+                    self._insist(run, events)
+                if until is not None and time.monotonic() >= until:
+                    break
+                continue
+            events.extend(self._take(signal))
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    events.extend(self._take(self._inbox.get_nowait()))
+        return events
+
+    def close(self) -> None:
+        """See ``Backend.close``."""
+        if self._closed:
+            return
+        self._closed = True
+        for trial_id in list(self._runs):
+            self.stop(trial_id)
+        give_up = time.monotonic() + GIVE_UP_S
+        try:
+            while self._runs and time.monotonic() < give_up:
+                self.wait(CANCEL_AGAIN_S)
+            for run in self._runs.values():
+                logger.warning("%s may still be running on a worker", run.task.description)
+        finally:
+            for lane in self._lanes:
+                lane.inbox.put(None)
+            self._control.close()
+            with contextlib.suppress(Exception):
+                self._parcel.destroy(blocking=False)
+
+    # -- signals to events -----------------------------------------------------------------------------
+
+    def _take(self, signal: Begun | Arrived | Gone | _JobOver) -> list[Event]:
+        run = self._runs.get(signal.trial_id)
+        if run is None:
+            return []
+        events: list[Event] = []
+        match signal:
+            case Begun():
+                run.objective_runs = True
+                if run.has_ended or run.stopping_since is not None:
+                    self._cancel(run)
+                else:
+                    events.append(
+                        Started(signal.trial_id, self.now(), signal.attempt, signal.host, signal.worker_pid)
+                    )
+            case Arrived():
+                run.objective_runs = False
+                events += self._outcome(run, signal.outcome, told_begin=True)
+            case Gone():
+                run.objective_runs = False
+                if run.job_over and not run.has_ended:
+                    events += self._end(run, Cancelled(signal.trial_id, self.now()))
+            case _JobOver():
+                run.job_over = True
+                if run.lane is not None:
+                    self._idle.append(run.lane)
+                    run.lane = None
+                events += self._job_over(run, signal)
+        self._forget(run)
+        return events
+
+    def _job_over(self, run: _Run, signal: _JobOver) -> list[Event]:
+        if run.has_ended:
+            return []
+        if signal.rows:
+            run.objective_runs = False
+            return self._outcome(run, signal.rows[0], told_begin=False)
+        if run.stopping_since is not None:
+            if run.objective_runs:
+                self._control.kill(run.task.trial_id)
+                return []
+            return self._end(run, Cancelled(run.task.trial_id, self.now()))
+        run.objective_runs = False
+        return self._end(run, Failed(run.task.trial_id, self.now(), lost(signal.error)))
+
+    def _outcome(self, run: _Run, data: bytes, *, told_begin: bool) -> list[Event]:
+        if run.has_ended:
+            return []
+        outcome: Outcome = pickle.loads(data)
+        trial_id, at_s = run.task.trial_id, self.now()
+        events: list[Event] = []
+        if not told_begin:
+            begun_s = at_s - outcome.duration_s
+            events.append(Started(trial_id, begun_s, outcome.attempt, outcome.host, outcome.worker_pid))
+        error = outcome.error
+        if outcome.payload is not None:
+            try:
+                result, attachments = pickle.loads(outcome.payload)
+            except Exception as raised:
+                error = TrialError.of(
+                    TypeError(
+                        f"the result cannot be read on the driver ({type(raised).__name__}: {raised}). Remedy: "
+                        "return plain values, or install what defines them on the driver too"
+                    )
+                )
+            else:
+                finished = Finished(trial_id, at_s, result, attachments, outcome.duration_s)
+                return events + self._end(run, finished)
+        assert error is not None
+        return events + self._end(run, Failed(trial_id, at_s, error, outcome.duration_s))
+
+    def _end(self, run: _Run, event: Event) -> list[Event]:
+        run.has_ended = True
+        return [event]
+
+    def _forget(self, run: _Run) -> None:
+        if run.has_ended and run.job_over and not run.objective_runs:
+            self._runs.pop(run.task.trial_id, None)
+
+    # -- stopping --------------------------------------------------------------------------------------
+
+    def _cancel(self, run: _Run) -> None:
+        if run.lane is not None and not run.job_over:
+            with run.lane.lock:
+                if run.lane.run is run:
+                    self._sc.cancelJobsWithTag(run.lane.tag)
+        self._control.kill(run.task.trial_id)
+
+    def _insist(self, run: _Run, events: list[Event]) -> None:
+        """A stopped trial has not ended yet: cancel once more, or give up on a worker that vanished."""
+        self._cancel(run)
+        since = run.stopping_since or 0.0
+        if run.job_over and time.monotonic() - since > GIVE_UP_S:
+            logger.warning(
+                "%s was stopped, but its worker has not answered for %.0f s and may still run it",
+                run.task.description,
+                GIVE_UP_S,
+            )
+            run.objective_runs = False
+            events += self._end(run, Cancelled(run.task.trial_id, self.now()))
+            self._forget(run)
+
+    # -- the pool --------------------------------------------------------------------------------------
+
+    def _new_lane(self) -> _Lane:
+        lane = _Lane(f"sparktune-{self._study_id}-{len(self._lanes)}")
+        self._lanes.append(lane)
+        # The jobs inherit the caller's scheduler pool, job group and other local properties.
+        target = inheritable_thread_target(functools.partial(self._work, lane))
+        thread = threading.Thread(target=target, name=lane.tag, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return lane
+
+    def _work(self, lane: _Lane) -> None:
+        self._sc.addJobTag(lane.tag)
+        self._sc.setInterruptOnCancel(True)
+        for run in iter(lane.inbox.get, None):
+            rows: list[bytes] = []
+            error: Exception | None = None
+            with lane.lock:
+                lane.run = run
+            try:
+                context = run.task.run_context()
+                if run.stopping_since is None:
+                    self._sc.setLocalProperty("spark.job.description", run.task.description)
+                    rows = self._job(run.task, context).collect()
+            except Exception as raised:
+                error = raised
+            with lane.lock:
+                lane.run = None
+            self._inbox.put(_JobOver(run.task.trial_id, rows, error))
+
+    def _job(self, task: Task, context: Any) -> Any:
+        assignment = Assignment(
+            study_id=self._study_id,
+            trial_id=task.trial_id,
+            config=task.config,
+            parcel=self._parcel,
+            companions=self._companions,
+            endpoint=self._control.endpoint,
+            run_context=context,
+        )
+        job = self._rows.mapPartitions(functools.partial(run_assignment, assignment))
+        return job if self._profile is None else job.withResources(self._profile)
+
+    # -- addresses -------------------------------------------------------------------------------------
+
+    def _addresses(self) -> tuple[str, str]:
+        """Where to listen, and what workers connect to."""
+        master = self._sc.master
+        if master.startswith("local"):
+            return "127.0.0.1", "127.0.0.1"
+        conf = self._sc.getConf()
+        host = conf.get("spark.driver.host") or "127.0.0.1"
+        return conf.get("spark.driver.bindAddress") or host, host
+
+    def _listen(self, bind: str, advertise: str) -> ControlServer:
+        for address in itertools.chain([bind], ["0.0.0.0"]):
+            with contextlib.suppress(OSError):
+                return ControlServer(self._inbox.put, address, advertise)
+        raise OSError(f"no port could be opened for the workers on {bind}; is spark.driver.bindAddress right?")
+
+
+def count_slots(sc: Any, profile: Any = None) -> int:
+    """How many trials Spark can run at once: now, or, with dynamic allocation, when it has grown."""
+    scala = sc._jsc.sc()
+    try:
+        manager = scala.resourceProfileManager()
+        java_profile = manager.defaultResourceProfile()
+        if profile is not None:
+            java_profile = manager.resourceProfileFromId(profile.id)
+        now = int(scala.maxNumConcurrentTasks(java_profile))
+    except Exception:  # a gateway that admits documented methods only
+        now = int(sc.defaultParallelism)
+    conf = sc.getConf()
+    if conf.get("spark.dynamicAllocation.enabled", "false") != "true" or sc.master.startswith("local"):
+        return now
+    most = conf.get("spark.dynamicAllocation.maxExecutors")
+    cores = int(conf.get("spark.executor.cores", "1"))
+    cpus = int(conf.get("spark.task.cpus", "1"))
+    return max(now, int(most) * max(1, cores // cpus)) if most else max(now, UNBOUNDED_SLOTS)
+
+
+UNBOUNDED_SLOTS = 2**16
+"""Stands for 'as many as are asked for' where dynamic allocation has no upper limit."""
+
+
+def lost(error: Exception | None) -> TrialError:
+    """Why a job gave no outcome: its worker died for good, or Spark refused the job."""
+    text = "" if error is None else str(error)
+    # The cause is the line after "Job aborted due to stage failure", or the exception's own first line.
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    cause = next((line for line in lines if "Job aborted" in line or "crashed" in line), lines[0] if lines else "")
+    if "maxResultSize" in text:
+        advice = "the result is larger than spark.driver.maxResultSize: return less, or save it to storage"
+    else:
+        advice = (
+            "the worker died while it ran the objective: out of memory, a crash in native code, or a kill. Look at "
+            "the executor's log; more memory per trial: spark.executor.memory, or fewer trials at a time"
+        )
+    return TrialError("<class 'sparktune.errors.WorkerLost'>", f"{advice} ({cause[:500]})", text or advice)

@@ -1,0 +1,172 @@
+"""What runs on a worker: load the objective once per process, run it at one point, bring back the outcome."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import socket
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparktune.backends.channel import ControlClient, Endpoint
+from sparktune.objective import Objective
+from sparktune.pickling import dumps_result
+from sparktune.tracking.base import RunContext
+from sparktune.tracking.worker import redirect
+from sparktune.trial import TrialError
+
+KEPT_STUDIES = 2
+"""How many studies' objectives a worker process keeps loaded: one, and another that runs at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial's objective ended on its worker; exactly one of ``payload`` and ``error`` is set.
+
+    Attributes:
+        payload: the pickled ``(result, attachments)``; pickled apart, so that a class which only the worker
+            can import fails this trial alone.
+        error: why there is none.
+        duration_s: seconds in the objective.
+        attempt: 1, and one more for each worker that Spark lost before.
+        host, worker_pid: where it ran.
+    """
+
+    payload: bytes | None
+    error: TrialError | None
+    duration_s: float
+    attempt: int = 1
+    host: str = ""
+    worker_pid: int = 0
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial's task, as it is shipped.
+
+    Attributes:
+        study_id: the key of the worker's caches.
+        trial_id: the trial.
+        config: label -> raw value.
+        parcel: gives the pickled objective: has ``value`` (Spark's ``Broadcast``).
+        companions: broadcast variables that the objective itself uses; they must travel with the task.
+        endpoint: the driver's control port, or None.
+        run_context: for MLflow calls in the objective.
+    """
+
+    study_id: str
+    trial_id: int
+    config: Mapping[str, Any]
+    parcel: Any
+    companions: tuple[Any, ...] = ()
+    endpoint: Endpoint | None = None
+    run_context: RunContext | None = None
+
+
+class Parcel:
+    """A pickled objective inside a broadcast: reading the broadcast's value gives the objective itself."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        return pickle.loads, (self.data,)
+
+
+@dataclass
+class _Process:
+    """What this worker process keeps between trials."""
+
+    objectives: OrderedDict[str, Objective] = field(default_factory=OrderedDict)
+    clients: OrderedDict[str, ControlClient | None] = field(default_factory=OrderedDict)
+    pid: int = 0
+
+
+_process = _Process()
+
+
+def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
+    """The body of a trial's Spark task.
+
+    Returns:
+        Nothing when the driver confirmed the outcome over the control channel; else the pickled outcome.
+    """
+    for _ in rows:  # a task that does not read its input to the end loses its Python worker
+        pass
+    if _process.pid != os.getpid():  # a fork of another worker: its connections are not ours
+        _process.clients.clear()
+        _process.pid = os.getpid()
+    attempt = _attempt()
+    host = socket.gethostname()
+    client = _client(assignment)
+    if client is not None:
+        try:
+            client.begin(assignment.trial_id, attempt, host)
+        except OSError:
+            client = None
+    outcome = _run(assignment, attempt, host)
+    data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
+    if client is not None and client.end(assignment.trial_id, data):
+        return []
+    return [data]
+
+
+def _run(assignment: Assignment, attempt: int, host: str) -> Outcome:
+    started = time.perf_counter()
+    payload: bytes | None = None
+    error: TrialError | None = None
+    try:
+        objective = _objective(assignment)
+        started = time.perf_counter()
+        with redirect(assignment.run_context):
+            result, attachments = objective.evaluate(assignment.trial_id, assignment.config)
+        payload = dumps_result(result, attachments)
+    except BaseException as raised:
+        error = TrialError.of(raised, traceback.format_exc())
+    return Outcome(payload, error, time.perf_counter() - started, attempt, host, os.getpid())
+
+
+def _objective(assignment: Assignment) -> Objective:
+    kept = _process.objectives
+    objective = kept.get(assignment.study_id)
+    if objective is None:
+        objective = assignment.parcel.value
+        assert isinstance(objective, Objective)
+        while len(kept) >= KEPT_STUDIES:
+            kept.popitem(last=False)
+        kept[assignment.study_id] = objective
+        # PySpark's daemon collects garbage after every task: what will stay need not be looked at again.
+        gc.collect()
+        gc.freeze()
+    kept.move_to_end(assignment.study_id)
+    return objective
+
+
+def _client(assignment: Assignment) -> ControlClient | None:
+    kept = _process.clients
+    client = kept.get(assignment.study_id)
+    if client is not None and not client.is_open:
+        client = kept.pop(assignment.study_id, None) and None
+    if client is None and assignment.endpoint is not None and assignment.study_id not in kept:
+        try:
+            client = ControlClient(assignment.endpoint)
+        except OSError:
+            client = None  # remembered: a driver that cannot be reached is not tried before every trial
+        while len(kept) >= KEPT_STUDIES:
+            old = kept.popitem(last=False)[1]
+            if old is not None:
+                old.close()
+        kept[assignment.study_id] = client
+    return client
+
+
+def _attempt() -> int:
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return 1 if context is None else context.attemptNumber() + 1

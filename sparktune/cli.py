@@ -1,0 +1,74 @@
+"""The command line: ``sparktune demo``.
+
+Exit codes: 0 success; 1 no trial completed; 2 wrong usage, or something that is needed is missing;
+130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from sparktune import __version__
+from sparktune.errors import AllTrialsFailed, SparktuneError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments after the program's name; None for those of this process.
+
+    Returns:
+        The exit code.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return _demo(args)
+    except SparktuneError as error:
+        print(f"sparktune: {error}", file=sys.stderr)
+        return 1 if isinstance(error, AllTrialsFailed) else 2
+    except KeyboardInterrupt:
+        print("sparktune: interrupted", file=sys.stderr)
+        return 130
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from sparktune import demo
+
+    demo.run(args.max_evals, parallelism=args.parallelism, store=args.store, seed=args.seed)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sparktune",
+        description="Hyperparameter tuning on Spark, every trial a Spark task and a nested MLflow run.",
+    )
+    parser.add_argument("--version", action="version", version=f"sparktune {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    demo = commands.add_parser(
+        "demo",
+        help="tune a model on local Spark and record it in MLflow",
+        description="Tunes SVM, random forest and gradient boosting on scikit-learn's handwritten digits, on "
+        "every core of this machine, and records each trial in an MLflow store in the working folder.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--max-evals", type=_positive, default=40, metavar="N", help="trials to run")
+    demo.add_argument(
+        "--parallelism", type=_positive, metavar="N", help="most trials at once; by default one per core"
+    )
+    demo.add_argument(
+        "--store", default="sparktune-demo", help="folder of the MLflow store, or a tracking URI (http://...)"
+    )
+    demo.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the search; by default a new one each time"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

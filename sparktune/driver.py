@@ -1,0 +1,158 @@
+"""The driver: an event loop over a backend's one waiting call.
+
+It fills every free slot, waits for events, tells the study, and launches the next trial the moment one ends.
+One thread runs it, and that thread alone changes trials; backends and trackers work in threads of their own
+and send events or take records.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+from sparktune.backends.base import Backend, Started, Task
+from sparktune.study import INTERRUPTED, TIMEOUT, Study
+from sparktune.tracking.base import Tracker
+from sparktune.trial import Trial, TrialState
+
+logger = logging.getLogger("sparktune")
+
+SLOTS_RECHECK_S = 5.0
+"""While more parallelism was asked for than there are slots: how often to look whether slots have joined."""
+
+
+class Observer(Protocol):
+    """Learns of every change of a trial, in the driver's thread; what it raises ends the study."""
+
+    def changed(self, trial: Trial) -> None:
+        """The trial was launched, began on its worker, or reached a final state."""
+
+
+class Driver:
+    """Runs one study on one backend.
+
+    Args:
+        study: what to run.
+        backend: where to run it; closed at the end.
+        tracker: is told of launches and ends.
+        observers: told of every change, in their order, before the study decides whether to go on.
+        parallelism: the most trials under way at once; never more than the backend has slots.
+        deadline_s: the backend's time at which the study is stopped, or None.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        backend: Backend,
+        tracker: Tracker,
+        *,
+        observers: Iterable[Observer] = (),
+        parallelism: int,
+        deadline_s: float | None = None,
+    ) -> None:
+        self._study = study
+        self._backend = backend
+        self._tracker = tracker
+        self._observers = tuple(observers)
+        self._parallelism = parallelism
+        self._deadline_s = deadline_s
+        self.most_running = 0
+        """The most trials that were under way at one time."""
+
+    def run(self) -> None:
+        """Run the study to its end; when this returns, or raises, no objective of it is running any more.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results kept.
+            Exception: whatever the suggest function, an early stop function or an observer raised.
+        """
+        try:
+            self._loop()
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self._stop(INTERRUPTED if interrupted else f"{type(error).__name__}: {error}")
+            self._drain()
+            raise
+        finally:
+            self._backend.close()
+
+    def _loop(self) -> None:
+        study, backend = self._study, self._backend
+        self._fill()
+        while not study.is_over:
+            for event in backend.wait(self._patience()):
+                trial = study.tell(event)
+                if trial is None:
+                    continue
+                self._announce(trial)
+                if not isinstance(event, Started) and study.check_stop(trial):
+                    self._stop(study.stop_reason or "")
+            if self._is_late() and not study.is_over:
+                self._stop(TIMEOUT)
+            self._fill()
+
+    def _fill(self) -> None:
+        study, backend = self._study, self._backend
+        if study.is_stopping:
+            return
+        free = min(self._parallelism, backend.slots()) - study.n_running
+        while free > 0 and not self._is_late():
+            trial = study.next_trial(backend.now())
+            if trial is None:
+                return
+            free -= 1
+            self._launch(trial)
+        study.suggest_ahead()
+
+    def _launch(self, trial: Trial) -> None:
+        trial_id = trial.trial_id
+        self._tracker.launched(trial)
+        for observer in self._observers:
+            observer.changed(trial)
+        self._backend.launch(
+            Task(
+                trial_id=trial_id,
+                config=trial.config,
+                description=f"sparktune {trial.describe}",
+                run_context=lambda: self._tracker.run_context(trial_id),
+            )
+        )
+        self.most_running = max(self.most_running, self._study.n_running)
+
+    def _announce(self, trial: Trial) -> None:
+        if trial.state is TrialState.FAILED and trial.error is not None:
+            logger.error("%s failed: %s", trial.describe, trial.error.summary)
+        for observer in self._observers:
+            observer.changed(trial)
+
+    def _is_late(self) -> bool:
+        return self._deadline_s is not None and self._backend.now() >= self._deadline_s
+
+    def _patience(self) -> float | None:
+        """How long to wait for an event: until the deadline, or until it is time to look for new slots."""
+        patience = math.inf
+        if self._deadline_s is not None and not self._study.is_stopping:
+            patience = max(0.0, self._deadline_s - self._backend.now())
+        if self._parallelism > self._study.n_running and not self._study.is_stopping:
+            patience = min(patience, SLOTS_RECHECK_S)
+        return None if math.isinf(patience) else patience
+
+    def _stop(self, reason: str) -> None:
+        for trial in self._study.stop(reason):
+            self._announce(trial)
+        for trial_id in self._study.running:
+            self._backend.stop(trial_id)
+
+    def _drain(self) -> None:
+        """After an exception: take in what still arrives, so that a result that arrived stays a result."""
+        while self._study.n_running:
+            for event in self._backend.wait(None):
+                trial = self._study.tell(event)
+                if trial is None:
+                    continue
+                try:
+                    self._announce(trial)
+                except Exception:
+                    logger.exception("while the study was being stopped, %s", trial.describe)

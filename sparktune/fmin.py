@@ -1,0 +1,141 @@
+"""``fmin``: hyperopt's function, with trials that run on Spark."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import hyperopt
+from hyperopt.exceptions import InvalidAnnotatedParameter
+from hyperopt.fmin import generate_trials_to_calculate
+
+from sparktune import savefile
+from sparktune.trials import SparkTrials, StudyTrials
+
+__all__ = ["fmin", "generate_trials_to_calculate"]
+
+
+def fmin(
+    fn: Callable[..., Any],
+    space: Any,
+    algo: Any = None,
+    max_evals: int | None = None,
+    timeout: float | None = None,
+    loss_threshold: float | None = None,
+    trials: hyperopt.Trials | None = None,
+    rstate: Any = None,
+    allow_trials_fmin: bool = True,
+    pass_expr_memo_ctrl: bool | None = None,
+    catch_eval_exceptions: bool = False,
+    verbose: bool = True,
+    return_argmin: bool = True,
+    points_to_evaluate: list[dict[str, Any]] | None = None,
+    max_queue_len: int = 1,
+    show_progressbar: Any = True,
+    early_stop_fn: Callable[..., Any] | None = None,
+    trials_save_file: str | os.PathLike[str] = "",
+) -> Any:
+    """Minimize a function over a search space, each trial a Spark task and a nested MLflow run.
+
+    The arguments are those of ``hyperopt.fmin`` (hyperopt 0.3), in its order and with its meaning.
+
+    Args:
+        fn: called on a worker with a point of the space; returns the loss, or a dict with ``status`` and
+            ``loss``, whose ``attachments`` are taken out and kept in ``trials.trial_attachments``.
+        space: an expression of ``hp`` nodes, or ``"annotated"`` to read it from ``fn``'s annotations.
+        algo: the suggest function, ``tpe.suggest`` by default.
+        max_evals: the most trials, those already in ``trials`` included; None for no limit.
+        timeout: seconds for the whole call: then running trials are cancelled, finished results kept.
+        loss_threshold: stop when the best loss is at or below it.
+        trials: where trials are kept and run; a new ``SparkTrials()`` by default. hyperopt's own ``Trials``
+            run one after another in this process, by hyperopt's ``fmin``.
+        rstate: a ``numpy.random.Generator``, a ``RandomState`` or a seed; ``HYPEROPT_FMIN_SEED`` by default. A
+            trials object used again goes on with its stream.
+        allow_trials_fmin: False has hyperopt's own loop run ``trials``; impossible with ``SparkTrials``.
+        pass_expr_memo_ctrl: call ``fn(expr=, memo=, ctrl=)``.
+        catch_eval_exceptions: with ``SparkTrials`` an exception in ``fn`` fails its own trial in any case.
+        verbose: False shows no progress bar.
+        return_argmin: True returns label -> raw value of the best trial; False the evaluated point, or None
+            when no trial completed.
+        points_to_evaluate: points to run first, as label -> raw value.
+        max_queue_len: n > 1 suggests n - 1 trials ahead of the slots.
+        show_progressbar: True, False, or a context manager as in ``hyperopt.progress``.
+        early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes, with the
+            finished trials, the newest last; what it raises ends the study and leaves ``fmin``.
+        trials_save_file: where the trials object is written while the study runs; read at the start.
+
+    Returns:
+        See ``return_argmin``.
+
+    Raises:
+        AllTrialsFailed: no trial completed; the message tells the commonest cause.
+        ObjectiveNotPicklable: ``fn`` cannot be sent to a worker; raised before the first trial.
+        SparkNotAvailable: pyspark or Java is missing.
+        KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results are in ``trials``.
+    """
+    if isinstance(space, str) and space == "annotated":
+        fn, space = _annotated(fn)
+    options: dict[str, Any] = {
+        "algo": algo,
+        "max_evals": max_evals,
+        "timeout": timeout,
+        "loss_threshold": loss_threshold,
+        "max_queue_len": max_queue_len,
+        "rstate": rstate,
+        "verbose": verbose,
+        "pass_expr_memo_ctrl": pass_expr_memo_ctrl,
+        "catch_eval_exceptions": catch_eval_exceptions,
+        "return_argmin": return_argmin,
+        "show_progressbar": show_progressbar,
+        "early_stop_fn": early_stop_fn,
+        "trials_save_file": trials_save_file,
+    }
+    if trials is None:
+        saved = savefile.read(trials_save_file) if trials_save_file else None
+        trials = saved if isinstance(saved, StudyTrials) else SparkTrials()
+    if isinstance(trials, StudyTrials):
+        if not allow_trials_fmin:
+            raise ValueError(
+                f"allow_trials_fmin=False asks for hyperopt's own loop, which cannot run {type(trials).__name__}: "
+                "leave it out, or pass trials=Trials()"
+            )
+        return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
+    if points_to_evaluate and not trials._dynamic_trials:
+        trials.insert_trial_docs(generate_trials_to_calculate(list(points_to_evaluate))._dynamic_trials)
+        trials.refresh()
+    return hyperopt.fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
+
+
+class _ByKeywords:
+    """Calls a function of keyword arguments with a dict."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+        functools.update_wrapper(self, fn)
+
+    def __call__(self, point: Mapping[str, Any]) -> Any:
+        return self._fn(**point)
+
+
+def _annotated(fn: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function over a dict, and the space in its annotations.
+
+    Raises:
+        hyperopt.exceptions.InvalidAnnotatedParameter: an annotation is no ``hp`` expression.
+    """
+    annotations = dict(inspect.get_annotations(fn, eval_str=True))
+    annotations.pop("return", None)
+    for name, annotation in annotations.items():
+        if not isinstance(annotation, hyperopt.pyll.base.Apply):
+            raise InvalidAnnotatedParameter(
+                f"space='annotated' reads the space from the annotations, but {name!r} is annotated with "
+                f"{annotation!r}; annotate it with an hp expression: {name}: hp.uniform({name!r}, 0, 1)"
+            )
+    if not annotations:
+        raise InvalidAnnotatedParameter(
+            "space='annotated' reads the space from the annotations, and the function has none"
+        )
+    return _ByKeywords(fn), annotations

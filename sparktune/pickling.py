@@ -1,0 +1,169 @@
+"""Pickling of the objective, with a diagnosis that names the culprit when it fails."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import pickle
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import cloudpickle
+
+from sparktune.errors import ObjectiveNotPicklable
+
+MAX_DEPTH = 8
+"""How many levels of references the diagnosis follows."""
+
+_REMEDIES = (
+    (
+        ("SparkSession", "SparkContext", "SQLContext", "HiveContext", "RuntimeConfig"),
+        "it exists on the driver only: read the data before fmin, and let the objective use the data",
+    ),
+    (
+        ("DataFrame", "GroupedData", "Column", "RDD", "PipelinedRDD", "DataFrameReader"),
+        "it exists on the driver only: turn it into local data before fmin (df.toPandas(), rdd.collect()), or "
+        "save it and let the objective read the file",
+    ),
+    (
+        ("lock", "RLock", "Condition", "Event", "Semaphore", "Thread", "local", "ThreadPoolExecutor"),
+        "locks and threads belong to one process: create it inside the objective",
+    ),
+    (
+        ("TextIOWrapper", "BufferedReader", "BufferedWriter", "FileIO", "BufferedRandom"),
+        "an open file belongs to one process: pass its path, and open it inside the objective",
+    ),
+    (("socket", "Connection", "Cursor", "Engine"), "connections belong to one process: connect inside the objective"),
+    (("generator", "async_generator", "coroutine"), "turn it into a list before fmin"),
+    (
+        ("JavaObject", "JavaMember", "JavaClass", "JavaGateway", "JavaModel"),
+        "it lives in the driver's Java process: models of pyspark.ml and the like cannot be used in an objective",
+    ),
+)
+
+
+def dumps(value: Any, what: str = "the objective") -> bytes:
+    """``cloudpickle`` of ``value``.
+
+    Raises:
+        ObjectiveNotPicklable: naming the variable, its type, and the remedy.
+    """
+    try:
+        return bytes(cloudpickle.dumps(value))
+    except Exception as error:
+        raise ObjectiveNotPicklable(explain(value, what, error)) from error
+
+
+def explain(value: Any, what: str, error: BaseException) -> str:
+    """Why ``value`` cannot be pickled: the path to the smallest part that cannot, its type, the remedy."""
+    path, culprit = _culprit(value, what)
+    kind = type(culprit)
+    if culprit is value:
+        found = f"{path} cannot be sent to a Spark worker"
+    else:
+        found = f"{what} cannot be sent to a Spark worker: {path} is a {kind.__name__}, which cannot be pickled"
+    reason = " ".join(str(error).split())
+    reason = reason if len(reason) <= 200 else reason[:197] + "..."
+    return f"{found} ({type(error).__name__}: {reason}). Remedy: {remedy(culprit)}"
+
+
+def remedy(culprit: Any) -> str:
+    """What to do about an object that cannot be pickled."""
+    names = {base.__name__ for base in type(culprit).__mro__}
+    for kinds, advice in _REMEDIES:
+        if names.intersection(kinds):
+            return advice
+    return "create it inside the objective, or keep it in a module that the workers can import"
+
+
+def _culprit(value: Any, path: str) -> tuple[str, Any]:
+    """Follow references that cannot be pickled down to the last one."""
+    seen: set[int] = set()
+    for _ in range(MAX_DEPTH):
+        seen.add(id(value))
+        for name, part in _parts(value, path):
+            if id(part) not in seen and not _can_pickle(part):
+                path, value = name, part
+                break
+        else:
+            break
+    return path, value
+
+
+def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """What an object refers to, each with a name a person understands."""
+    if isinstance(value, types.MethodType):
+        yield f"the object of the method {value.__name__!r}", value.__self__
+        yield f"the method {value.__name__!r}", value.__func__
+    elif isinstance(value, functools.partial):
+        yield "the partial's function", value.func
+        yield from ((f"the partial's argument {i}", part) for i, part in enumerate(value.args))
+        yield from ((f"the partial's argument {key!r}", part) for key, part in value.keywords.items())
+    elif isinstance(value, types.FunctionType):
+        yield from _function_parts(value)
+    elif isinstance(value, dict):
+        yield from ((f"{path}[{key!r}]", part) for key, part in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"{path}[{i}]", part) for i, part in enumerate(value))
+    elif isinstance(value, type | types.ModuleType | io.IOBase):
+        return
+    else:
+        state = getattr(value, "__dict__", None)
+        if isinstance(state, dict) and type(value).__module__.partition(".")[0] not in ("pyspark", "py4j"):
+            yield from ((f"the attribute {key!r} of {path}", part) for key, part in state.items())
+
+
+def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    names = inspect.getclosurevars(function) if function.__closure__ or function.__globals__ else None
+    if names is not None:
+        yield from ((f"the variable {key!r}", part) for key, part in names.nonlocals.items())
+        yield from ((f"the global variable {key!r}", part) for key, part in names.globals.items())
+    for constant in _inner_globals(function):
+        yield constant
+    signature = inspect.signature(function)
+    for parameter in signature.parameters.values():
+        if parameter.default is not parameter.empty:
+            yield f"the default of the argument {parameter.name!r}", parameter.default
+    yield from ((f"the attribute {key!r}", part) for key, part in vars(function).items())
+
+
+def _inner_globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Globals that only functions defined inside ``function`` use."""
+    codes = [c for c in function.__code__.co_consts if isinstance(c, types.CodeType)]
+    while codes:
+        code = codes.pop()
+        codes.extend(c for c in code.co_consts if isinstance(c, types.CodeType))
+        for name in code.co_names:
+            if name in function.__globals__:
+                yield f"the global variable {name!r}", function.__globals__[name]
+
+
+def _can_pickle(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+def dumps_result(result: dict[str, Any], attachments: dict[str, Any]) -> bytes:
+    """Pickle what an objective returned.
+
+    Raises:
+        TypeError: naming the entry that cannot be pickled.
+    """
+    try:
+        return pickle.dumps((result, attachments), pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        try:
+            return bytes(cloudpickle.dumps((result, attachments)))
+        except Exception as error:
+            both = {**result, **{f"attachments[{key!r}]": value for key, value in attachments.items()}}
+            path, culprit = _culprit(both, "the result")
+            raise TypeError(
+                f"{path} is a {type(culprit).__name__}, which cannot be sent back to the driver "
+                f"({type(error).__name__}: {error}). Remedy: return plain values (numbers, text, lists, arrays), "
+                "and save models with mlflow.log_artifact or to shared storage"
+            ) from None

@@ -1,0 +1,105 @@
+"""``trials_save_file``: the trials object on disk, always whole, never far behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import hyperopt
+
+from sparktune.errors import SaveFileError
+from sparktune.trial import Trial
+
+logger = logging.getLogger("sparktune")
+
+SHARE_OF_TIME = 0.05
+"""The most of the study's time that goes into writing."""
+
+
+class SaveFile:
+    """Writes a trials object after finished trials, and at the end (the driver's ``Observer``).
+
+    A file of many trials takes time to write: writes are spaced so that they take at most ``SHARE_OF_TIME``.
+
+    Args:
+        path: where; replaced by a whole new file each time (a rename in its folder).
+        trials: what is written.
+
+    Raises:
+        SaveFileError: the folder does not exist or cannot be written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], trials: Any) -> None:
+        self._path = Path(path).absolute()
+        self._trials = trials
+        self._next_write = 0.0
+        self._is_stale = False
+        folder = self._path.parent
+        if self._path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise SaveFileError(
+                f"trials_save_file is {os.fspath(path)!r}; it must name a file in a folder that exists and can be "
+                "written to"
+            )
+
+    def changed(self, trial: Trial) -> None:
+        """Write, unless the last write was too recent."""
+        if not trial.state.is_final:
+            return
+        self._is_stale = True
+        if time.monotonic() >= self._next_write:
+            self.write()
+
+    def finish(self) -> None:
+        """Write what has not been written; a full disk is logged, not raised: the study is over."""
+        if self._is_stale:
+            try:
+                self.write()
+            except OSError:
+                logger.exception("the trials could not be written to %s", self._path)
+
+    def write(self) -> None:
+        """Write now."""
+        began = time.monotonic()
+        data = cloudpickle.dumps(self._trials)
+        handle, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, self._path)
+        except BaseException:
+            os.unlink(name)
+            raise
+        self._is_stale = False
+        took = time.monotonic() - began
+        self._next_write = time.monotonic() + took * (1 / SHARE_OF_TIME - 1)
+
+
+def read(path: str | os.PathLike[str]) -> hyperopt.Trials | None:
+    """The trials in a save file, also one that hyperopt wrote; None when there is no file.
+
+    Raises:
+        SaveFileError: the file holds no trials.
+    """
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, "rb") as file:
+            trials = pickle.load(file)
+    except Exception as error:
+        raise SaveFileError(
+            f"trials_save_file {os.fspath(path)!r} cannot be read ({type(error).__name__}: {error}); give another "
+            "name, or move the file away to begin anew"
+        ) from error
+    if not isinstance(trials, hyperopt.Trials):
+        raise SaveFileError(
+            f"trials_save_file {os.fspath(path)!r} holds a {type(trials).__name__}, no trials; give another name"
+        )
+    return trials

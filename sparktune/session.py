@@ -1,0 +1,80 @@
+"""The Spark session: the user's own, or one of ours with settings that suit many small jobs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from sparktune.errors import SparkNotAvailable
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SETTINGS = {
+    "spark.app.name": "sparktune",
+    # A Unix-domain socket between JVM and Python worker: TCP stalls about 42 ms per task.
+    "spark.python.unix.domain.socket.enabled": "true",
+    # How long a cancelled task's Python worker may go on before it is killed.
+    "spark.python.task.killTimeout": "10ms",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+}
+"""Defaults of the sessions that sparktune creates; whatever Spark's own configuration sets goes before."""
+
+LOCAL_MASTER = "local[*,4]"
+"""Every core of this machine; a trial whose Python worker is lost is tried again, as on a cluster."""
+
+
+def get_or_create() -> SparkSession:
+    """The active Spark session, or a new one with ``SETTINGS``.
+
+    Without a master in Spark's configuration the new session runs on this machine, on every core.
+
+    Raises:
+        SparkNotAvailable: pyspark is not installed, or Java is missing.
+    """
+    try:
+        from pyspark import SparkConf
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise SparkNotAvailable(
+            "SparkTrials cannot import pyspark classes: pyspark is not installed in this environment. "
+            "Install it with: pip install 'sparktune[spark]'"
+        ) from error
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    if "SPARK_REMOTE" in os.environ:
+        return SparkSession.builder.getOrCreate()
+    _require_java()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        conf = SparkConf()
+    except Exception as error:
+        raise SparkNotAvailable(
+            f"Spark's Java process did not start ({type(error).__name__}: {error}). "
+            "Spark 4 needs Java 17 or newer: check `java -version` and JAVA_HOME"
+        ) from error
+    for key, value in SETTINGS.items():
+        if not conf.contains(key):
+            conf.set(key, value)
+    # The launcher fills in local[*] where nobody named a master.
+    if conf.get("spark.master", "local[*]") == "local[*]":
+        conf.set("spark.master", LOCAL_MASTER)
+    return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def _require_java() -> None:
+    home = os.environ.get("JAVA_HOME")
+    if os.environ.get("PYSPARK_GATEWAY_PORT") or shutil.which("java"):
+        return
+    if home and os.access(os.path.join(home, "bin", "java"), os.X_OK):
+        return
+    where = f"JAVA_HOME is {home!r}, which has no bin/java" if home else "JAVA_HOME is not set"
+    raise SparkNotAvailable(
+        f"Spark needs Java, and none was found ({where}, and `java` is not on the PATH). Install Java 17 or "
+        "newer (Debian and Ubuntu: apt-get install openjdk-17-jre-headless; macOS: brew install openjdk@17) "
+        "and set JAVA_HOME or the PATH"
+    )

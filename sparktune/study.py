@@ -1,0 +1,232 @@
+"""The study: a pure state machine that owns every trial and the one random generator.
+
+It is asked for trials to launch and told what became of them; it says when all is over. It knows no Spark, no
+MLflow, no clock and no thread: times are handed in, so a test can play any order of events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from sparktune.backends.base import Cancelled, Event, Failed, Finished, Started
+from sparktune.trial import Trial, TrialError, TrialState
+
+
+class SeedSource(Protocol):
+    """What the study needs of a ``numpy.random.Generator``."""
+
+    def integers(self, low: int, /) -> Any:
+        """A random integer in ``[0, low)``."""
+
+
+SEED_BOUND = 2**31 - 1
+"""Seeds handed to suggest functions lie in ``[0, SEED_BOUND)``, as in ``hyperopt.FMinIter.run``."""
+
+Suggest = Callable[[Any], Trial | None]
+"""``suggest(seed)`` gives the next trial, queued, or None when the algorithm has no more points."""
+
+
+class Study:
+    """Which trials there are, which to launch next, and whether all is over.
+
+    Args:
+        suggest: makes the next trial from a seed; called only when a trial can use the suggestion at once,
+            or, with ``max_queue_len`` n > 1, up to n - 1 trials ahead.
+        rng: the source of those seeds; one draw for each call of ``suggest``.
+        max_new: how many trials may be suggested, or None for no limit.
+        queued: trials to run before anything is suggested.
+        earlier: final trials of earlier calls; they count for the best loss.
+        loss_threshold: stop when the best loss is at or below it.
+        max_queue_len: see ``suggest``.
+        should_stop: called after every trial that completes; True stops the study. What it raises leaves
+            ``tell``.
+    """
+
+    def __init__(
+        self,
+        suggest: Suggest,
+        rng: SeedSource,
+        *,
+        max_new: int | None = None,
+        queued: Iterable[Trial] = (),
+        earlier: Sequence[Trial] = (),
+        loss_threshold: float | None = None,
+        max_queue_len: int = 1,
+        should_stop: Callable[[Trial], bool] | None = None,
+    ) -> None:
+        self._suggest = suggest
+        self._rng = rng
+        self._left_to_suggest = math.inf if max_new is None else max_new
+        self._loss_threshold = loss_threshold
+        self._ahead = max_queue_len - 1
+        self._should_stop = should_stop
+        self._trials: dict[int, Trial] = {}
+        self._running: dict[int, Trial] = {}
+        self._queue: deque[Trial] = deque()
+        self._causes: Counter[str] = Counter()
+        self.best: Trial | None = None
+        self.stop_reason: str | None = None
+        self.counts: Counter[TrialState] = Counter()
+        for trial in earlier:
+            self._keep(trial)
+        for trial in queued:
+            self._keep(trial)
+            self._queue.append(trial)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial as it is now, in the order in which they joined the study."""
+        return list(self._trials.values())
+
+    @property
+    def running(self) -> list[int]:
+        """The ids of the trials that are under way."""
+        return list(self._running)
+
+    @property
+    def n_running(self) -> int:
+        """How many trials are under way."""
+        return len(self._running)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs and nothing more will be launched."""
+        return not self._running and not self._queue and (self._left_to_suggest <= 0 or self.is_stopping)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no further trial will be launched."""
+        return self.stop_reason is not None
+
+    def commonest_error(self) -> tuple[str, int] | None:
+        """The cause that failed most trials, on one line, and how many; None without failures."""
+        return self._causes.most_common(1)[0] if self._causes else None
+
+    def next_trial(self, at_s: float) -> Trial | None:
+        """The trial to launch now, running from this moment; None when there is none (yet).
+
+        Call it only while a slot is free: a suggestion made before it can run has seen fewer results.
+        """
+        trial = self._queue.popleft() if self._queue else self._suggested()
+        if trial is None:
+            return None
+        trial = trial.to(TrialState.RUNNING, submitted_s=at_s)
+        self._keep(trial)
+        return trial
+
+    def suggest_ahead(self) -> None:
+        """Fill the queue of trials that wait for a slot (``max_queue_len`` > 1)."""
+        while len(self._queue) < self._ahead and (trial := self._suggested()) is not None:
+            self._keep(trial)
+            self._queue.append(trial)
+
+    def tell(self, event: Event) -> Trial | None:
+        """Take in what happened; returns the changed trial, or None when the event changes nothing."""
+        trial = self._running.get(event.trial_id)
+        if trial is None:
+            return None
+        match event:
+            case Started():
+                trial = replace(
+                    trial,
+                    attempts=max(trial.attempts, event.attempt),
+                    started_s=event.at_s,
+                    host=event.host,
+                    worker_pid=event.worker_pid,
+                )
+            case Finished():
+                trial = _judged(trial, event)
+            case Failed():
+                trial = trial.to(
+                    TrialState.FAILED, error=event.error, ended_s=event.at_s, duration_s=event.duration_s
+                )
+            case Cancelled():
+                trial = trial.to(
+                    TrialState.CANCELLED, ended_s=event.at_s, stop_reason=self.stop_reason or "stopped"
+                )
+        self._keep(trial)
+        return trial
+
+    def check_stop(self, trial: Trial) -> bool:
+        """Whether this trial, just ended and recorded, stops the study (and stops it)."""
+        if self.is_stopping or trial.state is not TrialState.COMPLETED:
+            return False
+        if self._should_stop is not None and self._should_stop(trial):
+            self.stop_reason = EARLY_STOPPING
+        elif self._loss_threshold is not None and self.best is not None:
+            best = self.best.loss
+            if best is not None and best <= self._loss_threshold:
+                self.stop_reason = LOSS_THRESHOLD
+        return self.is_stopping
+
+    def stop(self, reason: str) -> list[Trial]:
+        """Launch nothing more. Returns the queued trials, now cancelled; running ones are the driver's to stop."""
+        self.stop_reason = self.stop_reason or reason
+        dropped = [
+            trial.to(TrialState.CANCELLED, stop_reason=self.stop_reason) for trial in self._queue
+        ]
+        self._queue.clear()
+        for trial in dropped:
+            self._keep(trial)
+        return dropped
+
+    def _suggested(self) -> Trial | None:
+        if self.is_stopping or self._left_to_suggest <= 0:
+            return None
+        trial = self._suggest(self._rng.integers(SEED_BOUND))
+        if trial is None:
+            self._left_to_suggest = 0
+            return None
+        self._left_to_suggest -= 1
+        return trial
+
+    def _keep(self, trial: Trial) -> None:
+        before = self._trials.get(trial.trial_id)
+        if before is not None:
+            self.counts[before.state] -= 1
+        self.counts[trial.state] += 1
+        self._trials[trial.trial_id] = trial
+        if trial.state is TrialState.RUNNING:
+            self._running[trial.trial_id] = trial
+            return
+        self._running.pop(trial.trial_id, None)
+        if trial.error is not None:
+            self._causes[trial.error.summary] += 1
+        if trial.state is TrialState.COMPLETED and trial.loss is not None:
+            best = self.best
+            if best is None or best.loss is None or trial.loss < best.loss:
+                self.best = trial
+
+
+EARLY_STOPPING = "early stopping condition"
+TIMEOUT = "fmin run timeout"
+INTERRUPTED = "fmin run cancelled by user"
+LOSS_THRESHOLD = "loss threshold reached"
+"""Reasons to stop a study; the first three are hyperopt's words (``SparkTrials.fmin_cancelled_reason``)."""
+
+
+def _judged(trial: Trial, event: Finished) -> Trial:
+    """The trial after its objective returned a result: completed, or failed by its own word or by NaN."""
+    result = event.result
+    ended: dict[str, Any] = {
+        "result": result,
+        "attachments": event.attachments,
+        "ended_s": event.at_s,
+        "duration_s": event.duration_s,
+    }
+    if result["status"] != "ok":
+        message = str(result.get("error") or result.get("status_fail") or f"status {result['status']!r}")
+        return trial.to(TrialState.FAILED, error=TrialError("ReportedFailure", message, message), **ended)
+    loss = float(result["loss"])
+    if math.isnan(loss):
+        message = (
+            "the objective returned NaN as its loss; return a number, or {'status': STATUS_FAIL} for a point "
+            "that cannot be judged"
+        )
+        kind = "<class 'hyperopt.exceptions.InvalidLoss'>"
+        return trial.to(TrialState.FAILED, error=TrialError(kind, message, f"InvalidLoss: {message}"), **ended)
+    return trial.to(TrialState.COMPLETED, loss=loss, **ended)
