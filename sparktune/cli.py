@@ -63,9 +63,15 @@ def _parser() -> argparse.ArgumentParser:
         "--store", default="sparktune-demo", help="folder of the MLflow store, or a tracking URI (http://...)"
     )
     demo.add_argument(
-        "--seed", type=int, metavar="N", help="seed of the search; by default a new one each time"
+        "--seed", type=_whole, metavar="N", help="seed of the search; by default a new one each time"
     )
     return parser
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or above")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -196,6 +196,8 @@ def run(
         flush=True,
     )
     experiment_id = target.open()
+    # The table at the end says the same.
+    logging.getLogger("hyperopt-spark").setLevel(logging.WARNING)
     began = time.monotonic()
     fmin(
         cross_validated_error,

@@ -7,6 +7,7 @@
     ├── ObjectiveNotPicklable  (TypeError)    the objective cannot be sent to a worker
     ├── InvalidPoint           (ValueError)   a point of points_to_evaluate does not fit the search space
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
+    ├── WorkerLost             (RuntimeError) the kind of error of a trial whose worker died for good
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call
     └── AllTrialsFailed        (hyperopt.exceptions.AllTrialsFailed)
 
@@ -41,6 +42,10 @@ class SaveFileError(SparktuneError, ValueError):
 
 class StudyInProgress(SparktuneError, RuntimeError):
     """The same trials object was given to two ``fmin`` calls at the same time."""
+
+
+class WorkerLost(SparktuneError, RuntimeError):
+    """A trial's worker died for good; never raised, but named in the trial's error."""
 
 
 class AllTrialsFailed(SparktuneError, _hyperopt_exceptions.AllTrialsFailed):  # type: ignore[misc]

@@ -52,8 +52,8 @@ def fmin(
         loss_threshold: stop when the best loss is at or below it.
         trials: where trials are kept and run; a new ``SparkTrials()`` by default. hyperopt's own ``Trials``
             run one after another in this process, by hyperopt's ``fmin``.
-        rstate: a ``numpy.random.Generator``, a ``RandomState`` or a seed; ``HYPEROPT_FMIN_SEED`` by default. A
-            trials object used again goes on with its stream.
+        rstate: a ``numpy.random.Generator``, a ``RandomState`` or a seed; ``HYPEROPT_FMIN_SEED`` by default.
+            A trials object used again goes on with its stream.
         allow_trials_fmin: False has hyperopt's own loop run ``trials``; impossible with ``SparkTrials``.
         pass_expr_memo_ctrl: call ``fn(expr=, memo=, ctrl=)``.
         catch_eval_exceptions: with ``SparkTrials`` an exception in ``fn`` fails its own trial in any case.
@@ -99,8 +99,8 @@ def fmin(
     if isinstance(trials, StudyTrials):
         if not allow_trials_fmin:
             raise ValueError(
-                f"allow_trials_fmin=False asks for hyperopt's own loop, which cannot run {type(trials).__name__}: "
-                "leave it out, or pass trials=Trials()"
+                f"allow_trials_fmin=False asks for hyperopt's own loop, which cannot run "
+                f"{type(trials).__name__}: leave it out, or pass trials=Trials()"
             )
         return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
     if points_to_evaluate and not trials._dynamic_trials:

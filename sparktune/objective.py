@@ -113,7 +113,7 @@ class WorkerCtrl(Ctrl):  # type: ignore[misc]
 
 
 def as_result(returned: Any) -> dict[str, Any]:
-    """hyperopt's result dict of what an objective returned.
+    """The result dict, in hyperopt's form, of what an objective returned.
 
     Raises:
         BadResult: see ``Objective.evaluate``.

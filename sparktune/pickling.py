@@ -24,8 +24,8 @@ _REMEDIES = (
     ),
     (
         ("DataFrame", "GroupedData", "Column", "RDD", "PipelinedRDD", "DataFrameReader"),
-        "it exists on the driver only: turn it into local data before fmin (df.toPandas(), rdd.collect()), or "
-        "save it and let the objective read the file",
+        "it exists on the driver only: turn it into local data before fmin (df.toPandas(), rdd.collect()), "
+        "or save it and let the objective read the file",
     ),
     (
         ("lock", "RLock", "Condition", "Event", "Semaphore", "Thread", "local", "ThreadPoolExecutor"),
@@ -35,11 +35,14 @@ _REMEDIES = (
         ("TextIOWrapper", "BufferedReader", "BufferedWriter", "FileIO", "BufferedRandom"),
         "an open file belongs to one process: pass its path, and open it inside the objective",
     ),
-    (("socket", "Connection", "Cursor", "Engine"), "connections belong to one process: connect inside the objective"),
+    (
+        ("socket", "Connection", "Cursor", "Engine"),
+        "connections belong to one process: connect inside the objective",
+    ),
     (("generator", "async_generator", "coroutine"), "turn it into a list before fmin"),
     (
         ("JavaObject", "JavaMember", "JavaClass", "JavaGateway", "JavaModel"),
-        "it lives in the driver's Java process: models of pyspark.ml and the like cannot be used in an objective",
+        "it lives in the driver's Java process: models of pyspark.ml and the like cannot be used in a trial",
     ),
 )
 
@@ -63,7 +66,9 @@ def explain(value: Any, what: str, error: BaseException) -> str:
     if culprit is value:
         found = f"{path} cannot be sent to a Spark worker"
     else:
-        found = f"{what} cannot be sent to a Spark worker: {path} is a {kind.__name__}, which cannot be pickled"
+        found = (
+            f"{what} cannot be sent to a Spark worker: {path} is a {kind.__name__}, which cannot be pickled"
+        )
     reason = " ".join(str(error).split())
     reason = reason if len(reason) <= 200 else reason[:197] + "..."
     return f"{found} ({type(error).__name__}: {reason}). Remedy: {remedy(culprit)}"
@@ -120,8 +125,7 @@ def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     if names is not None:
         yield from ((f"the variable {key!r}", part) for key, part in names.nonlocals.items())
         yield from ((f"the global variable {key!r}", part) for key, part in names.globals.items())
-    for constant in _inner_globals(function):
-        yield constant
+    yield from _inner_globals(function)
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
         if parameter.default is not parameter.empty:
@@ -164,6 +168,6 @@ def dumps_result(result: dict[str, Any], attachments: dict[str, Any]) -> bytes:
             path, culprit = _culprit(both, "the result")
             raise TypeError(
                 f"{path} is a {type(culprit).__name__}, which cannot be sent back to the driver "
-                f"({type(error).__name__}: {error}). Remedy: return plain values (numbers, text, lists, arrays), "
-                "and save models with mlflow.log_artifact or to shared storage"
+                f"({type(error).__name__}: {error}). Remedy: return plain values (numbers, text, lists, "
+                "arrays), and save models with mlflow.log_artifact or to shared storage"
             ) from None

@@ -32,13 +32,14 @@ def as_generator(rstate: Any) -> np.random.Generator:
     if isinstance(rstate, np.random.Generator):
         return rstate
     if isinstance(rstate, np.random.RandomState):
-        return np.random.Generator(rstate._bit_generator)  # type: ignore[attr-defined]
+        return np.random.Generator(rstate._bit_generator)
     if isinstance(rstate, int | np.integer) and not isinstance(rstate, bool):
         if rstate < 0:
             raise ValueError(f"rstate is {rstate}; a seed must be >= 0")
         return np.random.default_rng(int(rstate))
     raise TypeError(
-        f"rstate is {rstate!r} ({type(rstate).__name__}); give a numpy.random.Generator, a RandomState, or a seed"
+        f"rstate is {rstate!r} ({type(rstate).__name__}); give a numpy.random.Generator, a RandomState, "
+        "or a seed"
     )
 
 

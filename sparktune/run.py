@@ -130,7 +130,8 @@ def run_study(
 def _checked_max_evals(max_evals: Any) -> int | None:
     if max_evals is None or max_evals == sys.maxsize or max_evals == math.inf:
         return None
-    if isinstance(max_evals, bool) or not isinstance(max_evals, numbers.Real) or max_evals != int(max_evals):
+    is_number = isinstance(max_evals, numbers.Real) and not isinstance(max_evals, bool)
+    if not is_number or not float(max_evals).is_integer():
         raise TypeError(f"max_evals is {max_evals!r}; it must be a whole number, or None for no limit")
     if max_evals < 0:
         raise ValueError(f"max_evals is {max_evals}; it must be at least 0")
@@ -144,10 +145,16 @@ def _check_arguments(
     validate_loss_threshold(loss_threshold)
     if not callable(fn):
         raise TypeError(f"fn is {fn!r}; it must be a function of one point of the search space")
-    if isinstance(max_queue_len, bool) or not isinstance(max_queue_len, numbers.Integral) or max_queue_len < 1:
+    if (
+        isinstance(max_queue_len, bool)
+        or not isinstance(max_queue_len, numbers.Integral)
+        or max_queue_len < 1
+    ):
         raise ValueError(f"max_queue_len is {max_queue_len!r}; it must be a whole number, at least 1")
     if early_stop_fn is not None and not callable(early_stop_fn):
-        raise TypeError(f"early_stop_fn is {early_stop_fn!r}; it must be a function (trials, *args) -> (stop, args)")
+        raise TypeError(
+            f"early_stop_fn is {early_stop_fn!r}; it must be a function (trials, *args) -> (stop, args)"
+        )
     if points is not None and not isinstance(points, list | tuple):
         raise TypeError(f"points_to_evaluate is {points!r}; it must be a list of dicts of label -> value")
 
@@ -162,8 +169,9 @@ def _adopt_saved(trials: StudyTrials, path: Any) -> None:
         trials._adopt(saved)
     elif n_saved > n_given:
         raise SaveFileError(
-            f"trials_save_file {str(path)!r} holds {n_saved} trials, more than the {n_given} of the trials object "
-            "given, and would be overwritten: pass an empty trials object to go on from the file, or another name"
+            f"trials_save_file {str(path)!r} holds {n_saved} trials, more than the {n_given} of the "
+            "trials object given, and would be overwritten: pass an empty trials object to go on from the file, or give "
+            "another name"
         )
 
 
@@ -346,5 +354,3 @@ def _nothing(study: Study) -> str:
         text += f", {counts[TrialState.CANCELLED]} cancelled ({study.stop_reason})"
     cause = study.commonest_error()
     return f"{text}. The commonest cause ({cause[1]} of {total}): {cause[0]}" if cause else f"{text}."
-
-

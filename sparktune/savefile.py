@@ -43,8 +43,8 @@ class SaveFile:
         folder = self._path.parent
         if self._path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             raise SaveFileError(
-                f"trials_save_file is {os.fspath(path)!r}; it must name a file in a folder that exists and can be "
-                "written to"
+                f"trials_save_file is {os.fspath(path)!r}; it must name a file in a folder that exists and "
+                "can be written to"
             )
 
     def changed(self, trial: Trial) -> None:
@@ -95,11 +95,12 @@ def read(path: str | os.PathLike[str]) -> hyperopt.Trials | None:
             trials = pickle.load(file)
     except Exception as error:
         raise SaveFileError(
-            f"trials_save_file {os.fspath(path)!r} cannot be read ({type(error).__name__}: {error}); give another "
-            "name, or move the file away to begin anew"
+            f"trials_save_file {os.fspath(path)!r} cannot be read ({type(error).__name__}: {error}); give "
+            "another name, or move the file away to begin anew"
         ) from error
     if not isinstance(trials, hyperopt.Trials):
         raise SaveFileError(
-            f"trials_save_file {os.fspath(path)!r} holds a {type(trials).__name__}, no trials; give another name"
+            f"trials_save_file {os.fspath(path)!r} holds a {type(trials).__name__}, no trials; give another "
+            "name"
         )
     return trials

@@ -69,7 +69,7 @@ class SpaceView:
         """A point given by the user (``points_to_evaluate``), reduced to its active labels.
 
         Raises:
-            InvalidPoint: unknown or missing labels, values that are no numbers, an option that does not exist.
+            InvalidPoint: unknown or missing labels, values that are no numbers, options that do not exist.
         """
         if not isinstance(point, Mapping):
             raise InvalidPoint(
@@ -88,14 +88,14 @@ class SpaceView:
                     + ("; for hp.choice give the index of the option" if label in self._options else "")
                 )
             n_options = self._options.get(label)
-            if n_options is not None and not (0 <= value < n_options and value == int(value)):
+            if n_options is not None and float(value) not in range(n_options):
                 raise InvalidPoint(
-                    f"points_to_evaluate sets {label!r} to {value!r}; hp.choice takes the index of an option, "
-                    f"0 to {n_options - 1}"
+                    f"points_to_evaluate sets {label!r} to {value!r}; hp.choice takes the index of an "
+                    f"option, 0 to {n_options - 1}"
                 )
         active = self.active_labels(point)
         return {
-            label: int(value) if label in self._options else value
+            label: int(float(value)) if label in self._options else value
             for label, value in point.items()
             if label in active
         }

@@ -164,11 +164,9 @@ class Study:
         return self.is_stopping
 
     def stop(self, reason: str) -> list[Trial]:
-        """Launch nothing more. Returns the queued trials, now cancelled; running ones are the driver's to stop."""
+        """Launch nothing more; running trials are the driver's to stop. Returns the queued, now cancelled."""
         self.stop_reason = self.stop_reason or reason
-        dropped = [
-            trial.to(TrialState.CANCELLED, stop_reason=self.stop_reason) for trial in self._queue
-        ]
+        dropped = [trial.to(TrialState.CANCELLED, stop_reason=self.stop_reason) for trial in self._queue]
         self._queue.clear()
         for trial in dropped:
             self._keep(trial)
@@ -228,5 +226,7 @@ def _judged(trial: Trial, event: Finished) -> Trial:
             "that cannot be judged"
         )
         kind = "<class 'hyperopt.exceptions.InvalidLoss'>"
-        return trial.to(TrialState.FAILED, error=TrialError(kind, message, f"InvalidLoss: {message}"), **ended)
+        return trial.to(
+            TrialState.FAILED, error=TrialError(kind, message, f"InvalidLoss: {message}"), **ended
+        )
     return trial.to(TrialState.COMPLETED, loss=loss, **ended)

@@ -344,8 +344,10 @@ class SparkTrials(StudyTrials):
         self._spark: SparkSession | None = spark_session
         self._resource_profile = resource_profile
         spark = self._session()
-        if resource_profile is not None and spark.sparkContext.master.startswith("local["):
-            logger.warning("resource_profile is left out: Spark has no stage-level scheduling on a local master")
+        if resource_profile is not None and str(spark.sparkContext.master).startswith("local["):
+            logger.warning(
+                "resource_profile is left out: Spark has no stage-level scheduling on a local master"
+            )
             self._resource_profile = None
 
     @property
@@ -362,7 +364,9 @@ class SparkTrials(StudyTrials):
         spark = self._spark
         if spark is None or _has_stopped(spark):
             spark = self._spark = session.get_or_create()
-        if not hasattr(type(spark), "sparkContext") or type(spark).__module__.startswith("pyspark.sql.connect"):
+        if not hasattr(type(spark), "sparkContext") or type(spark).__module__.startswith(
+            "pyspark.sql.connect"
+        ):
             raise SparkNotAvailable(
                 f"SparkTrials got a {type(spark).__module__}.{type(spark).__name__}: Spark Connect is not "
                 "supported yet. Pass a classic session as spark_session, or unset SPARK_REMOTE"
@@ -377,9 +381,9 @@ class SparkTrials(StudyTrials):
     def _tracker(self) -> Tracker:
         if not self.mlflow:
             return NullTracker()
-        from sparktune.tracking.mlflow import MlflowTracker, warn_if_store_is_local
+        from sparktune.tracking.mlflow import MlflowTracker, tracking_uri, warn_if_store_is_local
 
-        warning = warn_if_store_is_local(self._session().sparkContext.master)
+        warning = warn_if_store_is_local(tracking_uri(), str(self._session().sparkContext.master))
         if warning:
             logger.warning(warning)
         return MlflowTracker()
@@ -428,5 +432,3 @@ class SimulatedTrials(StudyTrials):
 def _has_stopped(spark: SparkSession) -> bool:
     context = getattr(spark, "_sc", None)
     return context is not None and context._jsc is None
-
-

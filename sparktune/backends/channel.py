@@ -166,7 +166,7 @@ class ControlServer:
             hello = b""
         if not hmac.compare_digest(hello[NONCE_BYTES:], _proof(self._token, nonce, b"worker")):
             logger.warning(
-                "refused a connection from %s to the study's control port: it does not hold the study's token",
+                "refused a connection from %s to the study's control port: it does not hold the token",
                 writer.get_extra_info("peername"),
             )
             return False

@@ -11,9 +11,12 @@ import contextlib
 import functools
 import itertools
 import logging
+import os
 import pickle
 import queue
+import re
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -38,7 +41,7 @@ logger = logging.getLogger("sparktune")
 SLOTS_TTL_S = 1.0
 """How long the number of slots is taken as known."""
 CANCEL_AGAIN_S = 0.25
-"""How often a job that does not end is cancelled again: one that was cancelled before Spark knew it goes on."""
+"""How often a job that does not end is cancelled again: a cancel before Spark knows the job is lost."""
 GIVE_UP_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
@@ -101,6 +104,9 @@ class SparkClassicBackend:
         self._slots_until = 0.0
         self._epoch = time.time() - time.monotonic()
         self._closed = False
+        if str(self._sc.master).startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+            # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
+            self._sc.pythonExec = sys.executable
         registry = self._sc._pickled_broadcast_vars
         registry.clear()
         parcel = Parcel(pickling.dumps(objective))
@@ -244,8 +250,8 @@ class SparkClassicBackend:
             except Exception as raised:
                 error = TrialError.of(
                     TypeError(
-                        f"the result cannot be read on the driver ({type(raised).__name__}: {raised}). Remedy: "
-                        "return plain values, or install what defines them on the driver too"
+                        f"the result cannot be read on the driver ({type(raised).__name__}: {raised}). "
+                        "Remedy: return plain values, or install what defines them on the driver too"
                     )
                 )
             else:
@@ -333,8 +339,7 @@ class SparkClassicBackend:
 
     def _addresses(self) -> tuple[str, str]:
         """Where to listen, and what workers connect to."""
-        master = self._sc.master
-        if master.startswith("local"):
+        if str(self._sc.master).startswith("local"):
             return "127.0.0.1", "127.0.0.1"
         conf = self._sc.getConf()
         host = conf.get("spark.driver.host") or "127.0.0.1"
@@ -344,7 +349,9 @@ class SparkClassicBackend:
         for address in itertools.chain([bind], ["0.0.0.0"]):
             with contextlib.suppress(OSError):
                 return ControlServer(self._inbox.put, address, advertise)
-        raise OSError(f"no port could be opened for the workers on {bind}; is spark.driver.bindAddress right?")
+        raise OSError(
+            f"no port could be opened for the workers on {bind}; is spark.driver.bindAddress right?"
+        )
 
 
 def count_slots(sc: Any, profile: Any = None) -> int:
@@ -371,17 +378,29 @@ UNBOUNDED_SLOTS = 2**16
 """Stands for 'as many as are asked for' where dynamic allocation has no upper limit."""
 
 
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+
+
 def lost(error: Exception | None) -> TrialError:
-    """Why a job gave no outcome: its worker died for good, or Spark refused the job."""
+    """Why a job gave no outcome: its worker died for good or could not begin, or Spark refused the job."""
     text = "" if error is None else str(error)
-    # The cause is the line after "Job aborted due to stage failure", or the exception's own first line.
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    cause = next((line for line in lines if "Job aborted" in line or "crashed" in line), lines[0] if lines else "")
+    missing = _NO_MODULE.search(text)
+    if missing:
+        message = (
+            f"the Python workers cannot import {missing[1]!r}: install sparktune on every worker "
+            "(Databricks: %pip install; elsewhere in the environment that PYSPARK_PYTHON names), or, if the "
+            "driver has it, let PYSPARK_PYTHON name the driver's interpreter before the Spark session "
+            "is created"
+        )
+        return TrialError("<class 'sparktune.errors.WorkerLost'>", message, text)
     if "maxResultSize" in text:
         advice = "the result is larger than spark.driver.maxResultSize: return less, or save it to storage"
     else:
         advice = (
-            "the worker died while it ran the objective: out of memory, a crash in native code, or a kill. Look at "
-            "the executor's log; more memory per trial: spark.executor.memory, or fewer trials at a time"
+            "the worker died while it ran the objective: out of memory, a crash in native code, or a "
+            "kill. Look at the executor's log; more memory per trial: spark.executor.memory, or fewer trials "
+            "at a time"
         )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    cause = next((line for line in lines if "Job aborted" in line or "crashed" in line), "".join(lines[:1]))
     return TrialError("<class 'sparktune.errors.WorkerLost'>", f"{advice} ({cause[:500]})", text or advice)

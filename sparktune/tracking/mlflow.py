@@ -25,7 +25,7 @@ from sparktune.tracking.store import MlflowStore, Snapshot
 from sparktune.tracking.writer import RunRecord, Writer
 from sparktune.trial import Trial, TrialState
 
-__all__ = ["MlflowTracker", "warn_if_store_is_local"]
+__all__ = ["MlflowTracker", "tracking_uri", "warn_if_store_is_local"]
 
 logger = logging.getLogger("sparktune")
 
@@ -37,6 +37,13 @@ PROGRESS_EVERY_S = 1.0
 """How often the parent's metrics are written."""
 CHILD_ENV = "SPARKTUNE_CHILD_RUN"
 """Tells a worker whose run does not exist yet what it must look like, as JSON."""
+
+
+def tracking_uri() -> str:
+    """The tracking URI that is set in MLflow, or its default."""
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
 
 
 class MlflowTracker:
@@ -164,9 +171,9 @@ class MlflowTracker:
                 lost = trial if trial.state is TrialState.QUEUED else trial.to(TrialState.CANCELLED)
                 self.ended(final.get(trial_id, lost), {"tid": trial_id})
             self._finished = True
-            written = self._writer.flush(None, self._patience_s)
+            self._writer.flush(None, self._patience_s)
             self._close_parent(summary)
-            if written:
+            if not self._writer.in_trouble:
                 self._writer.flush([self._parent], self._patience_s)
         finally:
             self._finished = True
@@ -313,10 +320,10 @@ class MlflowTracker:
         path = Path(self._directory or os.getcwd(), f"sparktune-unwritten-{self._info.study_id}.jsonl")
         path.write_text("".join(json.dumps(line) + "\n" for line in [head, *lines]), encoding="utf-8")
         logger.warning(
-            "%d runs could not be written to MLflow (%s). Nothing is lost: they are in %s; when the server "
-            "is back, write them with `python -m sparktune.tracking.replay %s`.",
+            "%d runs are not fully written to MLflow (%s). Nothing is lost: what is missing is in %s; once "
+            "the cause is gone, write it with `python -m sparktune.tracking.replay %s`.",
             len(lines),
-            self._writer.why or "the store refused them",
+            self._writer.why or "the store refuses",
             path,
             path,
         )

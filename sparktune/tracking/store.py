@@ -81,12 +81,14 @@ class MlflowStore:
         """What the run holds now.
 
         Raises:
-            RefusedError: there is no such run.
+            RefusedError: there is no such run, or it was deleted.
         """
         try:
             run = self._store.get_run(run_id)
         except Exception as error:
             raise _translated(error) from error
+        if run.info.lifecycle_stage == "deleted":
+            raise RefusedError(f"the run {run_id} was deleted")
         data = run.data
         keys = frozenset(data.metrics)
         return Snapshot(run_id, str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)

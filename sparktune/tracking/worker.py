@@ -36,6 +36,7 @@ from typing import Any
 
 from sparktune.tracking.base import RunContext
 from sparktune.tracking.places import CLOUD_CREDENTIALS
+from sparktune.tracking.schema import with_suffix
 
 logger = logging.getLogger("sparktune")
 
@@ -293,9 +294,10 @@ def _patch_client(module: Any) -> None:
         try:
             return log_param(self, run_id, key, value, *args, **kwargs)
         except Exception:
-            if run_id != _Current.run_id or not _conflicts(self, run_id, {key: str(value)}):
+            renamed = _renamed(self, run_id, {key: str(value)})
+            if not renamed:
                 raise
-        return log_param(self, run_id, f"{key}_1", value, *args, **kwargs)
+        return log_param(self, run_id, renamed[key], value, *args, **kwargs)
 
     def tolerant_batch(
         self: Any, run_id: str, metrics: Any = (), params: Any = (), tags: Any = (), *args: Any, **kwargs: Any
@@ -303,21 +305,22 @@ def _patch_client(module: Any) -> None:
         try:
             return log_batch(self, run_id, metrics, params, tags, *args, **kwargs)
         except Exception:
-            if run_id != _Current.run_id or not params:
+            renamed = _renamed(self, run_id, {param.key: param.value for param in params})
+            if not renamed:
                 raise
-            conflicts = _conflicts(self, run_id, {param.key: param.value for param in params})
-            if not conflicts:
-                raise
-        renamed = [type(p)(f"{p.key}_1", p.value) if p.key in conflicts else p for p in params]
-        return log_batch(self, run_id, metrics, renamed, tags, *args, **kwargs)
+        params = [type(param)(renamed.get(param.key, param.key), param.value) for param in params]
+        return log_batch(self, run_id, metrics, params, tags, *args, **kwargs)
 
     cls.log_param, cls.log_batch, cls._sparktune = tolerant_param, tolerant_batch, True
 
 
-def _conflicts(client: Any, run_id: str, params: dict[str, str]) -> set[str]:
-    """The keys that the run holds with another value."""
+def _renamed(client: Any, run_id: str, params: dict[str, str]) -> dict[str, str]:
+    """A free key for each of the params that the trial's run holds with another value."""
+    if run_id != _Current.run_id or not params:
+        return {}
     logged = client.get_run(run_id).data.params
-    return {key for key, value in params.items() if logged.get(key, value) != value}
+    taken = {*logged, *params}
+    return {key: with_suffix(key, taken) for key, value in params.items() if logged.get(key, value) != value}
 
 
 _PATCHES: dict[str, Callable[[Any], None]] = {_FLUENT: _patch_fluent, _STORE_CLIENT: _patch_client}

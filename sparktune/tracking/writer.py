@@ -217,8 +217,10 @@ class Writer:
             heapq.heappush(self._later, (due, next(self._count), record))
         else:
             record._queued, record._due = True, None
-            queue = self._creates if record.run_id is None else self._writes
-            (queue.appendleft if first else queue.append)(record)
+            create = record.run_id is None
+            queue = self._creates if create else self._writes
+            # Before a parent exists, nothing else can be created.
+            (queue.appendleft if first or (create and record.parent is None) else queue.append)(record)
         jobs = len(self._creates) + len(self._writes)
         if self._idle < max(jobs, 1) and len(self._threads) < self._max_threads and not self._closed:
             name = f"sparktune-mlflow-{len(self._threads)}"
@@ -355,7 +357,7 @@ class Writer:
             record._created.set()
         self._not_before = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-        self._enqueue(record, first=record.prepare is not None)
+        self._enqueue(record)
 
     def _set_aside(self, record: RunRecord, error: Exception) -> None:
         record.set_aside = cut(f"{type(error).__name__}: {error}", 500)
