@@ -1,0 +1,396 @@
+"""The tracker against real stores: SQLite, and a server."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+
+from sparktune.tracking.base import StudySummary
+from sparktune.tracking.mlflow import MlflowTracker
+from sparktune.tracking.replay import replay
+from sparktune.trial import Trial, TrialState
+from tests.tracking.conftest import Server
+from tests.tracking.studies import completed, document, failed, info, running
+
+
+def run_of(tracker: MlflowTracker) -> Any:
+    assert tracker.run_id is not None
+    return MlflowClient().get_run(tracker.run_id)
+
+
+def children_of(run_id: str) -> dict[str, Any]:
+    client = MlflowClient()
+    experiment = client.get_run(run_id).info.experiment_id
+    wanted = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    return {run.info.run_name: run for run in client.search_runs([experiment], wanted, max_results=1000)}
+
+
+def artifact(run_id: str, name: str) -> str:
+    return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
+
+
+def study(tracker: MlflowTracker, losses: list[float], **changes: Any) -> list[Trial]:
+    """A whole study of trials that complete."""
+    tracker.begin(info(**changes))
+    trials = []
+    for number, loss in enumerate(losses):
+        trial = running(number)
+        tracker.launched(trial)
+        context = tracker.run_context(number)
+        assert context is not None
+        assert context.run_id is not None
+        trials.append(completed(trial, loss))
+        tracker.ended(trials[-1], document(trials[-1]))
+    best = min(trials, key=lambda trial: trial.loss or 0.0)
+    tracker.finish(StudySummary(trials, best))
+    return trials
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "server"])
+def test_a_study_is_a_parent_with_a_run_for_every_trial(kind: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue({"sqlite": "sqlite_uri", "server": "server"}[kind])
+    mlflow.set_experiment("whole study")
+    tracker = MlflowTracker()
+    study(tracker, [0.3, 0.1, 0.2])
+
+    parent = run_of(tracker)
+    assert mlflow.active_run() is None
+    assert parent.info.status == "FINISHED"
+    assert MlflowClient().get_experiment(parent.info.experiment_id).name == "whole study"
+    expected = {"algo", "max_evals", "parallelism", "timeout", "max_queue_len", "best_C"}
+    assert set(parent.data.params) == expected
+    assert parent.data.params["best_C"] == "0.1"
+    assert parent.data.metrics == {
+        "best_trial_loss": 0.1,
+        "successful_trials_count": 3,
+        "failed_trials_count": 0,
+        "cancelled_trials_count": 0,
+        "total_trials_count": 3,
+    }
+    history = MlflowClient().get_metric_history(parent.info.run_id, "best_trial_loss")
+    assert sorted((point.step, point.value) for point in history) == [(1, 0.3), (2, 0.1), (3, 0.1)]
+
+    children = children_of(parent.info.run_id)
+    assert set(children) == {"trial 0", "trial 1", "trial 2"}
+    child = children["trial 1"]
+    assert parent.data.tags["sparktune.best_run_id"] == child.info.run_id
+    assert child.data.params == {"C": "0.1"}
+    assert child.data.metrics == {"loss": 0.1}
+    assert child.info.status == "FINISHED"
+    tags = child.data.tags
+    assert tags["fmin_uuid"] == parent.data.tags["fmin_uuid"]
+    assert tags["trial_status"] == "completed"
+    assert tags["algo"] == "hyperopt.tpe.suggest"
+    assert tags["sparktune.host"] == "node1"
+    assert tags["mlflow.user"] == parent.data.tags["mlflow.user"]
+    assert json.loads(tags["sparktune.trial"])["misc"]["vals"] == {"C": [0.1]}
+    table = mlflow.load_table("trials.json", run_ids=[parent.info.run_id])
+    assert list(table["C"]) == [0.0, 0.1, 0.2]
+    assert list(table["run_id"]) == [children[f"trial {n}"].info.run_id for n in range(3)]
+
+
+def test_an_active_run_is_joined_and_not_ended(sqlite_uri: str) -> None:
+    with mlflow.start_run() as mine:
+        mlflow.log_param("algo", "my own")
+        mlflow.log_metric("best_trial_loss", 9.0)
+        first, second = MlflowTracker(), MlflowTracker()
+        study(first, [0.3], max_evals=1)
+        study(second, [0.2], max_evals=2)
+        assert mlflow.active_run().info.run_id == mine.info.run_id == first.run_id == second.run_id
+        run = run_of(first)
+        assert run.info.status == "RUNNING"
+    params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
+    assert params["algo"] == "my own"
+    assert params["algo_1"] == "hyperopt.tpe.suggest"
+    assert (params["max_evals"], params["max_evals_1"]) == ("1", "2")
+    assert metrics["best_trial_loss"] == 9.0
+    assert (metrics["best_trial_loss_1"], metrics["best_trial_loss_2"]) == (0.3, 0.2)
+    assert tags["fmin_uuid"] != tags["fmin_uuid_1"]
+    assert tags["sparktune.best_run_id"] != tags["sparktune.best_run_id_1"]
+    names = {entry.path for entry in MlflowClient().list_artifacts(mine.info.run_id)}
+    assert names == {"trials.json", "trials_1.json"}
+    assert len(MlflowClient().search_runs([run.info.experiment_id])) == 3
+
+
+def test_the_environment_names_the_experiment(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from the environment")
+    tracker = MlflowTracker()
+    study(tracker, [0.3])
+    experiment = MlflowClient().get_experiment_by_name("from the environment")
+    assert run_of(tracker).info.experiment_id == experiment.experiment_id
+
+
+def test_a_fresh_thread_has_a_parent_of_its_own(sqlite_uri: str) -> None:
+    tracker = MlflowTracker()
+    with mlflow.start_run() as mine:
+        thread = threading.Thread(target=study, args=(tracker, [0.1]))
+        thread.start()
+        thread.join()
+        assert tracker.run_id not in (None, mine.info.run_id)
+    assert run_of(tracker).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("summary", "status"),
+    [
+        (StudySummary([], None), "FINISHED"),
+        (StudySummary([], None, stop_reason="timeout"), "FINISHED"),
+        (StudySummary([], None, stop_reason="stopped by the user (Ctrl-C)"), "KILLED"),
+        (StudySummary([], None, error="AllTrialsFailed: ..."), "FAILED"),
+    ],
+)
+def test_how_the_study_ended_is_the_status_of_the_parent(
+    sqlite_uri: str, summary: StudySummary, status: str
+) -> None:
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    tracker.finish(summary)
+    tracker.finish(summary)
+    assert run_of(tracker).info.status == status
+
+
+def test_finish_without_begin_does_nothing() -> None:
+    MlflowTracker().finish(StudySummary([], None))
+    assert MlflowTracker().run_context(0) is None
+
+
+def test_every_end_has_its_status(sqlite_uri: str) -> None:
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    trials = []
+    states = [TrialState.EARLY_TERMINATED, TrialState.TIMED_OUT, TrialState.CANCELLED]
+    for number in range(5):
+        tracker.launched(running(number))
+    for number, state in enumerate(states):
+        trials.append(running(number).to(state, stop_reason="because"))
+    trials.append(failed(running(3)))
+    for trial in trials:
+        tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary(trials, None))  # and trial 4 never ended
+    children = children_of(run_of(tracker).info.run_id)
+    found = {name: (run.info.status, run.data.tags["trial_status"]) for name, run in children.items()}
+    assert found == {
+        "trial 0": ("KILLED", "early_terminated"),
+        "trial 1": ("KILLED", "timed_out"),
+        "trial 2": ("KILLED", "cancelled"),
+        "trial 3": ("FAILED", "failed"),
+        "trial 4": ("KILLED", "cancelled"),
+    }
+    bad = children["trial 3"]
+    assert bad.data.tags["sparktune.error"] == "ValueError: C is odd"
+    assert artifact(bad.info.run_id, "traceback.txt").endswith("ValueError: C is\nodd")
+    counts = run_of(tracker).data.metrics
+    assert counts["failed_trials_count"] == 1
+    assert counts["cancelled_trials_count"] == 4
+
+
+def test_a_long_trial_shows_its_params_while_it_runs(sqlite_uri: str) -> None:
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    tracker.launched(running(0, C=0.5, kernel="rbf"))
+    context = tracker.run_context(0)
+    assert context is not None
+    assert context.run_id is not None
+    assert tracker._writer is not None
+    assert tracker._writer.flush(None, 10)
+    run = MlflowClient().get_run(context.run_id)
+    assert run.data.params == {"C": "0.5", "kernel": "rbf"}
+    assert run.info.status == "RUNNING"
+    assert run.data.tags["trial_status"] == "running"
+    tracker.finish(StudySummary([], None))
+
+
+def test_limits_odd_labels_and_odd_results(sqlite_uri: str) -> None:
+    params: dict[str, Any] = {f"p{n}": n for n in range(230)}
+    params |= {"layer[0]?": 1, "layer[1]?": 2, "long": "x" * 7000, "none": None}
+    result = {
+        "accuracy": np.float32(0.5),
+        "good": True,
+        "steps": np.int64(3),
+        "array": np.zeros(3),
+        "worst": float("inf"),
+        "when": datetime.datetime(2024, 1, 2),
+        "model": object(),
+        "text": "y" * 9000,
+    }
+    tracker = MlflowTracker()
+    tracker.begin(info(space="s" * 20_000))
+    trial = completed(running(0, **params), 0.25, **result)
+    tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary([trial], trial))
+    parent = run_of(tracker)
+    assert len(parent.data.tags["space"]) == 5000
+    assert parent.data.tags["space"].endswith("…")
+    run = children_of(parent.info.run_id)["trial 0"]
+    assert len(run.data.params) == 234
+    assert run.data.params["long"].endswith("…")
+    assert len([key for key in run.data.params if key.startswith("layer_")]) == 2
+    assert run.data.metrics == {"loss": 0.25, "accuracy": 0.5, "good": 1.0, "steps": 3.0}
+    assert run.data.tags["sparktune.not_finite"] == "worst=inf"
+    assert json.loads(run.data.tags["sparktune.trial"]) == {"artifact": "trial.json"}
+    stored = json.loads(artifact(run.info.run_id, "trial.json"))
+    assert stored["result"]["when"] == "2024-01-02T00:00:00"
+    assert stored["sparktune_left_out"] == ["result.model"]
+
+
+def test_a_param_logged_by_the_objective_stays(sqlite_uri: str) -> None:
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    trial = running(0, C=10.0, kernel="rbf")
+    tracker.launched(trial)
+    context = tracker.run_context(0)
+    assert context is not None
+    assert context.run_id is not None
+    MlflowClient().log_param(context.run_id, "C", 10)
+    trial = completed(trial, 0.5)
+    tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary([trial], trial))
+    run = MlflowClient().get_run(context.run_id)
+    assert run.data.params == {"C": "10", "kernel": "rbf"}
+    assert run.data.metrics == {"loss": 0.5}
+    assert run.info.status == "FINISHED"
+
+
+def test_a_deleted_run_does_not_hold_up_the_others(
+    sqlite_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    trials = [completed(running(n), float(n)) for n in range(3)]
+    for n in range(3):
+        tracker.launched(running(n))
+    context = tracker.run_context(1)
+    assert context is not None
+    assert context.run_id is not None
+    MlflowClient().delete_run(context.run_id)
+    for trial in trials:
+        tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary(trials, trials[0]))
+    children = children_of(run_of(tracker).info.run_id)
+    assert {name: run.info.status for name, run in children.items()} == dict.fromkeys(
+        ("trial 0", "trial 2"), "FINISHED"
+    )
+    assert run_of(tracker).info.status == "FINISHED"
+    assert "does not take the run 'trial 1'" in caplog.text
+    assert len(list(tmp_path.glob("sparktune-unwritten-*.jsonl"))) == 1
+
+
+def test_the_context_travels(sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "x")
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    tracker.launched(running(0))
+    context = tracker.run_context(0)
+    assert context is not None
+    assert context.tracking_uri == f"sqlite:///{tmp_path}/mlflow.db"
+    assert context.env == {"MLFLOW_TRACKING_TOKEN": "secret"}
+    assert "secret" not in repr(context)
+    tracker.finish(StudySummary([], None))
+
+
+def test_a_server_that_dies_and_comes_back(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sparktune")
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    trials = {}
+    slowest = 0.0
+
+    def step(number: int, *, end: bool = True) -> None:
+        nonlocal slowest
+        start = time.perf_counter()
+        tracker.launched(running(number))
+        if end:
+            trials[number] = completed(running(number), 1.0 / (number + 1))
+            tracker.ended(trials[number], document(trials[number]))
+        slowest = max(slowest, time.perf_counter() - start)
+
+    for number in range(10):
+        step(number)
+    step(10, end=False)
+    context = tracker.run_context(10)
+    assert context is not None
+    assert context.run_id is not None
+    server.kill()
+    for number in range(11, 21):
+        step(number)
+    lost = tracker.run_context(20)
+    assert lost is not None
+    assert lost.run_id is None
+    start = time.perf_counter()
+    assert tracker.run_context(19).run_id is None  # type: ignore[union-attr]
+    assert time.perf_counter() - start < 0.5
+    trials[10] = failed(running(10))
+    tracker.ended(trials[10], document(trials[10]))
+    server.start()
+    for number in range(21, 31):
+        step(number)
+    ordered = [trials[number] for number in range(31)]
+    tracker.finish(StudySummary(ordered, ordered[-1]))
+
+    assert slowest < 0.1
+    parent = run_of(tracker)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["successful_trials_count"] == 30
+    assert len(MlflowClient().get_metric_history(parent.info.run_id, "best_trial_loss")) == 31
+    runs = MlflowClient().search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=100
+    )
+    assert sorted(run.info.run_name for run in runs) == sorted(f"trial {n}" for n in range(31))
+    for run in runs:
+        number = int(run.data.tags["sparktune.trial_id"])
+        assert run.info.status == ("FAILED" if number == 10 else "FINISHED")
+        assert run.data.params == {"C": str(number / 10)}
+        assert (run.data.metrics == {"loss": 1.0 / (number + 1)}) is (number != 10)
+    told = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
+    assert len([text for text in told if "cannot be written to" in text]) == 1
+    assert len([text for text in told if "answers again" in text]) == 1
+
+
+def test_a_server_that_never_answers(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The study runs without it; all is in a file, which can be written later."""
+    server.kill()
+    tracker = MlflowTracker(patience_s=1.0)
+    start = time.perf_counter()
+    tracker.begin(info())
+    assert time.perf_counter() - start < 6
+    assert tracker.run_id is None
+    trials = []
+    for number in range(3):
+        tracker.launched(running(number))
+        context = tracker.run_context(number)
+        assert context is not None
+        assert context.run_id is None
+        trials.append(completed(running(number), float(number)))
+        tracker.ended(trials[-1], document(trials[-1]))
+    tracker.finish(StudySummary(trials, trials[0]))
+    (path,) = tmp_path.glob("sparktune-unwritten-*.jsonl")
+    assert str(path) in caplog.text
+
+    server.start()
+    assert replay(path)
+    assert not path.exists()
+    wanted = f"tags.fmin_uuid = '{path.stem.removeprefix('sparktune-unwritten-')}'"
+    runs = {run.info.run_name: run for run in MlflowClient().search_runs(["0"], wanted)}
+    children = {name: run for name, run in runs.items() if name.startswith("trial ")}
+    assert set(children) == {"trial 0", "trial 1", "trial 2"}
+    (parent,) = [run for name, run in runs.items() if name not in children]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    assert children["trial 2"].data.metrics == {"loss": 2.0}
+    assert children["trial 2"].data.params == {"C": "0.2"}
+    assert parent.data.params["algo"] == "hyperopt.tpe.suggest"
+    assert parent.data.params["best_C"] == "0.0"
+    assert parent.info.status == "FINISHED"

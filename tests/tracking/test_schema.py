@@ -1,0 +1,178 @@
+"""Keys, values, documents and batches, without MLflow."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparktune.tracking import schema
+from sparktune.tracking.base import StudySummary
+from sparktune.tracking.schema import Point
+from sparktune.trial import TrialState
+from tests.tracking.studies import completed, running
+
+
+@pytest.mark.parametrize("label", ["C", "a/b", "learning rate", "x:y.z-1", "größe", "n" * 250])
+def test_good_labels_are_keys_as_they_are(label: str) -> None:
+    assert schema.valid_key(label) == label
+
+
+@pytest.mark.parametrize(
+    "label", ["", ".", "..", "a//b", "/a", "a/", "./a", "../a", "a[0]", "C\n", "lr?", "n" * 251, "??"]
+)
+def test_odd_labels_become_keys(label: str) -> None:
+    assert schema.is_valid_key(schema.valid_key(label))
+    assert schema.valid_key(label) == schema.valid_key(label)
+
+
+@given(st.sets(st.text(max_size=300), max_size=30))
+def test_keys_are_valid_and_never_collide(labels: set[str]) -> None:
+    keys = {schema.valid_key(label) for label in labels}
+    assert len(keys) == len(labels)
+    assert all(schema.is_valid_key(key) for key in keys)
+
+
+@given(st.text(max_size=30))
+def test_keys_satisfy_mlflow(label: str) -> None:
+    from mlflow.utils.validation import _validate_param
+
+    _validate_param(schema.valid_key(label), "1")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (1, 1.0),
+        (True, 1.0),
+        (0.5, 0.5),
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3.0),
+        (np.bool_(False), 0.0),
+        (np.array(2.0), 2.0),
+        (10**400, None),
+        ("1", None),
+        (None, None),
+        (1j, None),
+        (np.complex64(1j), None),
+        ([1], None),
+        (np.zeros(3), None),
+        (np.array(["x"]), None),
+    ],
+)
+def test_what_counts_as_a_number(value: Any, number: float | None) -> None:
+    assert schema.metric_value(value) == number
+
+
+def test_numbers_that_are_not_finite_are_told_apart() -> None:
+    finite, other = schema.numeric_entries({"a": 1, "b": math.nan, "c": -math.inf, "d": "x"})
+    assert finite == {"a": 1.0}
+    assert set(other) == {"b", "c"}
+
+
+def test_the_final_loss_comes_after_the_reported_ones() -> None:
+    trial = completed(running(0), 0.5)
+    _, metrics, _ = schema.final_record(schema_trial_with_steps(trial, 4), {}, 99)
+    assert metrics == [Point("loss", 0.5, 99, 4)]
+
+
+def schema_trial_with_steps(trial: Any, steps: int) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(trial, steps=steps)
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.datetimes()
+    | st.builds(np.float64, st.floats(allow_nan=False))
+    | st.builds(np.array, st.lists(st.integers(0, 9), max_size=3))
+    | st.binary(max_size=3)
+    | st.builds(object),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), values, max_size=5))
+def test_every_document_can_be_written(result: dict[str, Any]) -> None:
+    written = json.loads(schema.document_json({"tid": 1, "result": result}))
+    left_out = {name.removeprefix("result.") for name in written.get("sparktune_left_out", [])}
+    assert set(written["result"]) | left_out == set(result)
+
+
+def test_documents_keep_what_can_be_kept() -> None:
+    when = datetime.datetime(2024, 5, 6, 7, 8)
+    document = {
+        "book_time": when,
+        "misc": {"vals": {"C": [np.float64(0.1)]}, "lock": object()},
+        "owner": object(),
+    }
+    assert json.loads(schema.document_json(document)) == {
+        "book_time": "2024-05-06T07:08:00",
+        "misc": {"vals": {"C": [0.1]}},
+        "sparktune_left_out": ["misc.lock", "owner"],
+    }
+
+
+@given(
+    st.dictionaries(st.text("abc", min_size=1, max_size=6), st.text(max_size=5), max_size=300),
+    st.integers(0, 250),
+    st.integers(0, 3000),
+    st.integers(0, 6000),
+)
+def test_batches_hold_everything_within_the_limits(
+    params: dict[str, str], n_tags: int, n_metrics: int, size: int
+) -> None:
+    tags = {f"t{n}": "v" * size for n in range(n_tags)}
+    metrics = [Point("m", 0.0, 0, n) for n in range(n_metrics)]
+    batches = list(schema.batches(params, tags, metrics))
+    for batch in batches:
+        assert len(batch.params) <= 100
+        assert len(batch.tags) <= 100
+        assert len(batch.params) + len(batch.tags) + len(batch.metrics) <= 1000
+        weight = [{"key": key, "value": value} for key, value in (batch.params | batch.tags).items()]
+        weight += [
+            {"key": point.key, "value": 1e-300, "timestamp": 10**13, "step": 1} for point in batch.metrics
+        ]
+        assert len(json.dumps(weight)) < 1e6
+    assert {k: v for batch in batches for k, v in batch.params.items()} == params
+    assert {k: v for batch in batches for k, v in batch.tags.items()} == tags
+    assert [point for batch in batches for point in batch.metrics] == metrics
+
+
+def test_suffixes() -> None:
+    assert schema.with_suffix("a", {"a"}) == "a_1"
+    assert schema.with_suffix("a", {"a", "a_1"}) == "a_2"
+    assert schema.with_suffix("a", {"a"}, first=3) == "a_3"
+    assert len(schema.with_suffix("n" * 250, set())) == 250
+
+
+def test_status_of_every_state() -> None:
+    found = {state: schema.run_status(state) for state in TrialState}
+    assert found[TrialState.COMPLETED] == "FINISHED"
+    assert found[TrialState.FAILED] == "FAILED"
+    assert {state for state, status in found.items() if status == "RUNNING"} == {
+        TrialState.QUEUED,
+        TrialState.RUNNING,
+    }
+    assert schema.parent_status(StudySummary([], None, "stopped by the user", "boom")) == "FAILED"
+
+
+def test_the_table_is_json_that_every_reader_takes() -> None:
+    trials = [completed(running(0, C=math.inf, opt=("a", 1), layer=object), -math.inf), running(1, C=1)]
+    table = json.loads(schema.trials_table(trials, {0: "r0"}))
+    assert table["columns"][-3:] == ["C", "opt", "layer"]
+    assert table["data"][0][table["columns"].index("loss")] == "-inf"
+    assert table["data"][0][-2] == '["a", 1]'
+    assert table["data"][1][-2:] == [None, None]

@@ -1,0 +1,294 @@
+"""What MLflow calls in an objective do, inside ``redirect`` and after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient, start_run  # start_run: bound before anything is patched
+
+from sparktune.tracking.base import RunContext
+from sparktune.tracking.worker import CHILD_ENV, redirect
+
+
+@pytest.fixture
+def context(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> RunContext:
+    """A child run, and a worker that knows nothing yet of its store."""
+    client = MlflowClient()
+    experiment = client.create_experiment("trials")
+    parent = client.create_run(experiment)
+    child = client.create_run(
+        experiment, tags={"mlflow.parentRunId": parent.info.run_id}, run_name="trial 17"
+    )
+    mlflow.set_tracking_uri(None)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the worker")
+    return RunContext(child.info.run_id, sqlite_uri, None, experiment, {"MLFLOW_TRACKING_TOKEN": "secret"})
+
+
+def child_of(context: RunContext) -> Any:
+    assert context.run_id is not None
+    return MlflowClient(context.tracking_uri).get_run(context.run_id)
+
+
+def count_runs(context: RunContext) -> int:
+    return len(MlflowClient(context.tracking_uri).search_runs([context.experiment_id]))
+
+
+def state() -> dict[str, Any]:
+    fluent = mlflow.tracking.fluent
+    environment = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")}
+    return environment | {
+        "uri": mlflow.get_tracking_uri(),
+        "registry": mlflow.get_registry_uri(),
+        "experiment": fluent._active_experiment_id,
+        "runs": [run.info.run_id for run in fluent._active_run_stack.get()],
+    }
+
+
+def log_plainly() -> None:
+    mlflow.log_param("depth", 3)
+    mlflow.log_metric("auc", 0.9, step=2)
+    mlflow.set_tag("colour", "red")
+    mlflow.log_text("hello", "note.txt")
+
+
+def log_in_runs() -> None:
+    with mlflow.start_run():
+        mlflow.log_param("depth", 3)
+    with mlflow.start_run(run_name="my name"):
+        mlflow.log_metric("auc", 0.9, step=2)
+    with start_run(nested=True):
+        mlflow.set_tag("colour", "red")
+    mlflow.log_text("hello", "note.txt")
+
+
+def log_in_a_thread() -> None:
+    thread = threading.Thread(target=log_plainly)
+    thread.start()
+    thread.join()
+
+
+def log_elsewhere_first() -> None:
+    mlflow.set_experiment("of the objective")
+    mlflow.set_tracking_uri(mlflow.get_tracking_uri().replace("////", "////./"))
+    log_in_runs()
+
+
+def log_and_end() -> None:
+    mlflow.log_param("depth", 3)
+    mlflow.end_run()
+    mlflow.log_metric("auc", 0.9, step=2)
+    mlflow.end_run("FAILED")
+    mlflow.start_run()
+    mlflow.set_tag("colour", "red")
+    mlflow.log_text("hello", "note.txt")
+
+
+@pytest.mark.parametrize(
+    "objective", [log_plainly, log_in_runs, log_in_a_thread, log_elsewhere_first, log_and_end]
+)
+def test_calls_land_on_the_trials_run(context: RunContext, objective: Any) -> None:
+    before = state()
+    for _ in range(2):  # the second time on a worker that has seen a trial
+        with redirect(context):
+            objective()
+        assert state() == before
+    run = child_of(context)
+    assert run.data.params == {"depth": "3"}
+    assert run.data.metrics == {"auc": 0.9}
+    assert run.data.tags["colour"] == "red"
+    assert [entry.path for entry in MlflowClient(context.tracking_uri).list_artifacts(context.run_id)] == [
+        "note.txt"
+    ]
+    assert count_runs(context) == 2
+    assert not mlflow.tracking.fluent._active_run_stack.get_all_thread_values().get(threading.get_ident())
+
+
+def test_runs_inside_a_run_are_nested(context: RunContext) -> None:
+    with redirect(context), mlflow.start_run() as outer:
+        assert outer.info.run_id == context.run_id
+        with mlflow.start_run(nested=True, run_name="fold 1") as fold:
+            mlflow.log_metric("auc", 0.5)
+    assert fold.data.tags["mlflow.parentRunId"] == context.run_id
+    assert child_of(context).data.metrics == {}
+    assert count_runs(context) == 3
+
+
+def test_a_run_left_open_is_ended_and_the_trials_is_not(context: RunContext) -> None:
+    with redirect(context):
+        mlflow.log_metric("auc", 0.5)
+        fold = mlflow.start_run(nested=True)
+    assert mlflow.active_run() is None
+    assert child_of(context).info.status == "RUNNING"
+    assert MlflowClient(context.tracking_uri).get_run(fold.info.run_id).info.status == "FINISHED"
+
+
+def test_errors_pass_through(context: RunContext) -> None:
+    before = state()
+    error = ValueError("mine")
+
+    def objective() -> None:
+        mlflow.log_metric("auc", 0.5)
+        raise error
+
+    with pytest.raises(ValueError, match="mine") as caught, redirect(context):
+        objective()
+    assert caught.value is error
+    assert state() == before
+
+
+def test_each_trial_has_its_own_run(context: RunContext) -> None:
+    client = MlflowClient(context.tracking_uri)
+    other = client.create_run(context.experiment_id)
+    second = RunContext(other.info.run_id, context.tracking_uri, None, context.experiment_id)
+    for trial, value in ((context, 1.0), (second, 2.0), (context, 3.0)):
+        with redirect(trial):
+            mlflow.log_metric("auc", value)
+    assert child_of(context).data.metrics == {"auc": 3.0}
+    assert child_of(second).data.metrics == {"auc": 2.0}
+
+
+def test_untracked_trials_keep_mlflow_as_it_is(context: RunContext, sqlite_uri: str) -> None:
+    with redirect(context):
+        mlflow.log_metric("auc", 1.0)
+    with redirect(None):
+        mlflow.set_tracking_uri(sqlite_uri)
+        with mlflow.start_run() as own:
+            mlflow.log_metric("auc", 2.0)
+    assert own.info.run_id != context.run_id
+    assert child_of(context).data.metrics == {"auc": 1.0}
+    assert "mlflow.parentRunId" not in MlflowClient().get_run(own.info.run_id).data.tags
+
+
+def test_runs_active_around_a_trial_come_back(context: RunContext, sqlite_uri: str) -> None:
+    mlflow.set_tracking_uri(sqlite_uri)
+    with mlflow.start_run() as own:
+        with redirect(context):
+            mlflow.log_metric("auc", 1.0)
+        assert mlflow.active_run().info.run_id == own.info.run_id
+    assert child_of(context).data.metrics == {"auc": 1.0}
+
+
+def test_a_param_with_another_value_does_not_fail_the_objective(context: RunContext) -> None:
+    client = MlflowClient(context.tracking_uri)
+    client.log_param(context.run_id, "depth", 10.0)
+    with redirect(context):
+        mlflow.log_param("depth", 10)
+        mlflow.log_params({"depth": 11, "extra": 1})
+        with pytest.raises(mlflow.MlflowException):
+            mlflow.log_param("bad key?", 1)
+    assert child_of(context).data.params == {"depth": "10.0", "depth_1": "10", "extra": "1", "depth_2": "11"}
+    with pytest.raises(mlflow.MlflowException):
+        client.log_param(context.run_id, "depth", 12)
+
+
+def test_autologging(context: RunContext) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    with redirect(context):
+        mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
+        try:
+            LogisticRegression(C=0.25).fit([[0.0], [1.0]], [0, 1])
+        finally:
+            mlflow.sklearn.autolog(disable=True, silent=True)
+    run = child_of(context)
+    assert run.data.params["C"] == "0.25"
+    assert "training_score" in run.data.metrics
+    assert count_runs(context) == 2
+
+
+def test_a_run_that_the_driver_could_not_create(context: RunContext) -> None:
+    """The first call makes it, as a child; the trial's later calls, and the driver, find it again."""
+    identity = {"fmin_uuid": "abc", "sparktune.trial_id": "3"}
+    wanted = {"name": "trial 3", "identity": identity, "tags": identity | {"mlflow.parentRunId": "p"}}
+    env = {CHILD_ENV: json.dumps(wanted)}
+    lost = RunContext(None, context.tracking_uri, None, context.experiment_id, env)
+    for _ in range(2):
+        with redirect(lost):
+            assert CHILD_ENV not in os.environ
+            mlflow.log_metric("auc", 1.0)
+            mlflow.end_run()
+            with mlflow.start_run(nested=True):
+                mlflow.log_metric("auc", 2.0)
+    (run,) = MlflowClient(context.tracking_uri).search_runs([context.experiment_id], "tags.fmin_uuid = 'abc'")
+    assert run.info.run_name == "trial 3"
+    assert run.data.tags["mlflow.parentRunId"] == "p"
+    assert run.data.metrics == {"auc": 2.0}
+    assert count_runs(context) == 3
+
+
+def run_script(body: str, *arguments: str, **env: str) -> str:
+    script = "import sys\n" + textwrap.dedent(body)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env={key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | env,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_worker_that_imports_mlflow_in_the_objective(context: RunContext) -> None:
+    run_script(
+        """
+        from sparktune.tracking.base import RunContext
+        from sparktune.tracking.worker import redirect
+
+        context = RunContext(sys.argv[1], sys.argv[2], None, sys.argv[3])
+        with redirect(context):
+            from mlflow import log_metric, start_run
+            with start_run():
+                log_metric("auc", 1.0)
+            with start_run():
+                log_metric("auc", 2.0)
+        import mlflow
+        assert mlflow.get_tracking_uri() != context.tracking_uri
+        with redirect(context):
+            log_metric("loss", 3.0)
+        """,
+        context.run_id or "",
+        context.tracking_uri,
+        context.experiment_id,
+    )
+    assert child_of(context).data.metrics == {"auc": 2.0, "loss": 3.0}
+    assert count_runs(context) == 2
+
+
+def test_an_objective_without_mlflow_does_not_import_it_and_subprocesses_see_the_run() -> None:
+    printed = run_script(
+        """
+        import os, subprocess
+        from sparktune.tracking.base import RunContext
+        from sparktune.tracking.worker import redirect
+
+        env = {"AWS_REGION": "x", "AZURE_CLIENT_ID": "y"}
+        context = RunContext("r1", "http://server", "http://registry", "7", env)
+        show = "import os; e = sorted(os.environ.items()); "
+        show += "[print(f'{k}={v}') for k, v in e if k[:3] in ('MLF', 'AZU')]; print('AWS_REGION' in dict(e))"
+        command = [sys.executable, "-c", show]
+        with redirect(context):
+            print(subprocess.run(command, capture_output=True, text=True).stdout)
+        assert "mlflow" not in sys.modules
+        assert not [name for name in os.environ if name.startswith("MLFLOW")]
+        """,
+        AWS_ACCESS_KEY_ID="own",
+    )
+    assert printed.split() == [
+        "AZURE_CLIENT_ID=y",
+        "MLFLOW_EXPERIMENT_ID=7",
+        "MLFLOW_REGISTRY_URI=http://registry",
+        "MLFLOW_RUN_ID=r1",
+        "MLFLOW_TRACKING_URI=http://server",
+        "False",
+    ]

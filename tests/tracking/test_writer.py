@@ -1,0 +1,264 @@
+"""The background writer over a store that fails in every way."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sparktune.tracking import writer as module
+from sparktune.tracking.schema import Point
+from sparktune.tracking.writer import Content, RefusedError, RunRecord, StoreBusyError, Writer
+
+
+class Memory:
+    """A store in memory. ``fail`` is asked before and after every request, and may raise."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.order: list[str] = []
+        self.lock = threading.Lock()
+        self.under_way: set[str] = set()
+
+    def fail(self, what: str, name: str) -> None:
+        """Overridden by tests."""
+
+    def create(self, record: RunRecord, tags: dict[str, str]) -> str:
+        self.fail("create", record.name)
+        with self.lock:
+            run_id = f"id{len(self.runs)}"
+            run = {"name": record.name, "tags": dict(tags), "params": {}, "metrics": [], "status": None}
+            run["parent"] = record.parent.run_id if record.parent else None
+            self.runs[run_id] = run
+            self.order.append(f"create {record.name}")
+        self.fail("created", record.name)
+        return run_id
+
+    def find(self, record: RunRecord) -> str | None:
+        self.fail("find", record.name)
+        with self.lock:
+            found = [key for key, run in self.runs.items() if record.identity.items() <= run["tags"].items()]
+        return found[0] if found else None
+
+    def write(self, run_id: str, content: Content) -> None:
+        with self.lock:
+            assert run_id not in self.under_way
+            self.under_way.add(run_id)
+        try:
+            run = self.runs[run_id]
+            self.fail("write", run["name"])
+            run["params"] |= content.params
+            run["tags"] |= content.tags
+            content.params, content.tags = {}, {}
+            self.fail("half", run["name"])
+            run["metrics"] += content.metrics
+            content.metrics = []
+            if content.status is not None:
+                run["status"] = content.status
+                content.status = None
+            self.order.append(f"write {run['name']}")
+        finally:
+            with self.lock:
+                self.under_way.discard(run_id)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
+
+
+@pytest.fixture
+def store() -> Memory:
+    return Memory()
+
+
+@pytest.fixture(params=[1, 4])
+def writer(store: Memory, request: pytest.FixtureRequest) -> Iterator[Writer]:
+    writer = Writer(store, request.param)
+    yield writer
+    writer.close()
+
+
+def record(name: str, parent: RunRecord | None = None) -> RunRecord:
+    identity = {"id": name}
+    return RunRecord(name, 0, identity=identity, tags=dict(identity), parent=parent)
+
+
+def test_what_comes_while_a_run_waits_goes_into_one_write(store: Memory, writer: Writer) -> None:
+    parent, child = record("parent"), None
+    child = record("child", parent)
+    writer.put(child, within_s=60)
+    with writer.lock:
+        child.params["a"] = "1"
+    writer.put(parent)
+    assert writer.wait_created(child, 5, 5) is not None
+    with writer.lock:
+        child.status = "FINISHED"
+        child.metrics.append(Point("m", 1.0, 0))
+    writer.put(child)
+    assert writer.flush(None, 5)
+    run = store.runs[child.run_id or ""]
+    assert run["parent"] == parent.run_id
+    assert (run["params"], run["status"], len(run["metrics"])) == ({"a": "1"}, "FINISHED", 1)
+    assert store.order == ["create parent", "create child", "write child"]
+    assert writer.unwritten() == []
+
+
+def test_runs_are_created_before_others_are_filled(store: Memory) -> None:
+    writer = Writer(store, 1)
+    old = [record(f"old{n}") for n in range(3)]
+    for one in old:
+        writer.put(one)
+    assert writer.flush(None, 5)
+    gate, begun = threading.Event(), threading.Event()
+
+    def fail(what: str, name: str) -> None:
+        begun.set()
+        gate.wait(5)
+
+    store.fail = fail  # type: ignore[method-assign]
+    for one in old:
+        with writer.lock:
+            one.params["a"] = "1"
+        writer.put(one)
+    assert begun.wait(5)
+    writer.put(record("new"))
+    gate.set()
+    assert writer.flush(None, 5)
+    assert store.order[3:] == ["write old0", "create new", "write old1", "write old2"]
+    writer.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nothing_is_lost_doubled_or_out_of_order(store: Memory, writer: Writer, seed: int) -> None:
+    rng = random.Random(seed)
+    outage = threading.Event()
+
+    def fail(what: str, name: str) -> None:
+        if outage.is_set() or rng.random() < 0.15:
+            raise rng.choice([ConnectionError("away"), TimeoutError()])
+        if what in ("create", "write") and rng.random() < 0.1:
+            raise StoreBusyError("busy", 0.001)
+
+    store.fail = fail  # type: ignore[method-assign]
+    parent = record("parent")
+    writer.put(parent)
+    children = [record(f"child{n}", parent) for n in range(20)]
+    for child in children:
+        writer.put(child, within_s=rng.choice([0, 0.001]))
+    for step in range(5):
+        for child in rng.sample(children, len(children)):
+            with writer.lock:
+                child.metrics.append(Point("m", float(step), 0, step))
+                child.tags["step"] = str(step)
+                if step == 4:
+                    child.status = "FINISHED"
+            writer.put(child, within_s=rng.choice([0, 0.002]))
+        outage.set() if step == 2 else outage.clear()
+    assert writer.flush(None, 5)
+    assert len(store.runs) == 21
+    for child in children:
+        run = store.runs[child.run_id or ""]
+        assert run["name"] == child.name
+        assert run["parent"] == parent.run_id
+        assert [point.step for point in run["metrics"]] == [0, 1, 2, 3, 4]
+        assert run["tags"] == child.identity | {"step": "4"}
+        assert run["status"] == "FINISHED"
+
+
+def test_an_outage_is_told_once_and_its_end_too(
+    store: Memory, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sparktune")
+    away = threading.Event()
+    away.set()
+
+    def fail(what: str, name: str) -> None:
+        if away.is_set():
+            raise ConnectionError("refused")
+
+    store.fail = fail  # type: ignore[method-assign]
+    records = [record(f"r{n}") for n in range(6)]
+    for one in records:
+        writer.put(one)
+    assert writer.wait_created(records[0], 60, 60) is None
+    assert writer.in_trouble
+    assert writer.wait_created(records[5], 60, 60) is None
+    assert not writer.flush(None, 0.05)
+    assert len(writer.unwritten()) == 6
+    away.clear()
+    assert writer.flush(None, 5)
+    assert [line.levelname for line in caplog.records] == ["WARNING", "INFO"]
+    assert "refused" in caplog.text
+
+
+def test_one_failure_is_no_outage(store: Memory, writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
+    failures = iter([ConnectionError("reset")])
+
+    def fail(what: str, name: str) -> None:
+        for error in failures:
+            raise error
+
+    store.fail = fail  # type: ignore[method-assign]
+    one = record("one")
+    writer.put(one)
+    assert writer.wait_created(one, 5, 5) is not None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("error", [RefusedError("deleted"), RuntimeError("a bug")])
+def test_a_record_that_never_works_is_set_aside(
+    store: Memory, writer: Writer, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def fail(what: str, name: str) -> None:
+        if name == "bad":
+            raise error
+
+    store.fail = fail  # type: ignore[method-assign]
+    parent = record("parent")
+    writer.put(parent)
+    bad = record("bad", parent)
+    writer.put(bad)
+    others = [record(f"r{n}", parent) for n in range(30)]
+    for one in others:
+        writer.put(one)
+    writer.flush(others, 5)
+    for one in others:
+        with writer.lock:
+            one.params["a"] = "1"
+        writer.put(one)
+    assert not writer.flush(None, 5)
+    assert writer.unwritten() == [bad]
+    assert all(store.runs[one.run_id or ""]["params"] == {"a": "1"} for one in others)
+    assert "does not take the run 'bad'" in caplog.text
+
+
+def test_waiting_ends_when_the_store_is_stuck(store: Memory, writer: Writer) -> None:
+    gate = threading.Event()
+    store.fail = lambda what, name: gate.wait(5)  # type: ignore[method-assign, assignment]
+    one = record("one")
+    writer.put(one)
+    assert writer.wait_created(one, 0.05, 5) is None
+    assert not writer.flush(None, 0.05)
+    assert one.uncertain
+    gate.set()
+    assert writer.flush(None, 5)
+
+
+def test_children_of_a_parent_that_is_refused_do_not_wait(store: Memory, writer: Writer) -> None:
+    def fail(what: str, name: str) -> None:
+        raise RefusedError("no such experiment")
+
+    store.fail = fail  # type: ignore[method-assign]
+    parent = record("parent")
+    child = record("child", parent)
+    writer.put(parent)
+    writer.put(child)
+    assert writer.wait_created(child, 60, 60) is None
+    assert not writer.flush(None, 60)
+    assert writer.unwritten() == [parent, child]
