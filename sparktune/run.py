@@ -97,6 +97,7 @@ def run_study(
             parallelism = trials.parallelism
             _warn_of_slots(trials, parallelism, backend.slots())
             tracker.begin(_info(algo, limit, parallelism, timeout, max_queue_len, view))
+            trials.run_id = tracker.run_id
         except BaseException:
             backend.close()
             raise
@@ -170,8 +171,8 @@ def _adopt_saved(trials: StudyTrials, path: Any) -> None:
     elif n_saved > n_given:
         raise SaveFileError(
             f"trials_save_file {str(path)!r} holds {n_saved} trials, more than the {n_given} of the "
-            "trials object given, and would be overwritten: pass an empty trials object to go on from the file, or give "
-            "another name"
+            "trials object given, and would be overwritten: pass an empty trials object to go on from "
+            "the file, or give another name"
         )
 
 

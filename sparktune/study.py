@@ -7,6 +7,7 @@ MLflow, no clock and no thread: times are handed in, so a test can play any orde
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -68,6 +69,7 @@ class Study:
         self._running: dict[int, Trial] = {}
         self._queue: deque[Trial] = deque()
         self._causes: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         self.best: Trial | None = None
         self.stop_reason: str | None = None
         self.counts: Counter[TrialState] = Counter()
@@ -103,8 +105,14 @@ class Study:
         return self.stop_reason is not None
 
     def commonest_error(self) -> tuple[str, int] | None:
-        """The cause that failed most trials, on one line, and how many; None without failures."""
-        return self._causes.most_common(1)[0] if self._causes else None
+        """The cause that failed most trials, on one line, and how many; None without failures.
+
+        Messages that differ in numbers or identifiers only are one cause; the first of them is told.
+        """
+        if not self._causes:
+            return None
+        cause, count = self._causes.most_common(1)[0]
+        return self._examples[cause], count
 
     def next_trial(self, at_s: float) -> Trial | None:
         """The trial to launch now, running from this moment; None when there is none (yet).
@@ -193,12 +201,17 @@ class Study:
             return
         self._running.pop(trial.trial_id, None)
         if trial.error is not None:
-            self._causes[trial.error.summary] += 1
+            cause = _VARYING.sub("#", trial.error.summary)
+            self._causes[cause] += 1
+            self._examples.setdefault(cause, trial.error.summary)
         if trial.state is TrialState.COMPLETED and trial.loss is not None:
             best = self.best
             if best is None or best.loss is None or trial.loss < best.loss:
                 self.best = trial
 
+
+_VARYING = re.compile(r"\b[0-9a-f]{8,}\b|-?\d+(\.\d+)?(e-?\d+)?")
+"""What differs between two messages of one cause: hexadecimal identifiers and numbers."""
 
 EARLY_STOPPING = "early stopping condition"
 TIMEOUT = "fmin run timeout"

@@ -106,10 +106,18 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
     def _tracker(self) -> Tracker:
         return NullTracker()
 
+    def _slots_now(self) -> int:
+        raise NotImplementedError
+
     @property
     def parallelism(self) -> int:
-        """The most trials that will run at once."""
-        raise NotImplementedError
+        """The most trials that will run at once: as asked for, or as many as there are slots now."""
+        asked = self.user_specified_parallelism
+        return asked if asked is not None and asked > 0 else max(1, self._slots_now())
+
+    @parallelism.setter
+    def parallelism(self, value: int | None) -> None:
+        self.user_specified_parallelism = value
 
     # -- what people ask -------------------------------------------------------------------------------
 
@@ -350,15 +358,10 @@ class SparkTrials(StudyTrials):
             )
             self._resource_profile = None
 
-    @property
-    def parallelism(self) -> int:
-        """The most trials that will run at once: as asked for, or the slots that Spark has now."""
-        asked = self.user_specified_parallelism
-        if asked is not None and asked > 0:
-            return asked
+    def _slots_now(self) -> int:
         from sparktune.backends.spark_classic import count_slots
 
-        return max(1, count_slots(self._session().sparkContext, self._resource_profile))
+        return count_slots(self._session().sparkContext, self._resource_profile)
 
     def _session(self) -> SparkSession:
         spark = self._spark
@@ -419,11 +422,8 @@ class SimulatedTrials(StudyTrials):
         self.simulated_s = 0.0
         """Virtual seconds that the latest ``fmin`` call took."""
 
-    @property
-    def parallelism(self) -> int:
-        """The most trials that will run at once."""
-        asked = self.user_specified_parallelism
-        return asked if asked is not None and asked > 0 else self._slots
+    def _slots_now(self) -> int:
+        return self._slots
 
     def _backend(self, objective: Objective) -> Backend:
         return SimulatedBackend(objective, self._slots, self._duration_s)
@@ -431,4 +431,4 @@ class SimulatedTrials(StudyTrials):
 
 def _has_stopped(spark: SparkSession) -> bool:
     context = getattr(spark, "_sc", None)
-    return context is not None and context._jsc is None
+    return context is not None and (context._jsc is None or context._jsc.sc().isStopped())

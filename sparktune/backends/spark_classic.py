@@ -29,6 +29,7 @@ from sparktune import pickling
 from sparktune.backends.base import Cancelled, Event, Failed, Finished, Started, Task
 from sparktune.backends.channel import Arrived, Begun, ControlServer, Gone
 from sparktune.backends.spark_task import Assignment, Outcome, Parcel, run_assignment
+from sparktune.errors import SparkNotAvailable
 from sparktune.objective import Objective
 from sparktune.trial import TrialError
 
@@ -92,6 +93,7 @@ class SparkClassicBackend:
     def __init__(
         self, spark: SparkSession, objective: Objective, resource_profile: ResourceProfile | None = None
     ) -> None:
+        self._spark = spark
         self._sc = spark.sparkContext
         self._study_id = secrets.token_hex(8)
         self._profile = resource_profile
@@ -104,6 +106,7 @@ class SparkClassicBackend:
         self._slots_until = 0.0
         self._epoch = time.time() - time.monotonic()
         self._closed = False
+        self._is_dead = False
         if str(self._sc.master).startswith("local") and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
             self._sc.pythonExec = sys.executable
@@ -227,11 +230,18 @@ class SparkClassicBackend:
             run.objective_runs = False
             return self._outcome(run, signal.rows[0], told_begin=False)
         if run.stopping_since is not None:
-            if run.objective_runs:
+            if run.objective_runs and not self._is_dead:
                 self._control.kill(run.task.trial_id)
                 return []
             return self._end(run, Cancelled(run.task.trial_id, self.now()))
         run.objective_runs = False
+        if has_stopped(self._sc) and not self._is_dead:
+            self._is_dead = True
+            run.stopping_since = time.monotonic()
+            raise SparkNotAvailable(
+                "the Spark session was stopped while the study ran. The trials that finished are kept: call "
+                "fmin again with the same trials object to go on"
+            )
         return self._end(run, Failed(run.task.trial_id, self.now(), lost(signal.error)))
 
     def _outcome(self, run: _Run, data: bytes, *, told_begin: bool) -> list[Event]:
@@ -273,7 +283,7 @@ class SparkClassicBackend:
     def _cancel(self, run: _Run) -> None:
         if run.lane is not None and not run.job_over:
             with run.lane.lock:
-                if run.lane.run is run:
+                if run.lane.run is run and not self._is_dead:
                     self._sc.cancelJobsWithTag(run.lane.tag)
         self._control.kill(run.task.trial_id)
 
@@ -297,7 +307,7 @@ class SparkClassicBackend:
         lane = _Lane(f"sparktune-{self._study_id}-{len(self._lanes)}")
         self._lanes.append(lane)
         # The jobs inherit the caller's scheduler pool, job group and other local properties.
-        target = inheritable_thread_target(functools.partial(self._work, lane))
+        target = inheritable_thread_target(self._spark)(functools.partial(self._work, lane))
         thread = threading.Thread(target=target, name=lane.tag, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -352,6 +362,14 @@ class SparkClassicBackend:
         raise OSError(
             f"no port could be opened for the workers on {bind}; is spark.driver.bindAddress right?"
         )
+
+
+def has_stopped(sc: Any) -> bool:
+    """Whether a Spark context is of no more use."""
+    try:
+        return sc._jsc is None or bool(sc._jsc.sc().isStopped())
+    except Exception:  # its Java process is gone
+        return True
 
 
 def count_slots(sc: Any, profile: Any = None) -> int:
