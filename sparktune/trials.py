@@ -78,7 +78,7 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
             )
         self._reset()
         super().__init__(exp_key=None, refresh=False)
-        self.user_specified_parallelism = parallelism
+        self.user_specified_parallelism: int | None = parallelism
         self.timeout = timeout
         self.loss_threshold = loss_threshold
         self.refresh()
