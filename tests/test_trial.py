@@ -1,0 +1,74 @@
+"""The record of one trial: its states, what may follow what, how it is described to people."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from sparktune.trial import TRANSITIONS, Trial, TrialError, TrialState, format_value
+
+PAIRS = list(itertools.product(TrialState, TrialState))
+
+
+def in_state(state: TrialState) -> Trial:
+    return Trial(1, {"x": 2}, {"x": 2}, state)
+
+
+@pytest.mark.parametrize(("before", "after"), PAIRS)
+def test_only_the_transitions_in_the_table_happen(before: TrialState, after: TrialState) -> None:
+    trial = in_state(before)
+    if after in TRANSITIONS[before]:
+        assert trial.to(after).state is after
+    else:
+        with pytest.raises(ValueError, match=f"trial 1 is {before}; it cannot become {after}"):
+            trial.to(after)
+    assert trial.state is before
+
+
+def test_finished_is_final() -> None:
+    for state in TrialState:
+        assert state.is_final == (not TRANSITIONS[state])
+    assert [state.value for state in TrialState if not state.is_final] == ["queued", "running"]
+
+
+def test_a_transition_keeps_what_it_does_not_change() -> None:
+    running = in_state(TrialState.QUEUED).to(TrialState.RUNNING, submitted_s=3.0)
+    done = running.to(TrialState.COMPLETED, loss=0.5)
+    assert (done.submitted_s, done.loss, done.config) == (3.0, 0.5, {"x": 2})
+
+
+class OwnError(Exception):
+    pass
+
+
+def test_an_error_as_text() -> None:
+    error = TrialError.of(OwnError("first line\n  second"))
+    assert error.kind == f"<class '{__name__}.OwnError'>"
+    assert error.type_name == "OwnError"
+    assert error.summary == "OwnError: first line second"
+    assert error.traceback == "OwnError: first line\n  second"
+    assert TrialError.of(SystemExit(), "Traceback ...").summary == "SystemExit"
+    assert TrialError.of(SystemExit(), "Traceback ...").traceback == "Traceback ..."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.123456, "0.123"),
+        (1e-7, "1e-07"),
+        (3.0, "3.0"),
+        (10**9, "1000000000"),
+        (float("inf"), "inf"),
+        (None, "None"),
+        ("rbf", "rbf"),
+        ("x" * 41, "x" * 37 + "..."),
+    ],
+)
+def test_values_are_short(value: object, text: str) -> None:
+    assert format_value(value) == text
+
+
+def test_description() -> None:
+    assert Trial(17, {}, {"C": 0.3141, "kernel": "rbf"}).describe == "trial 17: C=0.314 kernel=rbf"
+    assert Trial(17, {}, {}).describe == "trial 17"
