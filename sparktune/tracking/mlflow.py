@@ -19,10 +19,17 @@ from typing import Any
 
 from sparktune.tracking import schema
 from sparktune.tracking.base import RunContext, StudyInfo, StudySummary
-from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
+from sparktune.tracking.places import (
+    CHILD_ENV,
+    absolute_uri,
+    is_remote,
+    travelling_env,
+    warn_if_store_is_local,
+)
+from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
-from sparktune.tracking.writer import RunRecord, Writer
+from sparktune.tracking.writer import Writer
 from sparktune.trial import Trial, TrialState
 
 __all__ = ["MlflowTracker", "tracking_uri", "warn_if_store_is_local"]
@@ -35,15 +42,6 @@ FILL_AFTER_S = 1.0
 request, because params, metrics and tags go into one."""
 PROGRESS_EVERY_S = 1.0
 """How often the parent's metrics are written."""
-CHILD_ENV = "SPARKTUNE_CHILD_RUN"
-"""Tells a worker whose run does not exist yet what it must look like, as JSON."""
-
-
-def tracking_uri() -> str:
-    """The tracking URI that is set in MLflow, or its default."""
-    import mlflow
-
-    return str(mlflow.get_tracking_uri())
 
 
 class MlflowTracker:
@@ -168,11 +166,13 @@ class MlflowTracker:
         try:
             final = {trial.trial_id: trial for trial in summary.trials if trial.state.is_final}
             for trial_id, trial in list(self._open.items()):
-                lost = trial if trial.state is TrialState.QUEUED else trial.to(TrialState.CANCELLED)
+                lost = trial if trial.state.is_final else trial.to(TrialState.CANCELLED)
                 self.ended(final.get(trial_id, lost), {"tid": trial_id})
             self._finished = True
-            self._writer.flush(None, self._patience_s)
-            self._close_parent(summary)
+            try:
+                self._writer.flush(None, self._patience_s)
+            finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
+                self._close_parent(summary)
             if not self._writer.in_trouble:
                 self._writer.flush([self._parent], self._patience_s)
         finally:
@@ -318,7 +318,16 @@ class MlflowTracker:
             "study_id": self._info.study_id,
         }
         path = Path(self._directory or os.getcwd(), f"sparktune-unwritten-{self._info.study_id}.jsonl")
-        path.write_text("".join(json.dumps(line) + "\n" for line in [head, *lines]), encoding="utf-8")
+        try:
+            path.write_text("".join(json.dumps(line) + "\n" for line in [head, *lines]), encoding="utf-8")
+        except OSError as error:
+            logger.error(
+                "%d runs are lost to MLflow: it did not take them (%s), nor did %s",
+                len(lines),
+                self._writer.why,
+                error,
+            )
+            return
         logger.warning(
             "%d runs are not fully written to MLflow (%s). Nothing is lost: what is missing is in %s; once "
             "the cause is gone, write it with `python -m sparktune.tracking.replay %s`.",

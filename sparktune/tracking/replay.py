@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore
-from sparktune.tracking.writer import RunRecord, Writer
+from sparktune.tracking.writer import Writer
 
 
 def replay(path: str | Path, tracking_uri: str | None = None, stall_s: float = 60.0) -> bool:

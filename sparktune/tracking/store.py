@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sparktune.tracking.records import Content, RefusedError, RunRecord, StoreBusyError
 from sparktune.tracking.schema import PARENT_TAG, Batch, batches
-from sparktune.tracking.writer import Content, RefusedError, RunRecord, StoreBusyError
 
 logger = logging.getLogger("sparktune")
 
@@ -94,7 +94,7 @@ class MlflowStore:
         return Snapshot(run_id, str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)
 
     def create(self, record: RunRecord, tags: Mapping[str, str]) -> str:
-        """See ``writer.Store``; adds MLflow's own tags (user, source) and the parent's id."""
+        """See ``records.Store``; adds MLflow's own tags (user, source) and the parent's id."""
         from mlflow.entities import RunTag
 
         every = self._context_tags | dict(tags)
@@ -113,11 +113,11 @@ class MlflowStore:
         return str(run.info.run_id)
 
     def find(self, record: RunRecord) -> str | None:
-        """See ``writer.Store``."""
+        """See ``records.Store``."""
         return find_run(self._store, self.experiment_id, record.identity)
 
     def write(self, run_id: str, content: Content) -> None:
-        """See ``writer.Store``: batches, then the end of the run, then artifacts."""
+        """See ``records.Store``: batches, then the end of the run, then artifacts."""
         from mlflow.entities import RunStatus
 
         for batch in list(batches(content.params, content.tags, content.metrics)):

@@ -35,13 +35,10 @@ from types import ModuleType
 from typing import Any
 
 from sparktune.tracking.base import RunContext
-from sparktune.tracking.places import CLOUD_CREDENTIALS
+from sparktune.tracking.places import CHILD_ENV, CLOUD_CREDENTIALS
 from sparktune.tracking.schema import with_suffix
 
 logger = logging.getLogger("sparktune")
-
-CHILD_ENV = "SPARKTUNE_CHILD_RUN"
-"""What the trial's run must look like (JSON), when the driver could not create it in time."""
 
 _FLUENT = "mlflow.tracking.fluent"
 _STORE_CLIENT = "mlflow.tracking._tracking_service.client"

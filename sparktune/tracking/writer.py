@@ -20,137 +20,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
 
-from sparktune.tracking.schema import Point, cut
+from sparktune.tracking.records import Content, RefusedError, RunRecord, Store, StoreBusyError
+from sparktune.tracking.schema import cut
 
 logger = logging.getLogger("sparktune")
 
 LONG_BACKLOG = 200
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-MAX_FAILURES = 5
-"""How often a record may fail while others succeed before it is set aside."""
-
-
-class StoreBusyError(Exception):
-    """The store asks for patience (HTTP 429). Not an outage."""
-
-    def __init__(self, message: str, pause_s: float) -> None:
-        super().__init__(message)
-        self.pause_s = pause_s
-
-
-class RefusedError(Exception):
-    """The store answers, and will never take this record: its run was deleted, say. Not an outage."""
-
-
-@dataclass(eq=False)
-class RunRecord:
-    """One run: what it is, and what is still to be written to it. Guarded by ``Writer.lock``.
-
-    Attributes:
-        name: the run's name, ``trial 17``.
-        start_ms: its start, milliseconds since 1970.
-        identity: tags that no other run has; a run created by a request whose answer was lost is found by
-            them.
-        parent: the run that must exist before this one.
-        prepare: creates or joins the run in its own way and returns its id; called again when it failed.
-        run_id: once the run exists.
-        uncertain: the run may exist although ``run_id`` is None: look for it before creating it.
-        params, tags, metrics, artifacts: still to be written; artifacts are file name -> text.
-        status, end_ms: how and when the run ended; still to be written.
-        failures: attempts that failed since the last success.
-        set_aside: the reason why writing it was given up.
-    """
-
-    name: str
-    start_ms: int
-    identity: dict[str, str] = field(default_factory=dict)
-    parent: RunRecord | None = None
-    prepare: Callable[[], str] | None = None
-    run_id: str | None = None
-    uncertain: bool = False
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: list[Point] = field(default_factory=list)
-    artifacts: dict[str, str] = field(default_factory=dict)
-    status: str | None = None
-    end_ms: int | None = None
-    failures: int = 0
-    set_aside: str | None = None
-    _queued: bool = False
-    _busy: bool = False
-    _due: float | None = None
-    _fill_due: float | None = None
-    _successes_seen: int = 0
-    _created: threading.Event | None = None
-
-    @property
-    def dirty(self) -> bool:
-        """Whether anything is still to be written."""
-        content = self.params or self.tags or self.metrics or self.artifacts or self.status
-        return bool(content) or self.run_id is None
-
-    def as_dict(self) -> dict[str, Any]:
-        """What is unwritten, for a file (``sparktune.tracking.replay`` reads it)."""
-        return {
-            "name": self.name,
-            "start_ms": self.start_ms,
-            "identity": dict(self.identity),
-            "run_id": self.run_id,
-            "params": dict(self.params),
-            "tags": dict(self.tags),
-            "metrics": [list(point) for point in self.metrics],
-            "artifacts": dict(self.artifacts),
-            "status": self.status,
-            "end_ms": self.end_ms,
-        }
-
-
-@dataclass
-class Content:
-    """What one write takes out of a record; goes back into it when the write fails."""
-
-    params: dict[str, str]
-    tags: dict[str, str]
-    metrics: list[Point]
-    artifacts: dict[str, str]
-    status: str | None
-    end_ms: int | None
-
-    @classmethod
-    def take(cls, record: RunRecord) -> Content:
-        """Empty the record."""
-        content = cls(
-            record.params, record.tags, record.metrics, record.artifacts, record.status, record.end_ms
-        )
-        record.params, record.tags, record.metrics, record.artifacts = {}, {}, [], {}
-        record.status = record.end_ms = None
-        return content
-
-    def give_back(self, record: RunRecord) -> None:
-        """Undo ``take``; what the record received meanwhile is newer and stays."""
-        record.params = self.params | record.params
-        record.tags = self.tags | record.tags
-        record.metrics = self.metrics + record.metrics
-        record.artifacts = self.artifacts | record.artifacts
-        if record.status is None:
-            record.status, record.end_ms = self.status, self.end_ms
-
-
-class Store(Protocol):
-    """What the writer asks of a tracking store. Every method may raise anything, and may take its time."""
-
-    def create(self, record: RunRecord, tags: dict[str, str]) -> str:
-        """Create the run with the first ``tags``, and return its id."""
-
-    def find(self, record: RunRecord) -> str | None:
-        """The id of the run that bears the record's identity."""
-
-    def write(self, run_id: str, content: Content) -> None:
-        """Write everything in ``content``, and remove from it what is written."""
+MAX_FAILURES = 10
+"""How often in a row a record may fail, not counting outages, before it is set aside."""
 
 
 class Writer:
@@ -179,7 +59,6 @@ class Writer:
         self._active = 0
         self._created_last = False
         self._closed = False
-        self._successes = 0
         self._last_success = clock()
         self._trouble: str | None = None
         self._pause_s = FIRST_PAUSE_S
@@ -240,7 +119,8 @@ class Writer:
         create = self._creates[0] if self._creates else None
         if create is not None and create.parent is not None and create.parent.run_id is None:
             create = None
-        turn = self._created_last and len(self._writes) > LONG_BACKLOG
+        # In trouble they take turns too: one run that cannot be created must not hide that all else works.
+        turn = self._created_last and (len(self._writes) > LONG_BACKLOG or self._trouble is not None)
         if create is not None and not (turn and self._writes):
             self._created_last = True
             record = self._creates.popleft()
@@ -306,7 +186,6 @@ class Writer:
         return run_id
 
     def _succeeded(self, record: RunRecord) -> None:
-        self._successes += 1
         self._last_success = self._clock()
         record.failures = 0
         if record._created is not None and record.run_id is not None:
@@ -337,14 +216,14 @@ class Writer:
         if isinstance(error, RefusedError):
             self._set_aside(record, error)
             return
-        record.failures += 1
-        if record.failures == 1 and self._trouble is None:
-            record._successes_seen = self._successes
-            self._enqueue(record, first=True)
-            return
-        if record.failures > MAX_FAILURES and self._successes >= record._successes_seen + MAX_FAILURES:
-            self._set_aside(record, error)
-            return
+        if self._trouble is None:
+            record.failures += 1
+            if record.failures == 1:
+                self._enqueue(record, first=True)
+                return
+            if record.failures > MAX_FAILURES:  # something else succeeded after each of these
+                self._set_aside(record, error)
+                return
         if self._trouble is None:
             self._trouble = cut(f"{type(error).__name__}: {error}", 500)
             logger.warning(

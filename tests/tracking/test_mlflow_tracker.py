@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import socket
 import threading
 import time
 from pathlib import Path
@@ -362,7 +363,9 @@ def test_a_server_that_never_answers(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The study runs without it; all is in a file, which can be written later."""
-    server.kill()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{closed.getsockname()[1]}")
     tracker = MlflowTracker(patience_s=1.0)
     start = time.perf_counter()
     tracker.begin(info())
@@ -380,8 +383,8 @@ def test_a_server_that_never_answers(
     (path,) = tmp_path.glob("sparktune-unwritten-*.jsonl")
     assert str(path) in caplog.text
 
-    server.start()
-    assert replay(path)
+    mlflow.set_tracking_uri(server.uri)
+    assert replay(path, server.uri)
     assert not path.exists()
     wanted = f"tags.fmin_uuid = '{path.stem.removeprefix('sparktune-unwritten-')}'"
     runs = {run.info.run_name: run for run in MlflowClient().search_runs(["0"], wanted)}

@@ -16,7 +16,8 @@ import pytest
 from mlflow import MlflowClient, start_run  # start_run: bound before anything is patched
 
 from sparktune.tracking.base import RunContext
-from sparktune.tracking.worker import CHILD_ENV, redirect
+from sparktune.tracking.places import CHILD_ENV
+from sparktune.tracking.worker import redirect
 
 
 @pytest.fixture

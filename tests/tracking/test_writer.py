@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from sparktune.tracking import writer as module
+from sparktune.tracking.records import Content, RefusedError, RunRecord, StoreBusyError
 from sparktune.tracking.schema import Point
-from sparktune.tracking.writer import Content, RefusedError, RunRecord, StoreBusyError, Writer
+from sparktune.tracking.writer import Writer
 
 
 class Memory:
