@@ -137,9 +137,7 @@ class Store:
             artifacts = (self.folder / "artifacts").resolve().as_uri()
         mlflow.set_tracking_uri(self.uri)
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            # The tag keeps MLflow's UI from asking what kind of experiment this is.
-            tags = {"mlflow.experimentKind": "custom_model_development"}
-            mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=tags)
+            mlflow.create_experiment(EXPERIMENT, artifact_location=artifacts)
         return str(mlflow.set_experiment(EXPERIMENT).experiment_id)
 
     def how_to_look(self, experiment_id: str) -> list[str]:
@@ -148,10 +146,12 @@ class Store:
             return [f"MLflow records it in experiment {EXPERIMENT!r} at {self.uri}"]
         command = [_short_path(sys.executable), "-m", "mlflow", "ui"]
         command += ["--backend-store-uri", self.uri, "--port", str(UI_PORT)]
+        # Without the workflow type, MLflow 3 opens on a page about language models.
+        page = f"http://127.0.0.1:{UI_PORT}/#/experiments/{experiment_id}?workflowType=machine_learning"
         return [
             "see every trial in the MLflow UI:",
             f"  {shlex.join(command)}",
-            f"  then open http://127.0.0.1:{UI_PORT}/#/experiments/{experiment_id}",
+            f"  then open {page}",
         ]
 
 

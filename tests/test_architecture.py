@@ -17,7 +17,7 @@ CORE = ["sparktune.trial", "sparktune.errors", "sparktune.study", "sparktune.spa
 PORTS = ["sparktune.backends.base", "sparktune.tracking.base"]
 
 DOORS = {
-    "pyspark": ["sparktune.session", "sparktune.backends.spark_*", "sparktune.backends.task"],
+    "pyspark": ["sparktune.session", "sparktune.backends.spark_*"],
     "py4j": ["sparktune.session", "sparktune.backends.spark_*"],
     "mlflow": ["sparktune.tracking.*", "sparktune.demo", "sparktune.cli"],
     "sklearn": ["sparktune.demo"],

@@ -1,0 +1,79 @@
+"""The command line: what it takes, what it says when something is missing, its exit codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparktune import __version__, cli, demo
+from sparktune.errors import AllTrialsFailed
+
+
+def test_version(run) -> None:
+    done = run([sys.executable, "-m", "sparktune", "--version"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"sparktune {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "COMMAND"),
+        (["dmeo"], "'dmeo'"),
+        (["demo", "--max-evals", "0"], "'0' is not a whole number above 0"),
+        (["demo", "--parallelism", "2.5"], "'2.5' is not a whole number above 0"),
+        (["demo", "--seed", "-1"], "'-1' is not a whole number"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, complaint, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_arguments_reach_the_demo(monkeypatch) -> None:
+    calls = []
+    monkeypatch.setattr(demo, "run", lambda *args, **options: calls.append((args, options)))
+    assert cli.main(["demo", "--max-evals", "3", "--parallelism", "2", "--store", "x", "--seed", "0"]) == 0
+    assert calls == [((3,), {"parallelism": 2, "store": "x", "seed": 0})]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (AllTrialsFailed("None of 4 trials completed"), 1, "sparktune: None of 4 trials completed\n"),
+        (KeyboardInterrupt(), 130, "sparktune: interrupted\n"),
+    ],
+)
+def test_exit_codes(error, code, said, monkeypatch, capsys) -> None:
+    def run(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(demo, "run", run)
+    assert cli.main(["demo"]) == code
+    assert capsys.readouterr().err == said
+
+
+def one_line_of_remedy(error: str, remedy: str) -> bool:
+    return error.startswith("sparktune: ") and remedy in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("package", "remedy"),
+    [("pyspark", "pip install 'sparktune[spark]'"), ("sklearn", "pip install 'sparktune[demo]'")],
+)
+def test_a_missing_package_is_named_with_the_remedy(package, remedy, monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert cli.main(["demo"]) == 2
+    assert one_line_of_remedy(capsys.readouterr().err, remedy)
+
+
+@pytest.mark.parametrize("java_home", [None, "/nowhere"])
+def test_missing_java_is_said_with_the_remedy(java_home, run, tmp_path: Path) -> None:
+    env = {"PATH": str(tmp_path), "JAVA_HOME": java_home or ""}
+    done = run([sys.executable, "-m", "sparktune", "demo"], env=env)
+    assert done.returncode == 2
+    assert one_line_of_remedy(done.stderr, "Install Java 17")
