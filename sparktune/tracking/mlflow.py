@@ -44,6 +44,13 @@ PROGRESS_EVERY_S = 1.0
 """How often the parent's metrics are written."""
 
 
+def tracking_uri() -> str:
+    """The tracking URI that is set in MLflow, or its default."""
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
+
+
 class MlflowTracker:
     """Records one study in MLflow (see ``base.Tracker``).
 
