@@ -23,6 +23,7 @@ One trial at a time per process, as in Spark's Python workers.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -276,8 +277,25 @@ def _claim_run(context: RunContext) -> str | None:
 
 
 def _patch_fluent(fluent: Any) -> None:
-    if not isinstance(fluent.MLFLOW_RUN_ID, _RunIdVariable):
-        fluent.MLFLOW_RUN_ID = _RunIdVariable(fluent)
+    if isinstance(fluent.MLFLOW_RUN_ID, _RunIdVariable):
+        return
+    fluent.MLFLOW_RUN_ID = _RunIdVariable(fluent)
+    start_run = fluent.start_run
+
+    @functools.wraps(start_run)
+    def resuming(*args: Any, **kwargs: Any) -> Any:
+        # After a bare log_metric the trial's run is active already; to start it again is no mistake here.
+        stack = fluent._active_run_stack.get()
+        nested = kwargs.get("nested") or (len(args) > 3 and args[3])
+        is_trials = len(stack) == 1 and stack[0].info.run_id == _Current.run_id
+        if _Current.context is not None and is_trials and not nested:
+            stack.clear()
+        return start_run(*args, **kwargs)
+
+    fluent.start_run = resuming
+    package: Any = sys.modules["mlflow"]
+    if getattr(package, "start_run", None) is start_run:
+        package.start_run = resuming
 
 
 def _patch_client(module: Any) -> None:

@@ -71,6 +71,15 @@ def log_in_runs() -> None:
     mlflow.log_text("hello", "note.txt")
 
 
+def log_before_a_run() -> None:
+    mlflow.log_param("depth", 3)
+    with mlflow.start_run():
+        mlflow.log_metric("auc", 0.9, step=2)
+    mlflow.set_tag("colour", "red")
+    with mlflow.start_run(run_name="again"):
+        mlflow.log_text("hello", "note.txt")
+
+
 def log_in_a_thread() -> None:
     thread = threading.Thread(target=log_plainly)
     thread.start()
@@ -94,7 +103,8 @@ def log_and_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "objective", [log_plainly, log_in_runs, log_in_a_thread, log_elsewhere_first, log_and_end]
+    "objective",
+    [log_plainly, log_in_runs, log_before_a_run, log_in_a_thread, log_elsewhere_first, log_and_end],
 )
 def test_calls_land_on_the_trials_run(context: RunContext, objective: Any) -> None:
     before = state()
