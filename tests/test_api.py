@@ -1,0 +1,99 @@
+"""The public surface, pinned: names that scripts import, arguments in hyperopt's order."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import hyperopt
+import pytest
+
+import sparktune
+
+OURS = [
+    "AllTrialsFailed",
+    "InvalidPoint",
+    "ObjectiveNotPicklable",
+    "SaveFileError",
+    "SimulatedTrials",
+    "SparkNotAvailable",
+    "SparktuneError",
+    "StudyInProgress",
+]
+
+HYPEROPTS = [
+    "Ctrl",
+    "Domain",
+    "FMinIter",
+    "JOB_STATES",
+    "JOB_STATE_DONE",
+    "JOB_STATE_ERROR",
+    "JOB_STATE_NEW",
+    "JOB_STATE_RUNNING",
+    "STATUS_FAIL",
+    "STATUS_NEW",
+    "STATUS_OK",
+    "STATUS_RUNNING",
+    "STATUS_STRINGS",
+    "STATUS_SUSPENDED",
+    "Trials",
+    "anneal",
+    "atpe",
+    "base",
+    "early_stop",
+    "exceptions",
+    "fmin_pass_expr_memo_ctrl",
+    "hp",
+    "mix",
+    "partial",
+    "pyll",
+    "rand",
+    "space_eval",
+    "tpe",
+    "trials_from_docs",
+]
+
+REPLACED = ["SparkTrials", "fmin"]
+
+
+def test_exported_names() -> None:
+    assert sorted(sparktune.__all__) == sorted(OURS + HYPEROPTS + REPLACED)
+    assert all(hasattr(sparktune, name) for name in sparktune.__all__)
+
+
+def test_hyperopts_names_are_hyperopts_objects() -> None:
+    assert all(getattr(sparktune, name) is getattr(hyperopt, name) for name in HYPEROPTS)
+
+
+def test_nothing_that_hyperopt_exports_is_missing() -> None:
+    exported = getattr(hyperopt, "__all__", None) or [name for name in vars(hyperopt) if name[0] != "_"]
+    ours = {name for name in exported if hasattr(sparktune, name)}
+    submodules = {name for name in exported if inspect.ismodule(getattr(hyperopt, name))}
+    assert set(exported) - ours - submodules == set()
+
+
+def parameters(function: Any) -> list[tuple[str, Any]]:
+    return [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_signatures_begin_with_hyperopts(name: str) -> None:
+    theirs, ours = parameters(getattr(hyperopt, name)), parameters(getattr(sparktune, name))
+    assert ours[: len(theirs)] == theirs
+    added = list(inspect.signature(getattr(sparktune, name)).parameters.values())[len(theirs) :]
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in added)
+
+
+def test_spark_trials_are_hyperopts_trials() -> None:
+    assert issubclass(sparktune.SparkTrials, hyperopt.Trials)
+    theirs = {name for name in dir(hyperopt.SparkTrials) if name[0] != "_"}
+    assert theirs - set(dir(sparktune.SparkTrials)) <= {"MAX_CONCURRENT_JOBS_ALLOWED"}
+
+
+def test_trials_take_every_argument_that_hyperopt_hands_over() -> None:
+    theirs = set(inspect.signature(hyperopt.Trials.fmin).parameters)
+    assert theirs <= set(inspect.signature(sparktune.SparkTrials.fmin).parameters)
+
+
+def test_the_version_is_told() -> None:
+    assert sparktune.__version__

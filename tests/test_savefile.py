@@ -1,0 +1,161 @@
+"""``trials_save_file``: always whole on disk, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import hyperopt
+import pytest
+from hyperopt import hp, rand
+
+from sparktune import SimulatedTrials, fmin, savefile
+from sparktune.errors import SaveFileError
+from sparktune.trial import Trial, TrialState
+
+DONE = Trial(0, {}, {}, TrialState.COMPLETED, loss=0.0)
+
+
+def tuned(n: int) -> SimulatedTrials:
+    trials = SimulatedTrials()
+    fmin(abs, hp.uniform("x", -1, 1), rand.suggest, n, trials=trials, rstate=1, show_progressbar=False)
+    return trials
+
+
+def test_written_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "trials.pkl"
+    trials = tuned(3)
+    assert savefile.read(path) is None
+    savefile.SaveFile(path, trials).changed(DONE)
+    saved = savefile.read(path)
+    assert isinstance(saved, SimulatedTrials)
+    assert saved.losses() == trials.losses()
+    assert saved.best_params == trials.best_params
+    assert [file.name for file in tmp_path.iterdir()] == ["trials.pkl"]
+
+
+def test_trials_that_have_not_ended_are_no_reason_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "trials.pkl"
+    save = savefile.SaveFile(path, tuned(1))
+    save.changed(Trial(0, {}, {}, TrialState.RUNNING))
+    save.finish()
+    assert not path.exists()
+
+
+def test_writes_are_spaced_and_the_last_one_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "trials.pkl"
+    trials = tuned(1)
+    save = savefile.SaveFile(path, trials)
+    monkeypatch.setattr(savefile, "SHARE_OF_TIME", 1e-9)
+    save.changed(DONE)
+    written = path.stat().st_ino
+    save.changed(DONE)
+    assert path.stat().st_ino == written
+    save.finish()
+    assert path.stat().st_ino != written
+
+
+class Refuses:
+    """Cannot be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise OSError("disk full")
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "trials.pkl"
+    trials = tuned(2)
+    save = savefile.SaveFile(path, trials)
+    save.write()
+    before = path.read_bytes()
+    trials.attachments["bad"] = Refuses()
+    with pytest.raises(OSError, match="disk full"):
+        save.write()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_at_the_end_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trials = tuned(1)
+    save = savefile.SaveFile(tmp_path / "trials.pkl", trials)
+    save.write()
+    save.changed(DONE)  # too soon after the last write
+    trials.attachments["bad"] = Refuses()
+    save.finish()
+    assert "could not be written" in caplog.text
+
+
+KILLED_WHILE_WRITING = """
+import os, pathlib, signal, sys
+import hyperopt
+from sparktune import savefile
+
+def killed(descriptor):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+save = savefile.SaveFile(sys.argv[1], hyperopt.Trials())
+os.fsync = killed
+save.write()
+"""
+
+
+def test_a_crash_in_the_middle_leaves_the_old_file_whole(tmp_path: Path, subprocess_env: Any) -> None:
+    path = tmp_path / "trials.pkl"
+    savefile.SaveFile(path, tuned(2)).write()
+    before = path.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_WRITING, path], env=subprocess_env, timeout=100, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == before
+    assert len(tuned(2).trials) == len(savefile.read(path).trials)  # type: ignore[union-attr]
+
+
+def test_hyperopts_own_files_are_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "trials.pkl"
+    space = hp.uniform("x", -1, 1)
+    theirs = hyperopt.Trials()
+    hyperopt.fmin(abs, space, rand.suggest, 3, trials=theirs, show_progressbar=False)
+    path.write_bytes(cloudpickle.dumps(theirs))  # as hyperopt.FMinIter.run writes it
+    ours = SimulatedTrials()
+    fmin(abs, space, rand.suggest, 5, trials=ours, show_progressbar=False, trials_save_file=path)
+    assert ours.losses()[:3] == theirs.losses()
+    assert len(ours) == 5
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps(hyperopt.Trials())[:-20]])
+def test_corrupted(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "trials.pkl"
+    path.write_bytes(content)
+    with pytest.raises(SaveFileError, match=r"trials\.pkl' cannot be read .*give another name"):
+        savefile.read(path)
+    assert path.read_bytes() == content
+
+
+def test_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "trials.pkl"
+    path.write_bytes(cloudpickle.dumps({"x": 1}))
+    with pytest.raises(SaveFileError, match=r"holds a dict, no trials"):
+        savefile.read(path)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_trial(tmp_path: Path) -> None:
+    calls: list[Any] = []
+    for place in (tmp_path, tmp_path / "missing" / "trials.pkl"):
+        with pytest.raises(SaveFileError):
+            fmin(calls.append, hp.uniform("x", 0, 1), trials=SimulatedTrials(), trials_save_file=place)
+    assert calls == []
+
+
+def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
+    """hyperopt's file is made by ``open``; a colleague, or another job, may read it."""
+    path, plain = tmp_path / "trials.pkl", tmp_path / "plain"
+    plain.touch()
+    savefile.SaveFile(path, tuned(1)).write()
+    assert oct(os.stat(path).st_mode) == oct(os.stat(plain).st_mode)
