@@ -1,0 +1,275 @@
+"""What every backend does: subclass ``BackendConformance`` in the tests of a new one.
+
+Objectives run in another process on real backends and in this one on the simulated one, so they are defined
+inside functions, and meet the test through files.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hyperopt import hp
+from hyperopt.pyll import as_apply
+
+from sparktune.backends.base import Backend, Cancelled, Event, Failed, Finished, Started, Task
+from sparktune.objective import Objective
+
+Make = Callable[..., Backend]
+
+
+def objective(fn: Callable[..., Any]) -> Objective:
+    return Objective(fn, as_apply(hp.uniform("x", -100, 100)))
+
+
+def task(trial_id: int, x: float = 0.0, **options: Any) -> Task:
+    return Task(trial_id, {"x": x}, f"trial {trial_id}", **options)
+
+
+def ends_of(events: list[Event]) -> dict[int, Event]:
+    """How each trial ended; a trial that ended twice is an error."""
+    ends: dict[int, Event] = {}
+    for event in events:
+        if not isinstance(event, Started):
+            assert event.trial_id not in ends, f"trial {event.trial_id} ended twice"
+            ends[event.trial_id] = event
+    return ends
+
+
+def wait_for(backend: Backend, done: Callable[[list[Event]], bool], patience_s: float = 60) -> list[Event]:
+    """Every event until ``done`` says so of those that came."""
+    events: list[Event] = []
+    give_up = backend.now() + patience_s
+    while not done(events):
+        left = give_up - backend.now()
+        assert left > 0, f"only {events} after {patience_s} s"
+        events += backend.wait(left)
+    return events
+
+
+def wait_for_ends(backend: Backend, *trial_ids: int) -> list[Event]:
+    return wait_for(backend, lambda events: set(trial_ids) <= set(ends_of(events)))
+
+
+def started(trial_id: int) -> Callable[[list[Event]], bool]:
+    return lambda events: any(isinstance(e, Started) and e.trial_id == trial_id for e in events)
+
+
+def result_of(end: Event) -> Any:
+    assert isinstance(end, Finished), end
+    return end.result
+
+
+def error_of(end: Event) -> Any:
+    assert isinstance(end, Failed), end
+    return end.error
+
+
+class BackendConformance(abc.ABC):
+    """The suite. A subclass says how to make a backend, and which objectives die or take for ever there."""
+
+    attempts: int
+    """How often a trial is tried whose worker dies every time."""
+
+    @abc.abstractmethod
+    def create(self, objective: Objective, context: Any) -> Backend:
+        """A backend with at least 2 slots. ``context`` is what the fixture ``context`` gave."""
+
+    @abc.abstractmethod
+    def dying(self) -> Callable[[float], float]:
+        """An objective that ends its worker process, without a word, when x is negative; else gives x."""
+
+    @abc.abstractmethod
+    def endless(self) -> Callable[[float], float]:
+        """An objective that takes an hour when x is negative; else gives x at once."""
+
+    @pytest.fixture
+    def context(self) -> Any:
+        """What ``create`` needs."""
+        return None
+
+    @pytest.fixture
+    def make(self, context: Any) -> Iterator[Make]:
+        """Makes backends of an objective's function; they are closed after the test."""
+        with contextlib.ExitStack() as stack:
+
+            def make(fn: Callable[..., Any]) -> Backend:
+                backend = self.create(objective(fn), context)
+                stack.callback(backend.close)
+                return backend
+
+            yield make
+
+    # -- one trial -----------------------------------------------------------------------------------------
+
+    def test_success(self, make: Make) -> None:
+        def fn(x: float) -> Any:
+            return {"status": "ok", "loss": x, "note": "n", "attachments": {"a": b"bytes"}}
+
+        backend = make(fn)
+        assert backend.slots() >= 1
+        backend.launch(task(5, 2.5))
+        first, end = wait_for_ends(backend, 5)
+        assert isinstance(first, Started)
+        assert (first.trial_id, first.attempt) == (5, 1)
+        assert first.host
+        assert result_of(end) == {"status": "ok", "loss": 2.5, "note": "n"}
+        assert isinstance(end, Finished)
+        assert end.attachments == {"a": b"bytes"}
+        assert end.duration_s is not None
+        assert 0 <= end.duration_s < 60
+        assert first.at_s <= end.at_s <= backend.now()
+
+    def test_exception_with_traceback(self, make: Make) -> None:
+        def fn(x: float) -> float:
+            def deep(y: float) -> float:
+                raise LookupError(f"no {y}\nreally")
+
+            return deep(x)
+
+        backend = make(fn)
+        backend.launch(task(0, 2.0))
+        *before, end = wait_for_ends(backend, 0)
+        error = error_of(end)
+        assert (error.type_name, error.message) == ("LookupError", "no 2.0\nreally")
+        assert error.traceback.startswith("Traceback (most recent call last)")
+        assert "in deep" in error.traceback
+        assert [type(event) for event in before] == [Started], "a user's error is not tried again"
+
+    @pytest.mark.parametrize("error", [SystemExit, GeneratorExit])
+    def test_exceptions_that_are_no_errors(self, make: Make, error: type[BaseException]) -> None:
+        def fn(_x: float) -> float:
+            raise error("from the objective")
+
+        backend = make(fn)
+        backend.launch(task(0))
+        assert error_of(wait_for_ends(backend, 0)[-1]).type_name == error.__name__
+
+    def test_bad_result(self, make: Make) -> None:
+        backend = make(lambda x: None)
+        backend.launch(task(0))
+        error = error_of(wait_for_ends(backend, 0)[-1])
+        assert error.type_name == "BadResult"
+        assert "return the loss as a number" in error.message
+
+    def test_nan_passes_through_as_a_result(self, make: Make) -> None:
+        backend = make(lambda x: math.nan)
+        backend.launch(task(0))
+        assert math.isnan(result_of(wait_for_ends(backend, 0)[-1])["loss"])
+
+    def test_unpicklable_result(self, make: Make) -> None:
+        def fn(x: float) -> Any:
+            return {"status": "ok", "loss": x, "model": threading.Lock()}
+
+        backend = make(fn)
+        backend.launch(task(0))
+        *before, end = wait_for_ends(backend, 0)
+        assert "the result['model'] is a lock" in error_of(end).message
+        assert [type(event) for event in before] == [Started]
+
+    def test_dead_worker(self, make: Make) -> None:
+        backend = make(self.dying())
+        backend.launch(task(0, -1.0))
+        backend.launch(task(1, 1.0))
+        events = wait_for_ends(backend, 0, 1)
+        assert error_of(ends_of(events)[0]).message
+        assert result_of(ends_of(events)[1])["loss"] == 1.0
+        attempts = [e.attempt for e in events if isinstance(e, Started) and e.trial_id == 0]
+        assert attempts == list(range(1, self.attempts + 1))
+        backend.launch(task(2, 2.0))
+        assert result_of(wait_for_ends(backend, 2)[-1])["loss"] == 2.0
+
+    def test_run_context_is_asked_once_per_trial(self, make: Make) -> None:
+        asked: list[int] = []
+        backend = make(lambda x: x)
+        for i in range(3):
+            backend.launch(task(i, run_context=lambda i=i: asked.append(i)))  # type: ignore[misc]
+        wait_for_ends(backend, 0, 1, 2)
+        assert sorted(asked) == [0, 1, 2]
+
+    # -- many trials ---------------------------------------------------------------------------------------
+
+    def test_every_trial_ends_once_and_slots_are_refilled(self, make: Make) -> None:
+        backend = make(lambda x: x if x % 3 else 1 / 0)
+        n, slots = 12, min(2, backend.slots())
+        events: list[Event] = []
+        launched = 0
+        while len(ends := ends_of(events)) < n:
+            while launched < min(n, len(ends) + slots):
+                backend.launch(task(launched, float(launched)))
+                launched += 1
+            events += wait_for(backend, bool)
+        assert {i for i, end in ends.items() if isinstance(end, Failed)} == {0, 3, 6, 9}
+        assert all(result_of(end)["loss"] == i for i, end in ends.items() if i % 3)
+        assert sorted(e.trial_id for e in events if isinstance(e, Started)) == list(range(n))
+        assert list(backend.wait(0)) == []
+
+    def test_the_clock_never_goes_back(self, make: Make) -> None:
+        backend = make(lambda x: x)
+        times = [backend.now()]
+        for i in range(4):
+            backend.launch(task(i))
+            times.append(backend.now())
+            for event in wait_for_ends(backend, i):
+                times.append(event.at_s)
+            times.append(backend.now())
+        backend.wait(0.01)
+        times.append(backend.now())
+        assert times == sorted(times)
+        assert times[-1] >= times[-2] + 0.009
+
+    # -- stopping ------------------------------------------------------------------------------------------
+
+    def test_stopping_one_leaves_the_others(self, make: Make) -> None:
+        backend = make(self.endless())
+        backend.launch(task(0, -1.0))
+        wait_for(backend, started(0))
+        backend.launch(task(1, 1.0))
+        backend.stop(0)
+        ends = ends_of(wait_for_ends(backend, 0, 1))
+        assert isinstance(ends[0], Cancelled)
+        assert result_of(ends[1])["loss"] == 1.0
+        backend.launch(task(2, 2.0))
+        assert result_of(wait_for_ends(backend, 2)[-1])["loss"] == 2.0
+
+    def test_stopping_at_once_after_the_launch(self, make: Make) -> None:
+        backend = make(self.endless())
+        for i in range(4):
+            backend.launch(task(i, -1.0))
+        for i in range(4):
+            backend.stop(i)
+            backend.stop(i)
+        ends = ends_of(wait_for_ends(backend, 0, 1, 2, 3))
+        assert all(isinstance(end, Cancelled) for end in ends.values())
+        assert list(backend.wait(0)) == []
+
+    def test_stopping_after_the_end_changes_nothing(self, make: Make) -> None:
+        backend = make(lambda x: x)
+        backend.launch(task(0, 1.0))
+        wait_for_ends(backend, 0)
+        backend.stop(0)
+        backend.stop(99)
+        assert list(backend.wait(0)) == []
+        backend.launch(task(1, 2.0))
+        assert result_of(wait_for_ends(backend, 1)[-1])["loss"] == 2.0
+
+    def test_waiting_is_bounded(self, make: Make) -> None:
+        backend = make(self.endless())
+        backend.launch(task(0, -1.0))
+        wait_for(backend, started(0))
+        before = backend.now()
+        assert list(backend.wait(0.05)) == []
+        assert 0.04 <= backend.now() - before < 10
+
+    def test_close_ends_everything(self, make: Make) -> None:
+        backend = make(self.endless())
+        for i in range(3):
+            backend.launch(task(i, -1.0))
+        wait_for(backend, started(0))
+        backend.close()
+        backend.close()

@@ -1,0 +1,319 @@
+"""The classic Spark backend: the shared suite, and what only Spark can show."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import psutil
+import pytest
+
+from sparktune.backends.base import Backend, Cancelled, Finished, Started
+from sparktune.backends.spark_classic import SparkClassicBackend, lost
+from sparktune.errors import ObjectiveNotPicklable
+from sparktune.objective import Objective
+from tests.backends.conformance import (
+    BackendConformance,
+    Make,
+    ends_of,
+    error_of,
+    objective,
+    result_of,
+    started,
+    task,
+    wait_for,
+    wait_for_ends,
+)
+
+# Workers cannot import the tests.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture
+def make(spark: Any) -> Iterator[Make]:
+    with contextlib.ExitStack() as stack:
+
+        def make(fn: Callable[..., Any]) -> Backend:
+            backend = SparkClassicBackend(spark, objective(fn))
+            stack.callback(backend.close)
+            return backend
+
+        yield make
+
+
+class TestConformance(BackendConformance):
+    attempts = 4  # conftest.TEST_MASTER
+
+    @pytest.fixture
+    def context(self, spark: Any) -> Any:
+        return spark
+
+    def create(self, objective: Objective, context: Any) -> SparkClassicBackend:
+        return SparkClassicBackend(context, objective)
+
+    def dying(self) -> Callable[[float], float]:
+        def fn(x: float) -> float:
+            if x < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return x
+
+        return fn
+
+    def endless(self) -> Callable[[float], float]:
+        def fn(x: float) -> float:
+            if x < 0:
+                time.sleep(3600)
+            return x
+
+        return fn
+
+
+# -- the worker process ------------------------------------------------------------------------------------
+
+
+def test_a_worker_process_serves_many_trials_and_loads_the_objective_once(make: Make, tmp_path: Path) -> None:
+    loads = tmp_path / "loads"
+
+    def loaded(data: bytes) -> Any:
+        with loads.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return data
+
+    class Data:
+        def __reduce__(self) -> Any:
+            return loaded, (b"data",)
+
+    data = Data()
+
+    def fn(x: float) -> Any:
+        return {"status": "ok", "loss": x, "n": len(data)}  # type: ignore[arg-type]
+
+    backend = make(fn)
+    pids = set()
+    for i in range(8):
+        backend.launch(task(i))
+        first, end = wait_for_ends(backend, i)
+        assert isinstance(first, Started)
+        assert result_of(end)["n"] == 4
+        pids.add(first.worker_pid)
+    assert len(pids) <= 2
+    assert sorted(loads.read_text().split()) == sorted(str(pid) for pid in pids)
+
+
+def test_an_objective_that_raises_keeps_its_worker(make: Make) -> None:
+    backend = make(lambda x: 1 / 0)
+    pids = set()
+    for i in range(6):
+        backend.launch(task(i))
+        first, end = wait_for_ends(backend, i)
+        assert isinstance(first, Started)
+        assert first.attempt == 1
+        assert error_of(end).type_name == "ZeroDivisionError"
+        pids.add(first.worker_pid)
+    assert len(pids) <= 2
+
+
+def test_keyboard_interrupt_in_an_objective_is_its_own_failure(make: Make) -> None:
+    def fn(x: float) -> float:
+        raise KeyboardInterrupt
+
+    backend = make(fn)
+    backend.launch(task(0))
+    assert error_of(wait_for_ends(backend, 0)[-1]).type_name == "KeyboardInterrupt"
+
+
+def test_os_exit_without_a_word(make: Make) -> None:
+    backend = make(lambda x: os._exit(0))
+    backend.launch(task(0))
+    error = error_of(wait_for_ends(backend, 0)[-1])
+    assert error.type_name == "WorkerLost"
+    assert "the worker died" in error.message
+
+
+def test_a_crash_in_native_code(make: Make) -> None:
+    import ctypes
+
+    backend = make(lambda x: ctypes.string_at(0))
+    backend.launch(task(0))
+    assert error_of(wait_for_ends(backend, 0)[-1]).type_name == "WorkerLost"
+
+
+def test_a_result_of_a_class_that_the_driver_cannot_import(make: Make) -> None:
+    def fn(x: float) -> Any:
+        import types
+
+        module = types.ModuleType("only_on_the_worker")
+        exec("class Model: pass", module.__dict__)
+        sys.modules["only_on_the_worker"] = module
+        return {"status": "ok", "loss": x, "model": module.Model()}
+
+    backend = make(fn)
+    backend.launch(task(0))
+    error = error_of(wait_for_ends(backend, 0)[-1])
+    assert "the result cannot be read on the driver" in error.message
+    assert "only_on_the_worker" in error.message
+
+
+def test_a_users_own_broadcast(make: Make, spark: Any) -> None:
+    table = spark.sparkContext.broadcast({"one": 1.0})
+    backend = make(lambda x: table.value["one"] + x)
+    for i in range(3):
+        backend.launch(task(i, float(i)))
+    ends = ends_of(wait_for_ends(backend, 0, 1, 2))
+    assert [result_of(ends[i])["loss"] for i in range(3)] == [1.0, 2.0, 3.0]
+
+
+def test_an_objective_that_cannot_be_pickled_fails_at_once(make: Make) -> None:
+    guard = threading.Lock()
+    with pytest.raises(ObjectiveNotPicklable, match="the variable 'guard' is a lock"):
+        make(lambda x: guard)
+
+
+def test_slots(make: Make) -> None:
+    assert make(abs).slots() == 2
+
+
+def test_a_large_result(make: Make) -> None:
+    backend = make(lambda x: {"status": "ok", "loss": x, "blob": b"x" * 30_000_000})
+    backend.launch(task(0))
+    assert len(result_of(wait_for_ends(backend, 0)[-1])["blob"]) == 30_000_000
+
+
+# -- in the user's session ---------------------------------------------------------------------------------
+
+
+def test_jobs_carry_the_callers_group_and_a_description(make: Make, spark: Any) -> None:
+    context = spark.sparkContext
+    context.setJobGroup("users group", "users description")
+    try:
+        backend = make(time.sleep)
+        backend.launch(task(17, 3600.0))
+        wait_for(backend, started(17))
+        (job,) = context.statusTracker().getJobIdsForGroup("users group")
+        (job_data,) = (
+            data for data in iterate(context._jsc.sc().statusStore().jobsList(None)) if data.jobId() == job
+        )
+        assert job_data.description().get() == "trial 17"
+    finally:
+        context.setLocalProperty("spark.jobGroup.id", None)
+        context.setLocalProperty("spark.job.description", None)
+    assert context.getLocalProperty("spark.job.description") is None
+
+
+def iterate(scala: Any) -> Iterator[Any]:
+    iterator = scala.iterator()
+    while iterator.hasNext():
+        yield iterator.next()
+
+
+def test_stopping_spares_other_jobs_of_the_session(make: Make, spark: Any, tmp_path: Path) -> None:
+    """The user's own job runs before, during and after the stop, in the caller's job group too."""
+    context = spark.sparkContext
+    begun, go_on = tmp_path / "begun", tmp_path / "go on"
+    os.mkfifo(begun)
+    os.mkfifo(go_on)
+
+    def job(n: int) -> int:
+        begun.write_text("x")
+        go_on.read_text()
+        return n
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        users = pool.submit(lambda: context.parallelize([42], 1).map(job).collect())
+        begun.read_text()
+        backend = make(time.sleep)
+        backend.launch(task(0, 3600.0))
+        wait_for(backend, started(0))
+        backend.stop(0)
+        assert isinstance(wait_for_ends(backend, 0)[-1], Cancelled)
+        backend.close()
+        go_on.write_text("x")
+        assert users.result(60) == [42]
+
+
+# -- stops that stop ---------------------------------------------------------------------------------------
+
+
+def spins_in_numpy(_x: float) -> float:
+    import numpy as np
+
+    matrix = np.ones((1500, 1500))
+    while True:
+        matrix = matrix @ matrix
+
+
+def sleeps(_x: float) -> float:
+    time.sleep(3600)
+    return 0.0
+
+
+def ignores_signals(_x: float) -> float:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(3600)
+
+
+@pytest.mark.parametrize("fn", [spins_in_numpy, sleeps, ignores_signals])
+@pytest.mark.parametrize("by", ["stop", "close"])
+def test_no_objective_is_left(fn: Callable[[float], float], by: str, make: Make) -> None:
+    backend = make(fn)
+    backend.launch(task(0))
+    first = wait_for(backend, started(0))[-1]
+    assert isinstance(first, Started)
+    worker = psutil.Process(first.worker_pid)
+    began = time.monotonic()
+    if by == "stop":
+        backend.stop(0)
+        assert isinstance(wait_for_ends(backend, 0)[-1], Cancelled)
+    else:
+        backend.close()
+    took = time.monotonic() - began
+    _, alive = psutil.wait_procs([worker], timeout=1)
+    assert alive == []
+    assert took < 10
+
+
+def test_a_result_that_arrived_stays_a_result(make: Make) -> None:
+    """Many trials end while they are being stopped: each as one or the other, and none is left."""
+    backend = make(lambda x: x)
+    n = 12
+    events: list[Any] = []
+    for i in range(n):
+        backend.launch(task(i, float(i)))
+        if i % 2:
+            backend.stop(i - 1)
+        events += backend.wait(0.05)
+    ends = ends_of(events)
+    ends |= ends_of(wait_for_ends(backend, *(i for i in range(n) if i not in ends)))
+    assert all(isinstance(ends[i], Finished) for i in range(1, n, 2))
+    assert all(isinstance(end, Finished | Cancelled) for end in ends.values())
+    assert all(result_of(end)["loss"] == i for i, end in ends.items() if isinstance(end, Finished))
+
+
+# -- what is said of a lost worker -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ModuleNotFoundError: No module named 'sparktune'", "the Python workers cannot import 'sparktune'"),
+        ("Total size of results is bigger than spark.driver.maxResultSize", "return less"),
+        ("x\nPython worker exited unexpectedly (crashed)", r"the worker died .*exited unexpectedly"),
+        ("", "the worker died"),
+    ],
+)
+def test_lost(text: str, says: str) -> None:
+    error = lost(Exception(text))
+    assert error.type_name == "WorkerLost"
+    with pytest.raises(RuntimeError, match=says):
+        raise RuntimeError(error.message)
