@@ -86,15 +86,17 @@ def test_setup_says_so_when_venv_is_missing(checkout: Path, run) -> None:
     assert "python3-venv" in done.stderr
 
 
-def test_setup_installs_once(checkout: Path, run) -> None:
+def test_setup_installs_once_and_again_when_the_package_changes(checkout: Path, run) -> None:
     python = fake_python(checkout, "3.12")
-    setup = [checkout / "scripts" / "setup"]
-    for _ in range(2):
-        done = run(setup, env={"PYTHON": str(python)})
-        assert done.returncode == 0, done.stderr
-    assert (checkout / "calls").read_text().count("-m pip install") == 1
 
+    def done_so_far() -> tuple[int, int]:
+        done = run([checkout / "scripts" / "setup"], env={"PYTHON": str(python)})
+        assert done.returncode == 0, done.stderr
+        calls = (checkout / "calls").read_text()
+        return calls.count("-m venv"), calls.count("-m pip install")
+
+    assert done_so_far() == (1, 1)
+    assert done_so_far() == (1, 1)
     with (checkout / "pyproject.toml").open("a") as pyproject:
         pyproject.write("# changed\n")
-    run(setup, env={"PYTHON": str(python)})
-    assert (checkout / "calls").read_text().count("-m pip install") == 2
+    assert done_so_far() == (1, 2)
