@@ -19,7 +19,7 @@ OURS = [
     "SparkNotAvailable",
     "SparktuneError",
     "StudyInProgress",
-,]
+]
 
 HYPEROPTS = [
     "Ctrl",
@@ -51,7 +51,7 @@ HYPEROPTS = [
     "space_eval",
     "tpe",
     "trials_from_docs",
-,]
+]
 
 REPLACED = ["SparkTrials", "fmin"]
 

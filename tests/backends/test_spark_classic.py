@@ -139,14 +139,6 @@ def test_os_exit_without_a_word(make: Make) -> None:
     assert "the worker died" in error.message
 
 
-def test_a_crash_in_native_code(make: Make) -> None:
-    import ctypes
-
-    backend = make(lambda x: ctypes.string_at(0))
-    backend.launch(task(0))
-    assert error_of(wait_for_ends(backend, 0)[-1]).type_name == "WorkerLost"
-
-
 def test_a_result_of_a_class_that_the_driver_cannot_import(make: Make) -> None:
     def fn(x: float) -> Any:
         import types

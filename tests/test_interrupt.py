@@ -1,0 +1,159 @@
+"""Ctrl-C: at any moment of a simulated study, and for real on Spark."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hyperopt import hp, rand
+from hyperopt.base import JOB_STATE_RUNNING
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparktune import SimulatedTrials, fmin
+
+
+@contextlib.contextmanager
+def interrupted_after(n: int, modules: tuple[str, ...]) -> Iterator[None]:
+    """Ctrl-C when the n-th line within these modules is reached."""
+    left = n
+
+    def trace(frame: Any, event: str, _argument: Any) -> Any:
+        nonlocal left
+        if frame.f_globals.get("__name__") not in modules:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before, handler = sys.gettrace(), signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+        signal.signal(signal.SIGINT, handler)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 1500))
+def test_at_any_moment_of_a_study(n: int) -> None:
+    trials = SimulatedTrials(slots=3)
+    options: Any = {"trials": trials, "rstate": 1, "show_progressbar": False}
+    interrupted = False
+    with interrupted_after(n, ("sparktune.driver", "sparktune.study", "sparktune.backends.simulated")):
+        try:
+            fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 20, **options)
+        except KeyboardInterrupt:
+            interrupted = True
+    states = [document["state"] for document in trials._dynamic_trials]
+    assert JOB_STATE_RUNNING not in states
+    # One that was only suggested runs in the next call.
+    assert interrupted or len(trials) == 20
+    fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 20, **options)
+    assert trials.count_successful_trials() == 20
+
+
+SCRIPT = """
+import json, os, pathlib, sys, threading, time
+from pyspark.sql import SparkSession
+from sparktune import SparkTrials, fmin, hp, rand
+
+folder = pathlib.Path(sys.argv[1])
+spark = SparkSession.builder.master("local[3]").config("spark.ui.enabled", "false").getOrCreate()
+
+def theirs(n):
+    (folder / "job begun").write_text("x")
+    (folder / "go on").read_text()
+    return n
+
+answers = []
+job = threading.Thread(
+    target=lambda: answers.append(spark.sparkContext.parallelize([42], 1).map(theirs).collect())
+)
+job.start()
+(folder / "job begun").read_text()
+
+def fn(x):
+    if x != 1 and x != 2:
+        (folder / "begun").write_text(f"{os.getpid()}\\n")
+        time.sleep(3600)
+    return x
+
+trials = SparkTrials(parallelism=2, mlflow=False)
+points = [{"x": 1.0}, {"x": 2.0}]
+try:
+    fmin(fn, hp.uniform("x", 3, 4), rand.suggest, 9, trials=trials, points_to_evaluate=points,
+         show_progressbar=False)
+    raised = None
+except BaseException as error:
+    raised = type(error).__name__
+print(json.dumps({
+    "raised": raised,
+    "losses": [loss for loss in trials.losses() if loss is not None],
+    "states": trials.to_dataframe()["state"].tolist(),
+    "reason": trials.fmin_cancelled_reason,
+}), flush=True)
+(folder / "go on").write_text("x")
+job.join()
+print(json.dumps(answers), flush=True)
+fmin(lambda x: x, hp.uniform("x", 3, 4), rand.suggest, 4, trials=trials, show_progressbar=False)
+print(len(trials), flush=True)
+"""
+
+
+def test_on_spark(tmp_path: Path, subprocess_env: Any) -> None:
+    for name in ("job begun", "go on", "begun"):
+        os.mkfifo(tmp_path / name)
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        env=subprocess_env,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            pids: set[int] = set()
+            while len(pids) < 2:
+                pids |= {int(line) for line in (tmp_path / "begun").read_text().split()}
+            workers = [psutil.Process(pid) for pid in pids]
+            os.kill(process.pid, signal.SIGINT)
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            # fmin is over: nothing of it runs any more, and the user's job still does.
+            _, alive = psutil.wait_procs(workers, timeout=0.5)
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert alive == []
+    told = json.loads(first)
+    assert told["raised"] == "KeyboardInterrupt"
+    assert told["losses"] == [1.0, 2.0]
+    assert told["states"] == ["completed", "completed", "cancelled", "cancelled"]
+    assert told["reason"] == "fmin run cancelled by user"
+    assert out.splitlines() == ["[[42]]", "4"]
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_the_users_own_handler_stays(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 2, trials=SimulatedTrials(), show_progressbar=False)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
