@@ -103,8 +103,10 @@ class ControlServer:
         self._socket = socket.create_server((bind, 0), backlog=1024)
         self.endpoint = Endpoint(advertise, self._socket.getsockname()[1], self._token)
         self._loop = asyncio.new_event_loop()
+        self._serving = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="sparktune-control", daemon=True)
         self._thread.start()
+        self._serving.wait()  # a loop that is stopped before it serves would leave its socket open
 
     def kill(self, trial_id: int) -> None:
         """End the worker process that runs this trial now, if there is one."""
@@ -126,6 +128,7 @@ class ControlServer:
         loop = self._loop
         asyncio.set_event_loop(loop)
         server = loop.run_until_complete(asyncio.start_server(self._accept, sock=self._socket))
+        loop.call_soon(self._serving.set)
         try:
             loop.run_forever()
         finally:
