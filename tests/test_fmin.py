@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import sparktune
 from sparktune import AllTrialsFailed, InvalidPoint, SimulatedTrials
+from sparktune.backends.simulated import SimulatedBackend
 
 X = hp.uniform("x", -5, 5)
 CONDITIONAL = {
@@ -401,6 +402,32 @@ def test_running_trials_are_seen_by_the_algorithm(fmin: Fmin) -> None:
     tune(fmin, n=6, algo=algo, trials=SimulatedTrials(slots=3))
     assert pending[:3] == [0, 1, 2]
     assert max(pending) == 2
+
+
+class GrowingCluster(SimulatedBackend):
+    """One slot for three seconds, then four."""
+
+    def slots(self) -> int:
+        return 1 if self.now() < 3 else 4
+
+
+class OnGrowingCluster(SimulatedTrials):
+    def _backend(self, objective: Any) -> Any:
+        return GrowingCluster(objective)
+
+
+@pytest.mark.parametrize(("parallelism", "most"), [(None, 4), (3, 3), (100, 4)])
+def test_slots_that_join_are_used(parallelism: int | None, most: int) -> None:
+    """Executors come after the session, or again after a loss: a study that began with one slot grows."""
+    under_way: list[int] = []
+
+    def algo(new_ids: Any, domain: Any, trials: Any, seed: int) -> Any:
+        under_way.append(1 + sum(loss is None for loss in trials.losses()))
+        return rand.suggest(new_ids, domain, trials, seed)
+
+    tune(sparktune.fmin, n=20, algo=algo, trials=OnGrowingCluster(parallelism=parallelism))
+    assert max(under_way[:3]) == 1
+    assert max(under_way) == most
 
 
 def test_points_to_evaluate() -> None:

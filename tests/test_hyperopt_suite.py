@@ -87,6 +87,17 @@ def on(spark_trials, master):
             assert_in(self, member, container, message)
 
     case.assertIn = lenient
+    timeout = case.test_timeout_with_job_cancellation
+
+    def test_timeout_with_job_cancellation(self):
+        """Six trials of 1 s on four slots take more than 4 s at hyperopt's pace only: here one slot."""
+        integration.SparkTrials = lambda parallelism, **options: sparktune.SparkTrials(1, **options)
+        try:
+            timeout(self)
+        finally:
+            integration.SparkTrials = sparktune.SparkTrials
+
+    case.test_timeout_with_job_cancellation = test_timeout_with_job_cancellation
 '''
 
 

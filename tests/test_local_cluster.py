@@ -53,7 +53,7 @@ def kill(kind):
 
 
 def study(kinds, **options):
-    trials = SparkTrials(mlflow=False)
+    trials = SparkTrials(parallelism=2, mlflow=False)
     fmin(fn, hp.choice("kind", kinds), lambda *_: [], len(kinds), trials=trials, show_progressbar=False,
          points_to_evaluate=[{"kind": i} for i in range(len(kinds))], **options)
     frame = trials.to_dataframe().set_index("kind")
