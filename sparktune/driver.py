@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from sparktune.backends.base import Backend, Started, Task
+from sparktune.backends.base import Backend, Cancelled, Event, Started, Task
 from sparktune.study import INTERRUPTED, TIMEOUT, Study
 from sparktune.tracking.base import Tracker
 from sparktune.trial import Trial, TrialState
@@ -38,7 +39,8 @@ class Driver:
         backend: where to run it; closed at the end.
         tracker: is told of launches and ends.
         observers: told of every change, in their order, before the study decides whether to go on.
-        parallelism: the most trials under way at once; never more than the backend has slots.
+        parallelism: the most trials under way at once, or None for every slot; never more than the backend
+            has slots at that moment.
         deadline_s: the backend's time at which the study is stopped, or None.
     """
 
@@ -49,14 +51,15 @@ class Driver:
         tracker: Tracker,
         *,
         observers: Iterable[Observer] = (),
-        parallelism: int,
+        parallelism: int | None,
         deadline_s: float | None = None,
     ) -> None:
         self._study = study
         self._backend = backend
         self._tracker = tracker
         self._observers = tuple(observers)
-        self._parallelism = parallelism
+        self._parallelism = math.inf if parallelism is None else parallelism
+        self._events: deque[Event] = deque()
         self._deadline_s = deadline_s
         self.most_running = 0
         """The most trials that were under way at one time."""
@@ -82,13 +85,15 @@ class Driver:
         study, backend = self._study, self._backend
         self._fill()
         while not study.is_over:
-            for event in backend.wait(self._patience()):
+            self._events.extend(backend.wait(self._patience()))
+            while self._events:
+                event = self._events[0]  # taken off when it has been dealt with: Ctrl-C comes at any moment
                 trial = study.tell(event)
-                if trial is None:
-                    continue
-                self._announce(trial)
-                if not isinstance(event, Started) and study.check_stop(trial):
-                    self._stop(study.stop_reason or "")
+                if trial is not None:
+                    self._announce(trial)
+                    if not isinstance(event, Started) and study.check_stop(trial):
+                        self._stop(study.stop_reason or "")
+                self._events.popleft()
             if self._is_late() and not study.is_over:
                 self._stop(TIMEOUT)
             self._fill()
@@ -97,7 +102,7 @@ class Driver:
         study, backend = self._study, self._backend
         if study.is_stopping:
             return
-        free = min(self._parallelism, backend.slots()) - study.n_running
+        free = int(min(self._parallelism, backend.slots())) - study.n_running
         while free > 0 and not self._is_late():
             trial = study.next_trial(backend.now())
             if trial is None:
@@ -147,12 +152,20 @@ class Driver:
 
     def _drain(self) -> None:
         """After an exception: take in what still arrives, so that a result that arrived stays a result."""
-        while self._study.n_running:
-            for event in self._backend.wait(None):
-                trial = self._study.tell(event)
-                if trial is None:
-                    continue
-                try:
-                    self._announce(trial)
-                except Exception:
-                    logger.exception("while the study was being stopped, %s", trial.describe)
+        while True:
+            while self._events:
+                self._settle(self._events.popleft())
+            # A trial that was being launched when the exception came may be unknown to the backend.
+            for trial_id in set(self._study.running) - self._backend.under_way():
+                self._settle(Cancelled(trial_id, self._backend.now()))
+            if not self._study.n_running:
+                return
+            self._events.extend(self._backend.wait(None))
+
+    def _settle(self, event: Event) -> None:
+        trial = self._study.tell(event)
+        if trial is not None:
+            try:
+                self._announce(trial)
+            except Exception:
+                logger.exception("while the study was being stopped, %s", trial.describe)

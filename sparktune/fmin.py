@@ -13,6 +13,7 @@ from hyperopt.exceptions import InvalidAnnotatedParameter
 from hyperopt.fmin import generate_trials_to_calculate
 
 from sparktune import savefile
+from sparktune.randomness import as_generator
 from sparktune.trials import SparkTrials, StudyTrials
 
 __all__ = ["fmin", "generate_trials_to_calculate"]
@@ -104,8 +105,10 @@ def fmin(
             )
         return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
     if points_to_evaluate and not trials._dynamic_trials:
+        # Not refreshed, as hyperopt leaves them: so the points come on top of max_evals.
         trials.insert_trial_docs(generate_trials_to_calculate(list(points_to_evaluate))._dynamic_trials)
-        trials.refresh()
+    if rstate is not None:
+        options["rstate"] = as_generator(rstate)
     return hyperopt.fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
 
 

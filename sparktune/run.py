@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hyperopt
 from hyperopt.base import JOB_STATE_DONE, validate_loss_threshold, validate_timeout
@@ -26,7 +26,9 @@ from sparktune.space import SpaceView
 from sparktune.study import Study
 from sparktune.tracking.base import StudyInfo, StudySummary, Tracker
 from sparktune.trial import Trial, TrialState
-from sparktune.trials import StudyTrials
+
+if TYPE_CHECKING:
+    from sparktune.trials import StudyTrials
 
 logger = logging.getLogger("sparktune")
 # Lines that unattended jobs look for in their logs, under the name they know.
@@ -72,10 +74,11 @@ def run_study(
             _adopt_saved(trials, trials_save_file)
         rng, began_with = randomness.continued(rstate, trials._rng, trials._rng_began_with)
         earlier, queued = trials._join(view)
+        # As in hyperopt, the user's own points come on top of max_evals; trials of earlier calls count.
+        n_before = len(trials)
         queued += _points(trials, domain, view, points_to_evaluate or [])
         save = savefile.SaveFile(trials_save_file, trials) if trials_save_file else None
         stopper = _EarlyStop(early_stop_fn, trials) if early_stop_fn is not None else None
-        n_before = len(trials)
         study = Study(
             functools.partial(_suggest, algo, domain, trials, view),
             rng,
@@ -114,7 +117,7 @@ def run_study(
                     backend,
                     tracker,
                     observers=observers,
-                    parallelism=parallelism,
+                    parallelism=_asked(trials),
                     deadline_s=deadline,
                 ).run()
         except BaseException as error:
@@ -195,6 +198,12 @@ def _points(trials: StudyTrials, domain: Any, view: SpaceView, points: Any) -> l
         trials._records[trial_id] = trial
         queued.append(trial)
     return queued
+
+
+def _asked(trials: StudyTrials) -> int | None:
+    """The parallelism that the user asked for; None for every slot there is, also those that join later."""
+    asked = trials.user_specified_parallelism
+    return asked if asked is not None and asked > 0 else None
 
 
 def _warn_of_slots(trials: StudyTrials, parallelism: int, slots: int) -> None:
@@ -311,6 +320,10 @@ def _conclude(
     save: savefile.SaveFile | None,
     failure: BaseException | None,
 ) -> None:
+    for trial in study.trials:
+        # Ctrl-C may have come between the study's word and the document.
+        if trials._records.get(trial.trial_id) is not trial and trial.trial_id in trials._by_id:
+            trials.changed(trial)
     trials.refresh()
     reason = study.stop_reason
     if reason is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +67,15 @@ class SaveFile:
         """Write now."""
         began = time.monotonic()
         data = cloudpickle.dumps(self._trials)
-        handle, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        name = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(name, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(name, self._path)
         except BaseException:
-            os.unlink(name)
+            name.unlink(missing_ok=True)
             raise
         self._is_stale = False
         took = time.monotonic() - began

@@ -12,6 +12,9 @@ from sparktune.errors import SparkNotAvailable
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+LOCAL_MASTER = "local[*,4]"
+"""Every core of this machine; a trial whose Python worker is lost is tried again, as on a cluster."""
+
 SETTINGS = {
     "spark.app.name": "sparktune",
     # A Unix-domain socket between JVM and Python worker: TCP stalls about 42 ms per task.
@@ -23,8 +26,12 @@ SETTINGS = {
 }
 """Defaults of the sessions that sparktune creates; whatever Spark's own configuration sets goes before."""
 
-LOCAL_MASTER = "local[*,4]"
-"""Every core of this machine; a trial whose Python worker is lost is tried again, as on a cluster."""
+FILLED_IN = {
+    "spark.master": "local[*]",
+    "spark.app.name": "pyspark-shell",
+    "spark.ui.showConsoleProgress": "true",
+}
+"""What PySpark's launcher fills in where nobody said anything."""
 
 
 def get_or_create() -> SparkSession:
@@ -36,7 +43,7 @@ def get_or_create() -> SparkSession:
         SparkNotAvailable: pyspark is not installed, or Java is missing.
     """
     try:
-        from pyspark import SparkConf
+        from pyspark import SparkConf, SparkContext
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SparkNotAvailable(
@@ -51,18 +58,17 @@ def get_or_create() -> SparkSession:
     _require_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
+        # Only with Java running does a SparkConf know spark-defaults.conf and what spark-submit was told.
+        SparkContext._ensure_initialized()
         conf = SparkConf()
     except Exception as error:
         raise SparkNotAvailable(
             f"Spark's Java process did not start ({type(error).__name__}: {error}). "
             "Spark 4 needs Java 17 or newer: check `java -version` and JAVA_HOME"
         ) from error
-    for key, value in SETTINGS.items():
-        if not conf.contains(key):
+    for key, value in {"spark.master": LOCAL_MASTER, **SETTINGS}.items():
+        if conf.get(key, FILLED_IN.get(key)) == FILLED_IN.get(key):
             conf.set(key, value)
-    # The launcher fills in local[*] where nobody named a master.
-    if conf.get("spark.master", "local[*]") == "local[*]":
-        conf.set("spark.master", LOCAL_MASTER)
     return SparkSession.builder.config(conf=conf).getOrCreate()
 
 

@@ -174,6 +174,8 @@ class Study:
     def stop(self, reason: str) -> list[Trial]:
         """Launch nothing more; running trials are the driver's to stop. Returns the queued, now cancelled."""
         self.stop_reason = self.stop_reason or reason
+        # Ctrl-C may have come in the middle of a change: the records are what holds.
+        self._running = {t.trial_id: t for t in self._trials.values() if t.state is TrialState.RUNNING}
         dropped = [trial.to(TrialState.CANCELLED, stop_reason=self.stop_reason) for trial in self._queue]
         self._queue.clear()
         for trial in dropped:

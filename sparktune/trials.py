@@ -28,7 +28,7 @@ from hyperopt.base import (
 
 from sparktune import documents, session
 from sparktune.backends.base import Backend
-from sparktune.backends.simulated import SimulatedBackend
+from sparktune.backends.simulated import SimulatedBackend, one_second
 from sparktune.errors import SparkNotAvailable, StudyInProgress
 from sparktune.objective import Objective
 from sparktune.space import SpaceView
@@ -410,7 +410,7 @@ class SimulatedTrials(StudyTrials):
     def __init__(
         self,
         slots: int = 1,
-        duration_s: Callable[[Mapping[str, Any], Mapping[str, Any]], float] = lambda _config, _result: 1.0,
+        duration_s: Callable[[Mapping[str, Any], Mapping[str, Any]], float] = one_second,
         *,
         parallelism: int | None = None,
         timeout: float | None = None,

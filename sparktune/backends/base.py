@@ -6,7 +6,7 @@ exactly one of the events that end it (``Finished``, ``Failed``, ``Cancelled``) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -95,6 +95,9 @@ class Backend(Protocol):
         The trial ends as ``Cancelled``, unless its result or failure arrived first. Stopping a trial that
         has ended does nothing.
         """
+
+    def under_way(self) -> Set[int]:
+        """The launched trials whose end has not been delivered by ``wait``."""
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
         """The one waiting call: block until something happens or ``timeout_s`` passes (then empty)."""

@@ -18,6 +18,11 @@ from sparktune.pickling import dumps_result
 from sparktune.trial import TrialError
 
 
+def one_second(_config: Mapping[str, Any], _result: Mapping[str, Any]) -> float:
+    """The virtual duration of a trial where nobody says otherwise."""
+    return 1.0
+
+
 class WorkerDied(BaseException):
     """Raised by an objective in a simulation: the worker process dies here."""
 
@@ -36,7 +41,7 @@ class SimulatedBackend:
         self,
         objective: Objective,
         slots: int = 1,
-        duration_s: Callable[[Mapping[str, Any], Mapping[str, Any]], float] = lambda _config, _result: 1.0,
+        duration_s: Callable[[Mapping[str, Any], Mapping[str, Any]], float] = one_second,
         attempts: int = 1,
     ) -> None:
         self._objective = objective
@@ -74,6 +79,8 @@ class SimulatedBackend:
             except WorkerDied as death:
                 if attempt >= self._attempts:
                     end = self._failed(task, death)
+            except KeyboardInterrupt:  # the user's: the objective runs in this very process
+                raise
             except BaseException as error:
                 end = self._failed(task, error)
         self._at(end.at_s, end)
@@ -84,6 +91,10 @@ class SimulatedBackend:
             self._future = [entry for entry in self._future if entry[2].trial_id != trial_id]
             heapq.heapify(self._future)
             self._at(self._now, Cancelled(trial_id, self._now))
+
+    def under_way(self) -> set[int]:
+        """See ``Backend.under_way``."""
+        return set(self._live)
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
         """See ``Backend.wait``: the clock moves to the next event, or on by ``timeout_s``."""

@@ -149,6 +149,10 @@ class SparkClassicBackend:
             run.stopping_since = time.monotonic()
         self._cancel(run)
 
+    def under_way(self) -> set[int]:
+        """See ``Backend.under_way``."""
+        return {trial_id for trial_id, run in self._runs.items() if not run.has_ended}
+
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
         """See ``Backend.wait``."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
