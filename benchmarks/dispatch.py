@@ -1,6 +1,6 @@
 """Dispatch: how close sparktune comes to what Spark itself can do, and how it compares with its peers.
 
-    python benchmarks/dispatch.py                  # everything, about ten minutes
+    python benchmarks/dispatch.py                  # everything, about a quarter of an hour
     python benchmarks/dispatch.py noop             # one section
     python benchmarks/dispatch.py noop --only floor,sparktune --rounds 7
     python benchmarks/dispatch.py --json figures.json --check
