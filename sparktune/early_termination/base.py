@@ -1,0 +1,116 @@
+"""What every policy shares: learning curves, decisions, and when a policy acts.
+
+A curve holds one value of the primary metric per interval (one interval = one report). Policies see values
+to be maximized: under ``goal="minimize"`` the study hands them negated, and a policy that multiplies asks
+for the goal. Rules and words after Azure Machine Learning's early termination policies (its documentation
+"Hyperparameter tuning a model", section "Specify early termination policy").
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Goal = Literal["maximize", "minimize"]
+
+
+@dataclass(slots=True)
+class Curve:
+    """The reports of one trial.
+
+    Attributes:
+        values: the primary metric at intervals 1, 2, ...; as reported.
+        bests: the best of ``values`` up to each interval, for the study's goal.
+        means: the running average of ``values`` over intervals 1..t.
+        is_over: whether the trial has ended, in whatever way.
+    """
+
+    values: list[float]
+    bests: list[float]
+    means: list[float]
+    is_over: bool = False
+
+    @classmethod
+    def empty(cls) -> Curve:
+        """A curve before its first report."""
+        return cls([], [], [])
+
+    def add(self, value: float, goal: Goal) -> None:
+        """Append a report."""
+        better = max if goal == "maximize" else min
+        n = len(self.values)
+        self.bests.append(better(self.bests[-1], value) if n else value)
+        self.means.append(self.means[-1] + (value - self.means[-1]) / (n + 1) if n else value)
+        self.values.append(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Stop this trial, and why.
+
+    Attributes:
+        policy: the policy, with its arguments.
+        interval: the interval at which it was decided.
+        value: what the policy compared, of the trial.
+        cutoff: what it was compared with.
+    """
+
+    policy: str
+    interval: int
+    value: float
+    cutoff: float
+
+    def __str__(self) -> str:
+        return f"{self.policy} at interval {self.interval}: {self.value:.6g} against {self.cutoff:.6g}"
+
+
+@runtime_checkable
+class EarlyTerminationPolicy(Protocol):
+    """Decides at each report whether the trial that reported goes on. Keeps no state of its own.
+
+    A policy of your own is one class with this method.
+    """
+
+    def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
+        """Whether to stop ``trial_id``, which has just reported its newest value.
+
+        Args:
+            trial_id: the trial.
+            curves: of every trial of the study that has reported, this one too.
+            goal: what is good in the primary metric.
+
+        Returns:
+            The decision to stop, or None to go on.
+        """
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a policy acts: at multiples of ``evaluation_interval``, not below ``delay_evaluation``."""
+
+    evaluation_interval: int = 1
+    delay_evaluation: int = 0
+
+    def acts_at(self, interval: int) -> bool:
+        """Whether the policy acts at this interval (1, 2, ...); an ``evaluation_interval`` of 0 means 1."""
+        return interval % (self.evaluation_interval or 1) == 0 and interval >= self.delay_evaluation
+
+
+def is_worse(value: float, other: float, goal: Goal) -> bool:
+    """Whether ``value`` is strictly worse than ``other``."""
+    return value < other if goal == "maximize" else value > other
+
+
+def checked_int(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """A whole number in its range.
+
+    Raises:
+        ValueError: naming the argument, the value and the range.
+    """
+    allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_int or value < low or (high is not None and value > high):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number {allowed}")
+    return int(value)
