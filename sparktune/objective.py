@@ -9,13 +9,16 @@ from __future__ import annotations
 import functools
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 from hyperopt import Ctrl, Trials, pyll
 from hyperopt.base import JOB_STATE_RUNNING, STATUS_OK, STATUS_STRINGS
 from hyperopt.exceptions import InvalidLoss, InvalidResultStatus
 from hyperopt.utils import use_obj_for_literal_in_memo
+
+from sparktune import reporting
+from sparktune.early_termination.base import Goal
 
 
 class BadResult(ValueError):
@@ -30,11 +33,15 @@ class Objective:
         fn: the user's function.
         space: the search space as a pyll expression.
         pass_expr_memo_ctrl: call ``fn(expr=, memo=, ctrl=)`` instead of ``fn(point)``.
+        metric: the primary metric: gives the loss where the result has none.
+        goal: what is good in it; the loss of a metric to be maximized is its negative.
     """
 
     fn: Callable[..., Any]
     space: Any
     pass_expr_memo_ctrl: bool = False
+    metric: str = "loss"
+    goal: Goal = "minimize"
 
     @functools.cached_property
     def _nodes(self) -> dict[str, Any]:
@@ -45,7 +52,7 @@ class Objective:
         return any(getattr(node, "obj", None) is Ctrl for node in pyll.dfs(self.space))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"fn": self.fn, "space": self.space, "pass_expr_memo_ctrl": self.pass_expr_memo_ctrl}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -73,10 +80,22 @@ class Objective:
             returned = self.fn(expr=self.space, memo=memo, ctrl=ctrl)
         else:
             returned = self.fn(pyll.rec_eval(self.space, memo=memo, print_node_on_error=False))
-        result = as_result(returned)
+        result = as_result(self._with_loss(returned))
         attachments = {} if ctrl is None else ctrl.taken_attachments()
         attachments.update(result.pop("attachments", None) or {})
         return result, attachments
+
+    def _with_loss(self, returned: Any) -> Any:
+        """A result without a loss of its own gets it from the primary metric, or from the last report."""
+        last = reporting.last_value()
+        if returned is None and last is not None:
+            returned = {self.metric: last, "status": STATUS_OK}
+        if not isinstance(returned, Mapping) or "loss" in returned or returned.get("status") != STATUS_OK:
+            return returned
+        value = returned.get(self.metric, last)
+        if value is None:
+            return returned
+        return {**returned, "loss": value if self.goal == "minimize" else -value}
 
 
 class WorkerCtrl(Ctrl):  # type: ignore[misc]

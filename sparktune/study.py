@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from sparktune.backends.base import Cancelled, Event, Failed, Finished, Started
+from sparktune.backends.base import Cancelled, Event, Failed, Finished, Reported, Started, Terminated
+from sparktune.early_termination.base import Curve, Decision, EarlyTerminationPolicy, Goal
 from sparktune.trial import Trial, TrialError, TrialState
 
 
@@ -44,7 +45,10 @@ class Study:
         loss_threshold: stop when the best loss is at or below it.
         max_queue_len: see ``suggest``.
         should_stop: called after every trial that completes; True stops the study. What it raises leaves
-            ``tell``.
+            ``check_stop``.
+        policy: decides at each report whether the trial goes on.
+        goal: what is good in the reported metric.
+        metric: its name, for the results of trials that were terminated early.
     """
 
     def __init__(
@@ -58,6 +62,9 @@ class Study:
         loss_threshold: float | None = None,
         max_queue_len: int = 1,
         should_stop: Callable[[Trial], bool] | None = None,
+        policy: EarlyTerminationPolicy | None = None,
+        goal: Goal = "minimize",
+        metric: str = "loss",
     ) -> None:
         self._suggest = suggest
         self._rng = rng
@@ -65,6 +72,12 @@ class Study:
         self._loss_threshold = loss_threshold
         self._ahead = max_queue_len - 1
         self._should_stop = should_stop
+        self._policy = policy
+        self._goal = goal
+        self._metric = metric
+        self.curves: dict[int, Curve] = {}
+        self._reporting: set[int] = set()
+        self._doomed: dict[int, Decision | None] = {}
         self._trials: dict[int, Trial] = {}
         self._running: dict[int, Trial] = {}
         self._queue: deque[Trial] = deque()
@@ -146,18 +159,80 @@ class Study:
                     host=event.host,
                     worker_pid=event.worker_pid,
                 )
+            case Reported():
+                if event.source == "report":
+                    self._reporting.add(trial.trial_id)
+                elif trial.trial_id in self._reporting:
+                    return None
+                self._judge(trial.trial_id, event.value)
+                trial = replace(trial, steps=trial.steps + 1, last_step=max(trial.last_step, event.step))
             case Finished():
                 trial = _judged(trial, event)
-            case Failed():
-                trial = trial.to(
-                    TrialState.FAILED, error=event.error, ended_s=event.at_s, duration_s=event.duration_s
-                )
-            case Cancelled():
-                trial = trial.to(
-                    TrialState.CANCELLED, ended_s=event.at_s, stop_reason=self.stop_reason or "stopped"
-                )
+            case Failed() | Terminated() | Cancelled():
+                trial = self._ended(trial, event)
         self._keep(trial)
         return trial
+
+    def is_doomed(self, trial_id: int) -> bool:
+        """Whether the trial is to end before its objective does: by a policy, or because its time is up."""
+        return trial_id in self._doomed
+
+    def began(self, trial_id: int) -> float | None:
+        """When the objective of a running trial last began; None when it has not, or is over."""
+        trial = self._running.get(trial_id)
+        return None if trial is None else trial.started_s
+
+    def time_out(self, trial_id: int) -> None:
+        """The trial has run for too long."""
+        if trial_id in self._running:
+            self._doomed.setdefault(trial_id, None)
+
+    def share_saved(self) -> float | None:
+        """The share of compute that early termination saved, estimated from the reports; None without any.
+
+        A terminated trial is taken to have had as many reports before it as the longest completed one.
+        """
+        full = max((t.steps for t in self._trials.values() if t.state is TrialState.COMPLETED), default=0)
+        ended = [t for t in self._trials.values() if t.state.is_final and t.steps]
+        cut = [t for t in ended if t.state is TrialState.EARLY_TERMINATED]
+        saved = sum(max(0, full - t.steps) for t in cut)
+        spent = sum(t.steps for t in ended)
+        return saved / (saved + spent) if cut else None
+
+    def _judge(self, trial_id: int, value: float) -> None:
+        """Take in a report and let the policy decide; NaN is as bad as can be."""
+        if math.isnan(value):
+            value = -math.inf if self._goal == "maximize" else math.inf
+        self.curves.setdefault(trial_id, Curve.empty()).add(value, self._goal)
+        if self._policy is not None and trial_id not in self._doomed:
+            decision = self._policy.decide(trial_id, self.curves, self._goal)
+            if decision is not None:
+                self._doomed[trial_id] = decision
+
+    def _ended(self, trial: Trial, event: Failed | Terminated | Cancelled) -> Trial:
+        """The trial after it ended without a result: by a policy, its time, the study, or failure."""
+        ended: dict[str, Any] = {
+            "ended_s": event.at_s,
+            "duration_s": event.duration_s if not isinstance(event, Cancelled) else _since(trial, event),
+        }
+        if trial.trial_id in self._doomed:
+            decision = self._doomed[trial.trial_id]
+            if decision is None:
+                return trial.to(TrialState.TIMED_OUT, stop_reason="trial_timeout", **ended)
+            value = self.curves[trial.trial_id].values[-1]
+            loss = value if self._goal == "minimize" else -value
+            result = {self._metric: value, "loss": loss, "status": "ok"}
+            return trial.to(
+                TrialState.EARLY_TERMINATED,
+                loss=loss,
+                result=result,
+                decision=decision,
+                stop_reason=str(decision),
+                **ended,
+            )
+        if isinstance(event, Failed):
+            return trial.to(TrialState.FAILED, error=event.error, **ended)
+        return trial.to(TrialState.CANCELLED, stop_reason=self.stop_reason or "stopped", **ended)
 
     def check_stop(self, trial: Trial) -> bool:
         """Whether this trial, just ended and recorded, stops the study (and stops it)."""
@@ -206,10 +281,11 @@ class Study:
             cause = _VARYING.sub("#", trial.error.summary)
             self._causes[cause] += 1
             self._examples.setdefault(cause, trial.error.summary)
-        if trial.state is TrialState.COMPLETED and trial.loss is not None:
-            best = self.best
-            if best is None or best.loss is None or trial.loss < best.loss:
-                self.best = trial
+        curve = self.curves.get(trial.trial_id)
+        if curve is not None:
+            curve.is_over = trial.state.is_final
+        if beats(trial, self.best):
+            self.best = trial
 
 
 _VARYING = re.compile(r"\b[0-9a-f]{8,}\b|-?\d+(\.\d+)?(e-?\d+)?")
@@ -220,6 +296,24 @@ TIMEOUT = "fmin run timeout"
 INTERRUPTED = "fmin run cancelled by user"
 LOSS_THRESHOLD = "loss threshold reached"
 """Reasons to stop a study; the first three are hyperopt's words (``SparkTrials.fmin_cancelled_reason``)."""
+
+
+def _since(trial: Trial, event: Cancelled) -> float | None:
+    """Seconds since the objective began; None when it never did."""
+    return None if trial.started_s is None else event.at_s - trial.started_s
+
+
+def beats(trial: Trial, best: Trial | None) -> bool:
+    """Whether a trial is better than the best so far.
+
+    One that was terminated early is never the best unless nothing completed.
+    """
+    ranks = {TrialState.COMPLETED: 0, TrialState.EARLY_TERMINATED: 1}
+    if trial.state not in ranks or trial.loss is None:
+        return False
+    if best is None or best.loss is None:
+        return True
+    return (ranks[trial.state], trial.loss) < (ranks[best.state], best.loss)
 
 
 def _judged(trial: Trial, event: Finished) -> Trial:

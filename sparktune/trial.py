@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from sparktune.early_termination.base import Decision
+
 
 class TrialState(StrEnum):
     """What a trial is doing, or how it ended."""
@@ -95,11 +97,13 @@ class Trial:
         error: why the trial failed.
         attempts: how often the objective was begun (more than 1: Spark lost a worker and ran it again).
         steps: number of reports seen.
+        last_step: the largest step that was reported.
         submitted_s, started_s, ended_s: seconds of the backend's clock (Unix time for real backends) when
             the trial was handed to the backend, when its objective truly began, and when its end was known.
         duration_s: seconds the objective ran, measured on its worker.
         host, worker_pid: where it ran last.
         stop_reason: why it was stopped, for states that mean so.
+        decision: what an early termination policy decided, and on what grounds.
     """
 
     trial_id: int
@@ -112,6 +116,7 @@ class Trial:
     error: TrialError | None = None
     attempts: int = 0
     steps: int = 0
+    last_step: int = 0
     submitted_s: float | None = None
     started_s: float | None = None
     ended_s: float | None = None
@@ -119,6 +124,7 @@ class Trial:
     host: str | None = None
     worker_pid: int | None = None
     stop_reason: str | None = None
+    decision: Decision | None = None
 
     def to(self, state: TrialState, **changes: Any) -> Trial:
         """The record after a transition.

@@ -6,7 +6,7 @@ docstring says, and none may raise because the tracking server is in trouble.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,6 +26,9 @@ class StudyInfo:
         max_queue_len: as given to ``fmin``.
         space: the search space as text.
         labels: every label of the space, in its order.
+        metric: the name under which reports are written.
+        goal: what is good in it.
+        policy: the early termination policy as text, or None.
     """
 
     study_id: str
@@ -36,6 +39,9 @@ class StudyInfo:
     max_queue_len: int
     space: str
     labels: Sequence[str]
+    metric: str = "loss"
+    goal: str = "minimize"
+    policy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,14 @@ class StudySummary:
         best: the completed trial with the lowest loss, or None.
         stop_reason: why the study stopped before ``max_evals``, or None.
         error: the one-line cause when ``fmin`` raises, or None.
+        share_saved: the share of compute that early termination saved, or None.
     """
 
     trials: Sequence[Trial]
     best: Trial | None
     stop_reason: str | None = None
     error: str | None = None
+    share_saved: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,18 @@ class Tracker(Protocol):
         not at all while the server is known to be in trouble.
         """
 
+    def reported(self, trial: Trial, value: float, step: int) -> None:
+        """The trial reported its primary metric over ``report``. Does not block."""
+
+    def watch(self, interval_s: float, sink: Callable[[int, float, int], None]) -> None:
+        """From now on hand ``sink(trial_id, value, step)`` the primary metric as objectives log it.
+
+        ``sink`` is called from another thread.
+        """
+
+    def watched_names(self) -> set[str]:
+        """The metrics that were seen while watching."""
+
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
         """The trial reached a final state; ``document`` is hyperopt's trial document. Does not block."""
 
@@ -121,6 +141,16 @@ class NullTracker:
     def run_context(self, trial_id: int) -> RunContext | None:  # noqa: ARG002
         """Nothing to hand on."""
         return None
+
+    def reported(self, trial: Trial, value: float, step: int) -> None:
+        """Do nothing."""
+
+    def watch(self, interval_s: float, sink: Callable[[int, float, int], None]) -> None:
+        """There is nothing to watch."""
+
+    def watched_names(self) -> set[str]:
+        """None."""
+        return set()
 
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
         """Do nothing."""

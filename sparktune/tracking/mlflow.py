@@ -29,6 +29,7 @@ from sparktune.tracking.places import (
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
+from sparktune.tracking.watcher import MetricWatcher
 from sparktune.tracking.writer import Writer
 from sparktune.trial import Trial, TrialState
 
@@ -40,6 +41,8 @@ REMOTE_THREADS = 8
 FILL_AFTER_S = 1.0
 """A run is filled with its params this long after it was created; a trial that is over by then saves a
 request, because params, metrics and tags go into one."""
+REPORTS_EVERY_S = 1.0
+"""How long reports are gathered before they are written."""
 PROGRESS_EVERY_S = 1.0
 """How often the parent's metrics are written."""
 
@@ -81,6 +84,7 @@ class MlflowTracker:
         self._counts = dict.fromkeys(("successful", "failed", "cancelled", "total"), 0)
         self._counts_written_s = 0.0
         self._best_loss: float | None = None
+        self._watcher: MetricWatcher | None = None
 
     # What the driver calls --------------------------------------------------------------------------------
 
@@ -149,6 +153,36 @@ class MlflowTracker:
             env[CHILD_ENV] = json.dumps({"name": record.name, "identity": record.identity, "tags": tags})
         return RunContext(run_id, self._uri, self._registry_uri, self._store.experiment_id, env)
 
+    def reported(self, trial: Trial, value: float, step: int) -> None:
+        """Have a report written, in batches, as a point of the metric's series."""
+        record = self._children.get(trial.trial_id)
+        if self._writer is None or self._finished or record is None or self._info is None:
+            return
+        number = schema.metric_value(value)
+        if number is None or not math.isfinite(number):
+            return
+        with self._writer.lock:
+            key = schema.valid_key(self._info.metric)
+            record.metrics.append(Point(key, number, self._now_ms(), step))
+            self._writer.put(record, REPORTS_EVERY_S)
+
+    def watch(self, interval_s: float, sink: Callable[[int, float, int], None]) -> None:
+        """Read the primary metric of running trials from the store, every ``interval_s`` seconds."""
+        if self._writer is None or self._info is None or self._watcher is not None:
+            return
+        self._watcher = MetricWatcher(
+            self._store, self._info.metric, interval_s, lambda: self.run_id, self._running_runs, sink
+        )
+
+    def watched_names(self) -> set[str]:
+        """The metrics that were seen while watching."""
+        return set() if self._watcher is None else set(self._watcher.names)
+
+    def _running_runs(self) -> dict[str, int]:
+        """Run id -> trial id of the trials under way."""
+        records = ((trial_id, self._children.get(trial_id)) for trial_id in list(self._open))
+        return {r.run_id: trial_id for trial_id, r in records if r is not None and r.run_id is not None}
+
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
         """Have the trial's end written, and the study's progress."""
         if self._writer is None or self._finished:
@@ -170,6 +204,8 @@ class MlflowTracker:
         """Write everything, end the parent if it is ours; what cannot be written goes to a local file."""
         if self._writer is None or self._finished:
             return
+        if self._watcher is not None:
+            self._watcher.close()
         try:
             final = {trial.trial_id: trial for trial in summary.trials if trial.state.is_final}
             for trial_id, trial in list(self._open.items()):
@@ -254,7 +290,10 @@ class MlflowTracker:
     def _count(self, trial: Trial, now_ms: int) -> None:
         """Note the study's progress in the parent's record; the caller holds the writer's lock."""
         status = schema.run_status(trial.state)
-        self._counts[{"FINISHED": "successful", "FAILED": "failed"}.get(status, "cancelled")] += 1
+        kind = {"FINISHED": "successful", "FAILED": "failed"}.get(status, "cancelled")
+        if trial.state in (TrialState.EARLY_TERMINATED, TrialState.TIMED_OUT):
+            kind = trial.state.value
+        self._counts[kind] = self._counts.get(kind, 0) + 1
         finished = sum(self._counts.values()) - self._counts["total"]
         if trial.state is TrialState.COMPLETED and trial.loss is not None:
             self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
@@ -298,6 +337,9 @@ class MlflowTracker:
             self._parent.tags |= self._free(tags, "tags") | {"mlflow.loggedArtifacts": tables}
             self._parent.artifacts[table] = schema.trials_table(summary.trials, run_ids)
             self._write_counts(now_ms, sum(self._counts.values()) - self._counts["total"])
+            if summary.share_saved is not None:
+                key = self._free_key("compute_saved_share", "metrics")
+                self._parent.metrics.append(Point(key, summary.share_saved, now_ms, 0))
             if self._joined is None:
                 self._parent.status, self._parent.end_ms = schema.parent_status(summary), now_ms
             self._writer.put(self._parent)

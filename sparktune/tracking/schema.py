@@ -226,6 +226,13 @@ def final_tags(trial: Trial) -> dict[str, str]:
         "stop_reason": trial.stop_reason,
         "error": None if trial.error is None else trial.error.summary,
     }
+    if trial.decision is not None:
+        facts |= {
+            "early_termination.policy": trial.decision.policy,
+            "early_termination.interval": trial.decision.interval,
+            "early_termination.value": f"{trial.decision.value:.6g}",
+            "early_termination.cutoff": f"{trial.decision.cutoff:.6g}",
+        }
     tags |= {f"sparktune.{name}": str(value) for name, value in facts.items() if value is not None}
     return {key: cut(value, MAX_TAG_VALUE) for key, value in tags.items()}
 
@@ -251,7 +258,8 @@ def final_record(
         shown = ", ".join(f"{key}={value}" for key, value in other.items())
         tags["sparktune.not_finite"] = cut(shown, MAX_TAG_VALUE)
     # The UI shows the value with the largest step, so the final one must not hide behind reported ones.
-    metrics = [Point(key, value, time_ms, trial.steps) for key, value in finite.items()]
+    step = max(trial.steps, trial.last_step)
+    metrics = [Point(key, value, time_ms, step) for key, value in finite.items()]
     return tags, metrics, artifacts
 
 

@@ -112,6 +112,32 @@ class MlflowStore:
             raise _translated(error) from error
         return str(run.info.run_id)
 
+    def running_metrics(self, parent_run_id: str) -> dict[str, dict[str, tuple[float, int, int]]]:
+        """See ``watcher.MetricSource``."""
+        from mlflow.entities import ViewType
+
+        found: dict[str, dict[str, tuple[float, int, int]]] = {}
+        token: str | None = None
+        while True:
+            page = self._store.search_runs(
+                [self.experiment_id],
+                f"tags.`{PARENT_TAG}` = '{parent_run_id}' and attributes.status = 'RUNNING'",
+                ViewType.ACTIVE_ONLY,
+                max_results=1000,
+                page_token=token,
+            )
+            for run in page:
+                points = run.data._metric_objs
+                found[run.info.run_id] = {p.key: (p.value, p.step, p.timestamp) for p in points}
+            token = page.token
+            if not token:
+                return found
+
+    def series(self, run_id: str, metric: str) -> list[tuple[float, int, int]]:
+        """See ``watcher.MetricSource``."""
+        points = self._store.get_metric_history(run_id, metric)
+        return sorted(((p.value, p.step, p.timestamp) for p in points), key=lambda point: point[1:])
+
     def find(self, record: RunRecord) -> str | None:
         """See ``records.Store``."""
         return find_run(self._store, self.experiment_id, record.identity)
