@@ -42,6 +42,12 @@ from hyperopt import (
     trials_from_docs,
 )
 
+from sparktune.early_termination import (
+    AshaPolicy,
+    BanditPolicy,
+    MedianStoppingPolicy,
+    TruncationSelectionPolicy,
+)
 from sparktune.errors import (
     AllTrialsFailed,
     InvalidPoint,
@@ -52,6 +58,7 @@ from sparktune.errors import (
     StudyInProgress,
 )
 from sparktune.fmin import fmin
+from sparktune.reporting import TrialTerminated, report
 from sparktune.trials import SimulatedTrials, SparkTrials
 
 try:
@@ -72,10 +79,13 @@ __all__ = [
     "STATUS_STRINGS",
     "STATUS_SUSPENDED",
     "AllTrialsFailed",
+    "AshaPolicy",
+    "BanditPolicy",
     "Ctrl",
     "Domain",
     "FMinIter",
     "InvalidPoint",
+    "MedianStoppingPolicy",
     "ObjectiveNotPicklable",
     "SaveFileError",
     "SimulatedTrials",
@@ -83,7 +93,9 @@ __all__ = [
     "SparkTrials",
     "SparktuneError",
     "StudyInProgress",
+    "TrialTerminated",
     "Trials",
+    "TruncationSelectionPolicy",
     "anneal",
     "atpe",
     "base",
@@ -96,6 +108,7 @@ __all__ = [
     "partial",
     "pyll",
     "rand",
+    "report",
     "space_eval",
     "tpe",
     "trials_from_docs",

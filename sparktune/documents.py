@@ -40,14 +40,18 @@ def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
     result, error = document["result"], document["misc"].get("error")
     times = {"started_s": _unix(document["book_time"]), "ended_s": _unix(document["refresh_time"])}
     if document["state"] == JOB_STATE_CANCEL:
-        return trial.to(TrialState.CANCELLED, stop_reason=str(error[1]) if error else None, **times)
+        timed_out = error is not None and error[0] == TrialState.TIMED_OUT
+        state = TrialState.TIMED_OUT if timed_out else TrialState.CANCELLED
+        return trial.to(state, stop_reason=str(error[1]) if error else None, **times)
     if document["state"] == JOB_STATE_ERROR:
         kind, text = (str(part) for part in (error or ("", "unknown")))
         message = text.strip().splitlines()[-1] if text.strip() else ""
         return trial.to(TrialState.FAILED, error=TrialError(kind, message, text), **times)
     loss = result.get("loss")
     if result["status"] == STATUS_OK and loss is not None and loss == loss:
-        return trial.to(TrialState.COMPLETED, result=result, loss=float(loss), **times)
+        reason = document["misc"].get("early_terminated")
+        state = TrialState.COMPLETED if reason is None else TrialState.EARLY_TERMINATED
+        return trial.to(state, result=result, loss=float(loss), stop_reason=reason, **times)
     reason = f"status {result['status']!r}"
     return trial.to(
         TrialState.FAILED, result=result, error=TrialError("ReportedFailure", reason, reason), **times
@@ -65,9 +69,12 @@ def update(document: Document, trial: Trial) -> None:
             began = _utc(trial.started_s) if trial.started_s is not None else None
             document["book_time"] = began or document["refresh_time"]
             document["owner"] = None if trial.host is None else f"{trial.host}:{trial.worker_pid}"
-        case TrialState.COMPLETED:
+        case TrialState.COMPLETED | TrialState.EARLY_TERMINATED:
+            # A trial that was terminated early is a finished one with its last value, to learn from.
             document["state"] = JOB_STATE_DONE
             document["result"] = dict(trial.result or {})
+            if trial.state is TrialState.EARLY_TERMINATED:
+                document["misc"]["early_terminated"] = trial.stop_reason
         case TrialState.FAILED:
             _fail(document, trial)
         case _:

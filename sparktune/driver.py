@@ -7,13 +7,14 @@ and send events or take records.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from sparktune.backends.base import Backend, Cancelled, Event, Started, Task
+from sparktune.backends.base import Backend, Cancelled, Event, Reported, Started, Task
 from sparktune.study import INTERRUPTED, TIMEOUT, Study
 from sparktune.tracking.base import Tracker
 from sparktune.trial import Trial, TrialState
@@ -42,6 +43,7 @@ class Driver:
         parallelism: the most trials under way at once, or None for every slot; never more than the backend
             has slots at that moment.
         deadline_s: the backend's time at which the study is stopped, or None.
+        trial_timeout_s: seconds that an objective may run, from its true beginning, or None.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Driver:
         observers: Iterable[Observer] = (),
         parallelism: int | None,
         deadline_s: float | None = None,
+        trial_timeout_s: float | None = None,
     ) -> None:
         self._study = study
         self._backend = backend
@@ -61,6 +64,8 @@ class Driver:
         self._parallelism = math.inf if parallelism is None else parallelism
         self._events: deque[Event] = deque()
         self._deadline_s = deadline_s
+        self._trial_timeout_s = trial_timeout_s
+        self._trial_deadlines: list[tuple[float, int, float]] = []
         self.most_running = 0
         """The most trials that were under way at one time."""
 
@@ -91,9 +96,12 @@ class Driver:
                 trial = study.tell(event)
                 if trial is not None:
                     self._announce(trial)
-                    if not isinstance(event, Started) and study.check_stop(trial):
+                    if isinstance(event, Started | Reported):
+                        self._follow(trial, event)
+                    elif study.check_stop(trial):
                         self._stop(study.stop_reason or "")
                 self._events.popleft()
+            self._end_overdue()
             if self._is_late() and not study.is_over:
                 self._stop(TIMEOUT)
             self._fill()
@@ -126,6 +134,29 @@ class Driver:
         )
         self.most_running = max(self.most_running, self._study.n_running)
 
+    def _follow(self, trial: Trial, event: Event) -> None:
+        """A trial under way has given a sign: note when its time is up, or answer its report."""
+        trial_id = event.trial_id
+        if isinstance(event, Started):
+            if self._trial_timeout_s is not None:
+                due = event.at_s + self._trial_timeout_s
+                heapq.heappush(self._trial_deadlines, (due, trial_id, event.at_s))
+            return
+        if isinstance(event, Reported) and event.source == "report":
+            self._tracker.reported(trial, event.value, event.step)
+        if self._study.is_doomed(trial_id):
+            self._backend.terminate(trial_id)
+        else:
+            self._backend.go_on(trial_id)
+
+    def _end_overdue(self) -> None:
+        now = self._backend.now()
+        while self._trial_deadlines and self._trial_deadlines[0][0] <= now:
+            _, trial_id, began_s = heapq.heappop(self._trial_deadlines)
+            if self._study.began(trial_id) == began_s:  # not one that Spark has begun anew since
+                self._study.time_out(trial_id)
+                self._backend.stop(trial_id)
+
     def _announce(self, trial: Trial) -> None:
         if trial.state is TrialState.FAILED and trial.error is not None:
             logger.error("%s failed: %s", trial.describe, trial.error.summary)
@@ -140,6 +171,8 @@ class Driver:
         patience = math.inf
         if self._deadline_s is not None and not self._study.is_stopping:
             patience = max(0.0, self._deadline_s - self._backend.now())
+        if self._trial_deadlines:
+            patience = min(patience, max(0.0, self._trial_deadlines[0][0] - self._backend.now()))
         if self._parallelism > self._study.n_running and not self._study.is_stopping:
             patience = min(patience, SLOTS_RECHECK_S)
         return None if math.isinf(patience) else patience

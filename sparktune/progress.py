@@ -65,5 +65,7 @@ def reporter(show: bool | Reporter, verbose: bool) -> Reporter:
 def postfix(best_loss: float | None, counts: dict[TrialState, int]) -> str:
     """What stands behind the bar: the best loss, and the failures if there are any."""
     text = "best loss: ?" if best_loss is None else f"best loss: {best_loss}"
-    failed = counts.get(TrialState.FAILED, 0)
-    return f"{text}, failed: {failed}" if failed else text
+    for state, word in ((TrialState.EARLY_TERMINATED, "terminated"), (TrialState.FAILED, "failed")):
+        if counts.get(state, 0):
+            text += f", {word}: {counts[state]}"
+    return text

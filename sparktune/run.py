@@ -19,6 +19,7 @@ import hyperopt
 from hyperopt.base import JOB_STATE_DONE, validate_loss_threshold, validate_timeout
 
 from sparktune import documents, progress, randomness, savefile
+from sparktune.backends.base import Backend, Reported
 from sparktune.driver import Driver
 from sparktune.errors import AllTrialsFailed, SaveFileError
 from sparktune.objective import Objective
@@ -34,6 +35,8 @@ logger = logging.getLogger("sparktune")
 # Lines that unattended jobs look for in their logs, under the name they know.
 familiar = logging.getLogger("hyperopt-spark")
 
+SILENT_TRIALS = 3
+"""After so many trials without a report it is said that the policy has nothing to act on."""
 NOTHING_TO_RETURN = "There are no evaluation tasks, cannot return argmin of task losses."
 
 
@@ -88,9 +91,13 @@ def run_study(
             loss_threshold=loss_threshold,
             max_queue_len=int(max_queue_len),
             should_stop=stopper,
+            policy=trials.early_termination,
+            goal=trials.goal,
+            metric=trials.metric,
         )
         trials._fmin_cancelled, trials._fmin_cancelled_reason = False, None
-        objective = Objective(domain.fn, domain.expr, bool(domain.pass_expr_memo_ctrl))
+        low_level = bool(domain.pass_expr_memo_ctrl)
+        objective = Objective(domain.fn, domain.expr, low_level, trials.metric, trials.goal)
         backend = trials._backend(objective)
         try:
             tracker = trials._tracker()
@@ -99,7 +106,9 @@ def run_study(
             deadline = None if timeout is None else backend.now() + max(0.0, timeout - spent)
             parallelism = trials.parallelism
             _warn_of_slots(trials, parallelism, backend.slots())
-            tracker.begin(_info(algo, limit, parallelism, timeout, max_queue_len, view))
+            tracker.begin(_info(algo, limit, parallelism, timeout, max_queue_len, view, trials))
+            if trials.early_termination is not None:
+                tracker.watch(trials.watch_interval, _poster(backend))
             trials.run_id = tracker.run_id
         except BaseException:
             backend.close()
@@ -110,6 +119,8 @@ def run_study(
                 sum(trial.state.is_final for trial in earlier), sys.maxsize if limit is None else limit
             ) as context:
                 observers: list[Any] = [trials, _Recorder(tracker, trials)]
+                if trials.early_termination is not None:
+                    observers.append(_MetricCheck(trials.metric, tracker, study))
                 observers += [observer for observer in (save, stopper) if observer is not None]
                 observers.append(_Progress(context, study))
                 Driver(
@@ -119,6 +130,7 @@ def run_study(
                     observers=observers,
                     parallelism=_asked(trials),
                     deadline_s=deadline,
+                    trial_timeout_s=trials.trial_timeout,
                 ).run()
         except BaseException as error:
             failure = error
@@ -218,7 +230,13 @@ def _warn_of_slots(trials: StudyTrials, parallelism: int, slots: int) -> None:
 
 
 def _info(
-    algo: Any, limit: int | None, parallelism: int, timeout: Any, max_queue_len: int, view: SpaceView
+    algo: Any,
+    limit: int | None,
+    parallelism: int,
+    timeout: Any,
+    max_queue_len: int,
+    view: SpaceView,
+    trials: StudyTrials,
 ) -> StudyInfo:
     while isinstance(algo, functools.partial):
         algo = algo.func
@@ -232,7 +250,19 @@ def _info(
         max_queue_len=max_queue_len,
         space=str(view.expression),
         labels=view.labels,
+        metric=trials.metric,
+        goal=trials.goal,
+        policy=None if trials.early_termination is None else str(trials.early_termination),
     )
+
+
+def _poster(backend: Backend) -> Callable[[int, float, int], None]:
+    """Takes metrics read in MLflow to the driver's event loop."""
+
+    def post(trial_id: int, value: float, step: int) -> None:
+        backend.post(Reported(trial_id, backend.now(), value, step, "mlflow"))
+
+    return post
 
 
 # -- during the study ----------------------------------------------------------------------------------
@@ -259,6 +289,33 @@ class _Recorder:
     def changed(self, trial: Trial) -> None:
         if trial.state.is_final:
             self._tracker.ended(trial, dict(self._trials._by_id[trial.trial_id]))
+
+
+class _MetricCheck:
+    """Says aloud, once, that the metric a policy waits for never appears."""
+
+    def __init__(self, metric: str, tracker: Tracker, study: Study) -> None:
+        self._metric, self._tracker, self._study = metric, tracker, study
+        self._names: set[str] = set()
+        self._n_ended = 0
+
+    def changed(self, trial: Trial) -> None:
+        if not trial.state.is_final or self._study.curves or self._n_ended >= SILENT_TRIALS:
+            return
+        self._n_ended += 1
+        numeric = {str(key) for key, value in (trial.result or {}).items() if isinstance(value, numbers.Real)}
+        self._names |= numeric
+        if self._n_ended == SILENT_TRIALS:
+            seen = sorted(self._names | self._tracker.watched_names())
+            logger.warning(
+                "%d trials have ended, and none told the metric %r while it ran, so early termination "
+                "cannot act: call sparktune.report(value) or mlflow.log_metric(%r, value, step) in the "
+                "objective, or name another with SparkTrials(metric=...). Metrics seen: %s",
+                SILENT_TRIALS,
+                self._metric,
+                self._metric,
+                ", ".join(seen) or "none",
+            )
 
 
 class _EarlyStop:
@@ -335,7 +392,16 @@ def _conclude(
     error = None
     if failure is not None and not isinstance(failure, KeyboardInterrupt):
         error = f"{type(failure).__name__}: {failure}"
-    tracker.finish(StudySummary(trials=study.trials, best=study.best, stop_reason=reason, error=error))
+    trials.share_saved = study.share_saved()
+    tracker.finish(
+        StudySummary(
+            trials=study.trials,
+            best=study.best,
+            stop_reason=reason,
+            error=error,
+            share_saved=trials.share_saved,
+        )
+    )
     trials.run_id = tracker.run_id
     if failure is None:
         familiar.debug("fmin thread exits normally.")
@@ -346,6 +412,12 @@ def _conclude(
         trials.count_failed_trials(),
         trials.count_cancelled_trials(),
     )
+    if trials.share_saved is not None:
+        logger.info(
+            "%d trials were terminated early, which saved about %.0f %% of the compute.",
+            study.counts[TrialState.EARLY_TERMINATED],
+            100 * trials.share_saved,
+        )
 
 
 def _answer(trials: StudyTrials, study: Study, space: Any, return_argmin: bool) -> Any:

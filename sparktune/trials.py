@@ -29,6 +29,7 @@ from hyperopt.base import (
 from sparktune import documents, session
 from sparktune.backends.base import Backend
 from sparktune.backends.simulated import SimulatedBackend, one_second
+from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.errors import SparkNotAvailable, StudyInProgress
 from sparktune.objective import Objective
 from sparktune.space import SpaceView
@@ -53,20 +54,32 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
         parallelism: the most trials to run at once, or None for as many as the backend has slots.
         timeout: seconds that one ``fmin`` call may take, or None.
         loss_threshold: stop when the best loss is at or below it, or None.
+        metric: the primary metric: the name of what objectives report or log, and of the entry of the result
+            that gives the loss where it has none.
+        goal: what is good in it; to be maximized, the loss is its negative.
+        early_termination: a policy that ends weak trials while they run, or None.
+        trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
 
     Raises:
         Exception: ``timeout`` or ``loss_threshold`` is invalid (hyperopt's messages).
-        TypeError: ``parallelism`` is not a whole number.
+        TypeError: ``parallelism`` is not a whole number, ``early_termination`` is no policy.
+        ValueError: ``metric``, ``goal`` or ``trial_timeout`` is invalid.
     """
 
     asynchronous = True
     _keeps_real_time = True
+    watch_interval = 5.0
 
     def __init__(
         self,
         parallelism: int | None = None,
         timeout: float | None = None,
         loss_threshold: float | None = None,
+        *,
+        metric: str = "loss",
+        goal: Goal = "minimize",
+        early_termination: EarlyTerminationPolicy | None = None,
+        trial_timeout: float | None = None,
     ) -> None:
         validate_timeout(timeout)
         validate_loss_threshold(loss_threshold)
@@ -76,6 +89,12 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
             raise TypeError(
                 f"parallelism is {parallelism!r}; it must be a whole number, or None for every slot there is"
             )
+        _check_metric(metric, goal)
+        _check_ends(early_termination, trial_timeout)
+        self.metric = metric
+        self.goal: Goal = goal
+        self.early_termination = early_termination
+        self.trial_timeout = trial_timeout
         self._reset()
         super().__init__(exp_key=None, refresh=False)
         self.user_specified_parallelism: int | None = parallelism
@@ -97,6 +116,8 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
         self._in_use = threading.Lock()
         self.run_id: str | None = None
         """The MLflow parent run of the latest ``fmin`` call, or None."""
+        self.share_saved: float | None = None
+        """The share of compute that early termination saved in the latest call, judged by the reports."""
 
     # -- where trials run ------------------------------------------------------------------------------
 
@@ -118,6 +139,22 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
     @parallelism.setter
     def parallelism(self, value: int | None) -> None:
         self.user_specified_parallelism = value
+
+    @property
+    def best_trial(self) -> documents.Document:
+        """The document of the best trial: lowest loss, terminated early only where nothing completed.
+
+        Raises:
+            hyperopt.exceptions.AllTrialsFailed: there is none.
+        """
+        whole = [d for d in self.trials if "early_terminated" not in d["misc"]]
+        view = hyperopt.Trials()
+        view._trials = whole
+        try:
+            best: documents.Document = view.best_trial
+        except hyperopt.exceptions.AllTrialsFailed:
+            best = super().best_trial
+        return best
 
     # -- what people ask -------------------------------------------------------------------------------
 
@@ -332,6 +369,12 @@ class SparkTrials(StudyTrials):
         spark_session: the session to use; None for the active one, or a new one on this machine.
         resource_profile: what each trial asks of Spark (stage-level scheduling); not on ``local``.
         mlflow: record the study in MLflow.
+        metric: the primary metric: the name of what objectives report or log, and of the entry of the result
+            that gives the loss where it has none.
+        goal: what is good in it; to be maximized, the loss is its negative.
+        early_termination: a policy that ends weak trials while they run, or None.
+        trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
+        watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.
 
     Raises:
         SparkNotAvailable: pyspark or Java is missing, or the session is a Spark Connect session.
@@ -346,9 +389,24 @@ class SparkTrials(StudyTrials):
         resource_profile: ResourceProfile | None = None,
         *,
         mlflow: bool = True,
+        metric: str = "loss",
+        goal: Goal = "minimize",
+        early_termination: EarlyTerminationPolicy | None = None,
+        trial_timeout: float | None = None,
+        watch_interval: float = 5.0,
     ) -> None:
-        super().__init__(parallelism, timeout, loss_threshold)
+        super().__init__(
+            parallelism,
+            timeout,
+            loss_threshold,
+            metric=metric,
+            goal=goal,
+            early_termination=early_termination,
+            trial_timeout=trial_timeout,
+        )
+        _check_seconds("watch_interval", watch_interval)
         self.mlflow = mlflow
+        self.watch_interval = watch_interval
         self._spark: SparkSession | None = spark_session
         self._resource_profile = resource_profile
         spark = self._session()
@@ -402,7 +460,8 @@ class SimulatedTrials(StudyTrials):
     Args:
         slots: how many trials the simulated cluster can run at once.
         duration_s: virtual seconds that a trial takes, of its config (label -> raw value) and its result.
-        parallelism, timeout, loss_threshold: as in ``SparkTrials``; the timeout is in virtual seconds.
+        parallelism, timeout, loss_threshold, metric, goal, early_termination, trial_timeout: as in
+            ``SparkTrials``; the timeouts are in virtual seconds.
     """
 
     _keeps_real_time = False
@@ -415,8 +474,20 @@ class SimulatedTrials(StudyTrials):
         parallelism: int | None = None,
         timeout: float | None = None,
         loss_threshold: float | None = None,
+        metric: str = "loss",
+        goal: Goal = "minimize",
+        early_termination: EarlyTerminationPolicy | None = None,
+        trial_timeout: float | None = None,
     ) -> None:
-        super().__init__(parallelism, timeout, loss_threshold)
+        super().__init__(
+            parallelism,
+            timeout,
+            loss_threshold,
+            metric=metric,
+            goal=goal,
+            early_termination=early_termination,
+            trial_timeout=trial_timeout,
+        )
         self._slots = slots
         self._duration_s = duration_s
         self.simulated_s = 0.0
@@ -427,6 +498,33 @@ class SimulatedTrials(StudyTrials):
 
     def _backend(self, objective: Objective) -> Backend:
         return SimulatedBackend(objective, self._slots, self._duration_s)
+
+
+def _check_metric(metric: Any, goal: Any) -> None:
+    if not isinstance(metric, str) or not metric:
+        raise ValueError(f"metric is {metric!r}; it must be the name of a metric, such as 'val_accuracy'")
+    if goal not in ("minimize", "maximize"):
+        raise ValueError(f"goal is {goal!r}; it must be 'minimize' or 'maximize'")
+    if metric == "loss" and goal == "maximize":
+        raise ValueError("goal='maximize' needs a metric other than 'loss', which is what fmin minimizes")
+
+
+def _check_ends(early_termination: Any, trial_timeout: Any) -> None:
+    if early_termination is not None and (
+        isinstance(early_termination, type) or not isinstance(early_termination, EarlyTerminationPolicy)
+    ):
+        raise TypeError(
+            f"early_termination is {early_termination!r}; it must be a policy, such as "
+            "MedianStoppingPolicy(delay_evaluation=5)"
+        )
+    if trial_timeout is not None:
+        _check_seconds("trial_timeout", trial_timeout)
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not value > 0:
+        raise ValueError(f"{name} is {value!r}; it must be a number of seconds > 0")
 
 
 def _has_stopped(spark: SparkSession) -> bool:

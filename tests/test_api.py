@@ -12,13 +12,19 @@ import sparktune
 
 OURS = [
     "AllTrialsFailed",
+    "AshaPolicy",
+    "BanditPolicy",
     "InvalidPoint",
+    "MedianStoppingPolicy",
     "ObjectiveNotPicklable",
     "SaveFileError",
     "SimulatedTrials",
     "SparkNotAvailable",
     "SparktuneError",
     "StudyInProgress",
+    "TrialTerminated",
+    "TruncationSelectionPolicy",
+    "report",
 ]
 
 HYPEROPTS = [

@@ -1,14 +1,14 @@
 """The backend port: it runs trials, and turns what happens to them into events.
 
 A backend owns the clock. The driver launches, stops, and waits; it never sleeps. For every launched trial
-exactly one of the events that end it (``Finished``, ``Failed``, ``Cancelled``) is delivered.
+exactly one of the events that end it (``Finished``, ``Failed``, ``Terminated``, ``Cancelled``) is delivered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sparktune.tracking.base import RunContext
 from sparktune.trial import TrialError
@@ -74,7 +74,30 @@ class Cancelled:
     at_s: float
 
 
-Event = Started | Finished | Failed | Cancelled
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The objective told the primary metric: over ``report``, or in MLflow.
+
+    A trial that uses ``report`` is not judged by what is read in MLflow too.
+    """
+
+    trial_id: int
+    at_s: float
+    value: float
+    step: int
+    source: Literal["report", "mlflow"] = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """The objective ended because ``report`` told it to; its worker goes on to the next trial."""
+
+    trial_id: int
+    at_s: float
+    duration_s: float | None = None
+
+
+Event = Started | Reported | Finished | Failed | Terminated | Cancelled
 
 
 class Backend(Protocol):
@@ -95,6 +118,15 @@ class Backend(Protocol):
         The trial ends as ``Cancelled``, unless its result or failure arrived first. Stopping a trial that
         has ended does nothing.
         """
+
+    def go_on(self, trial_id: int) -> None:
+        """Answer a report: the objective goes on."""
+
+    def terminate(self, trial_id: int) -> None:
+        """End a trial by its own hand where it listens, which keeps its worker; else as ``stop`` does."""
+
+    def post(self, event: Event) -> None:
+        """Have ``wait`` deliver an event from elsewhere. The one method that any thread may call."""
 
     def under_way(self) -> Set[int]:
         """The launched trials whose end has not been delivered by ``wait``."""

@@ -6,8 +6,9 @@ else is read; until then at most ``HELLO_BYTES`` are accepted. The token travels
 in Spark properties, which a web page shows.
 
 Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker ``BEGIN`` and ``OUTCOME``
-(pickled, as everything between Spark and its Python workers), from the driver ``ACK`` and ``KILL`` (the
-trial's id, 8 bytes).
+(pickled, as everything between Spark and its Python workers) and ``REPORT`` (trial's id, number of the
+report, step, value); from the driver ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the
+trial's id, and the number of the report that is answered).
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ MAX_FRAME_BYTES = 2**31
 ACK_S = 30.0
 CONNECT_S = 5.0
 
-BEGIN, OUTCOME, ACK, KILL = b"B", b"O", b"A", b"K"
+ANSWER_S = 5.0
+"""How long a report waits for its answer; a busy driver's verdict is then felt at the next report."""
+
+BEGIN, OUTCOME, REPORT = b"B", b"O", b"R"
+ACK, KILL, GO_ON, TERMINATE = b"A", b"K", b"G", b"T"
+_REPORT = struct.Struct("!qqqd")
+_ANSWER = struct.Struct("!qq")
 _HEADER = struct.Struct("!Ic")
 _ID = struct.Struct("!q")
 
@@ -79,7 +86,17 @@ class Gone:
     trial_id: int
 
 
-Signal = Begun | Arrived | Gone
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A trial's objective reported, and waits for ``ControlServer.answer``."""
+
+    trial_id: int
+    number: int
+    step: int
+    value: float
+
+
+Signal = Begun | Arrived | Gone | Told
 
 
 def _proof(token: bytes, nonce: bytes, side: bytes) -> bytes:
@@ -112,6 +129,17 @@ class ControlServer:
         """End the worker process that runs this trial now, if there is one."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._kill, trial_id)
+
+    def answer(self, trial_id: int, number: int, *, terminate: bool) -> None:
+        """Answer a report: the objective goes on, or ends."""
+        with contextlib.suppress(RuntimeError):
+            kind = TERMINATE if terminate else GO_ON
+            self._loop.call_soon_threadsafe(self._answer, trial_id, kind, _ANSWER.pack(trial_id, number))
+
+    def _answer(self, trial_id: int, kind: bytes, body: bytes) -> None:
+        writer = self._running.get(trial_id)
+        if writer is not None:
+            writer.write(_HEADER.pack(len(body), kind) + body)
 
     def close(self) -> None:
         """Close every connection and end the thread."""
@@ -189,6 +217,8 @@ class ControlServer:
                 current[:] = [begun.trial_id]
                 self._running[begun.trial_id] = writer
                 self._sink(begun)
+            elif kind == REPORT:
+                self._sink(Told(*_REPORT.unpack(body)))
             elif kind == OUTCOME:
                 trial_id = _ID.unpack_from(body)[0]
                 current.clear()
@@ -210,6 +240,9 @@ class ControlClient:
     def __init__(self, endpoint: Endpoint) -> None:
         self._current: int | None = None
         self._acked = threading.Event()
+        self._answered = threading.Event()
+        self._reports = 0
+        self._is_doomed = False
         self._send_lock = threading.Lock()
         self.is_open = True
         self._socket = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_S)
@@ -229,8 +262,21 @@ class ControlClient:
     def begin(self, trial_id: int, attempt: int, host: str) -> None:
         """Tell the driver that the objective of this trial begins now."""
         self._current = trial_id
+        self._is_doomed = False
         self._acked.clear()
         self._send(BEGIN, pickle.dumps((trial_id, attempt, host, os.getpid())))
+
+    def report(self, trial_id: int, step: int, value: float) -> bool:
+        """Send a report and wait for its answer: True when the objective is to end.
+
+        Raises:
+            OSError: the driver cannot be reached.
+        """
+        self._reports += 1
+        self._answered.clear()
+        self._send(REPORT, _REPORT.pack(trial_id, self._reports, step, value))
+        self._answered.wait(ANSWER_S)
+        return self._is_doomed
 
     def end(self, trial_id: int, outcome: bytes) -> bool:
         """Hand over the trial's outcome; True when the driver has confirmed it."""
@@ -267,12 +313,19 @@ class ControlClient:
         try:
             while True:
                 length, kind = _HEADER.unpack(self._receive(_HEADER.size))
-                trial_id = _ID.unpack(self._receive(length))[0]
+                body = self._receive(length)
+                trial_id = _ID.unpack_from(body)[0]
                 if trial_id != self._current:
                     continue
                 if kind == KILL:
                     os.kill(os.getpid(), signal.SIGKILL)
-                self._acked.set()
+                elif kind == ACK:
+                    self._acked.set()
+                else:
+                    self._is_doomed = self._is_doomed or kind == TERMINATE
+                    if _ANSWER.unpack(body)[1] == self._reports:
+                        self._answered.set()
         except OSError:
             self.is_open = False
             self._acked.set()
+            self._answered.set()

@@ -1,7 +1,8 @@
 """A backend with a virtual clock: trials run in this process, and time passes only from event to event.
 
 For tests, and for questions such as "what would 1,000 slots do": the objective is called when its trial is
-launched, and its end arrives as many virtual seconds later as ``duration_s`` says.
+launched, and its end arrives as many virtual seconds later as ``duration_s`` says. What it reports arrives
+evenly spread over that time, and a trial that is terminated early ends there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sparktune.backends.base import Cancelled, Event, Failed, Finished, Started, Task
+from sparktune import reporting
+from sparktune.backends.base import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Reported,
+    Started,
+    Task,
+    Terminated,
+)
 from sparktune.objective import Objective
 from sparktune.pickling import dumps_result
 from sparktune.trial import TrialError
@@ -25,6 +36,18 @@ def one_second(_config: Mapping[str, Any], _result: Mapping[str, Any]) -> float:
 
 class WorkerDied(BaseException):
     """Raised by an objective in a simulation: the worker process dies here."""
+
+
+class _Notes:
+    """Takes down what an objective reports; in a simulation the answer comes later."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[int, float]] = []
+
+    def report(self, step: int, value: float) -> bool:
+        """See ``reporting.Reporter``."""
+        self.reports.append((step, value))
+        return False
 
 
 class SimulatedBackend:
@@ -52,6 +75,7 @@ class SimulatedBackend:
         self._order = itertools.count()
         self._future: list[tuple[float, int, Event]] = []
         self._live: set[int] = set()
+        self._began: dict[int, float] = {}
 
     def now(self) -> float:
         """Virtual seconds since the beginning."""
@@ -68,9 +92,12 @@ class SimulatedBackend:
         result: dict[str, Any] = {}
         end: Event | None = None
         attempt = 0
+        self._began[task.trial_id] = self._now
         while end is None:
             attempt += 1
             self._at(self._now, Started(task.trial_id, self._now, attempt, "simulated"))
+            notes = _Notes()
+            reporting.begin(notes)
             try:
                 result, attachments = self._objective.evaluate(task.trial_id, task.config)
                 dumps_result(result, attachments)
@@ -83,14 +110,33 @@ class SimulatedBackend:
                 raise
             except BaseException as error:
                 end = self._failed(task, error)
+            finally:
+                reporting.begin(None)
+        for index, (step, value) in enumerate(notes.reports, start=1):
+            at_s = self._now + (end.at_s - self._now) * index / (len(notes.reports) + 1)
+            self._at(at_s, Reported(task.trial_id, at_s, value, step))
         self._at(end.at_s, end)
+
+    def go_on(self, trial_id: int) -> None:
+        """See ``Backend.go_on``: a simulated objective does not wait."""
+
+    def terminate(self, trial_id: int) -> None:
+        """See ``Backend.terminate``: the trial ends at this very moment."""
+        self._cut(trial_id, Terminated(trial_id, self._now, self._now - self._began.get(trial_id, self._now)))
+
+    def post(self, event: Event) -> None:
+        """See ``Backend.post``."""
+        self._at(self._now, event)
 
     def stop(self, trial_id: int) -> None:
         """See ``Backend.stop``: the trial ends at this very moment."""
+        self._cut(trial_id, Cancelled(trial_id, self._now))
+
+    def _cut(self, trial_id: int, end: Event) -> None:
         if trial_id in self._live:
             self._future = [entry for entry in self._future if entry[2].trial_id != trial_id]
             heapq.heapify(self._future)
-            self._at(self._now, Cancelled(trial_id, self._now))
+            self._at(self._now, end)
 
     def under_way(self) -> set[int]:
         """See ``Backend.under_way``."""
@@ -105,8 +151,9 @@ class SimulatedBackend:
             self._now = until
             return []
         self._now, _, event = heapq.heappop(self._future)
-        if not isinstance(event, Started):
+        if not isinstance(event, Started | Reported):
             self._live.discard(event.trial_id)
+            self._began.pop(event.trial_id, None)
         return [event]
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ is free; where no worker reaches the driver's port, the outcome comes back as th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import logging
@@ -19,18 +20,36 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pyspark import inheritable_thread_target
 
 from sparktune import pickling
-from sparktune.backends.base import Cancelled, Event, Failed, Finished, Started, Task
-from sparktune.backends.channel import Arrived, Begun, ControlServer, Gone
-from sparktune.backends.spark_task import Assignment, Outcome, Parcel, run_assignment
+from sparktune.backends.base import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Reported,
+    Started,
+    Task,
+    Terminated,
+)
+from sparktune.backends.channel import Arrived, Begun, ControlServer, Gone, Told
+from sparktune.backends.spark_task import (
+    ANNOUNCEMENT,
+    Announcement,
+    Assignment,
+    Outcome,
+    Parcel,
+    run_announced,
+    run_assignment,
+)
 from sparktune.errors import SparkNotAvailable
 from sparktune.objective import Objective
+from sparktune.tracking.base import RunContext
 from sparktune.trial import TrialError
 
 if TYPE_CHECKING:
@@ -43,6 +62,8 @@ SLOTS_TTL_S = 1.0
 """How long the number of slots is taken as known."""
 CANCEL_AGAIN_S = 0.25
 """How often a job that does not end is cancelled again: a cancel before Spark knows the job is lost."""
+TERMINATE_S = 10.0
+"""How long an objective may take to end after ``report`` told it to; then it is stopped."""
 GIVE_UP_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
@@ -54,9 +75,16 @@ class _Run:
     task: Task
     lane: _Lane | None = None
     stopping_since: float | None = None
+    terminating_since: float | None = None
+    unanswered: int | None = None
     objective_runs: bool = False
     job_over: bool = False
     has_ended: bool = False
+
+    @property
+    def is_to_end(self) -> bool:
+        """Whether the trial was stopped, or told to end, and has not ended yet."""
+        return not self.has_ended and (self.stopping_since or self.terminating_since) is not None
 
 
 @dataclass
@@ -106,6 +134,8 @@ class SparkClassicBackend:
         self._slots_until = 0.0
         self._epoch = time.time() - time.monotonic()
         self._closed = False
+        self._template: tuple[RunContext | None, Any] | None = None
+        self._template_lock = threading.Lock()
         self._is_dead = False
         if str(self._sc.master).startswith("local") and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
@@ -149,6 +179,31 @@ class SparkClassicBackend:
             run.stopping_since = time.monotonic()
         self._cancel(run)
 
+    def go_on(self, trial_id: int) -> None:
+        """See ``Backend.go_on``."""
+        self._answer(trial_id, terminate=False)
+
+    def terminate(self, trial_id: int) -> None:
+        """See ``Backend.terminate``."""
+        run = self._runs.get(trial_id)
+        if run is None or run.has_ended:
+            return
+        if run.unanswered is None and run.terminating_since is None:
+            self.stop(trial_id)  # its metric was read in MLflow: the objective does not listen
+            return
+        run.terminating_since = run.terminating_since or time.monotonic()
+        self._answer(trial_id, terminate=True)
+
+    def post(self, event: Event) -> None:
+        """See ``Backend.post``."""
+        self._inbox.put(event)
+
+    def _answer(self, trial_id: int, *, terminate: bool) -> None:
+        run = self._runs.get(trial_id)
+        if run is not None and run.unanswered is not None:
+            self._control.answer(trial_id, run.unanswered, terminate=terminate)
+            run.unanswered = None
+
     def under_way(self) -> set[int]:
         """See ``Backend.under_way``."""
         return {trial_id for trial_id, run in self._runs.items() if not run.has_ended}
@@ -158,7 +213,7 @@ class SparkClassicBackend:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         events: list[Event] = []
         while not events:
-            stopping = [run for run in self._runs.values() if run.stopping_since and not run.has_ended]
+            stopping = [run for run in self._runs.values() if run.is_to_end]
             left = None if until is None else max(0.0, until - time.monotonic())
             patience = min(CANCEL_AGAIN_S, CANCEL_AGAIN_S if left is None else left) if stopping else left
             try:
@@ -185,7 +240,11 @@ class SparkClassicBackend:
         give_up = time.monotonic() + GIVE_UP_S
         try:
             while self._runs and time.monotonic() < give_up:
-                self.wait(CANCEL_AGAIN_S)
+                try:
+                    self._take(self._inbox.get(timeout=CANCEL_AGAIN_S))
+                except queue.Empty:
+                    for run in [run for run in self._runs.values() if run.stopping_since]:
+                        self._insist(run, [])
             for run in self._runs.values():
                 logger.warning("%s may still be running on a worker", run.task.description)
         finally:
@@ -197,10 +256,12 @@ class SparkClassicBackend:
 
     # -- signals to events -----------------------------------------------------------------------------
 
-    def _take(self, signal: Begun | Arrived | Gone | _JobOver) -> list[Event]:
+    def _take(self, signal: Begun | Told | Arrived | Gone | _JobOver | Event) -> list[Event]:
         run = self._runs.get(signal.trial_id)
         if run is None:
             return []
+        if isinstance(signal, Reported):
+            return [] if run.has_ended else [signal]
         events: list[Event] = []
         match signal:
             case Begun():
@@ -211,6 +272,10 @@ class SparkClassicBackend:
                     events.append(
                         Started(signal.trial_id, self.now(), signal.attempt, signal.host, signal.worker_pid)
                     )
+            case Told():
+                run.unanswered = signal.number
+                if not run.has_ended:
+                    events.append(Reported(signal.trial_id, self.now(), signal.value, signal.step))
             case Arrived():
                 run.objective_runs = False
                 events += self._outcome(run, signal.outcome, told_begin=True)
@@ -257,6 +322,9 @@ class SparkClassicBackend:
         if not told_begin:
             begun_s = at_s - outcome.duration_s
             events.append(Started(trial_id, begun_s, outcome.attempt, outcome.host, outcome.worker_pid))
+        events += [Reported(trial_id, at_s, value, step) for step, value in outcome.reports]
+        if outcome.terminated:
+            return events + self._end(run, Terminated(trial_id, at_s, outcome.duration_s))
         error = outcome.error
         if outcome.payload is not None:
             try:
@@ -292,7 +360,11 @@ class SparkClassicBackend:
         self._control.kill(run.task.trial_id)
 
     def _insist(self, run: _Run, events: list[Event]) -> None:
-        """A stopped trial has not ended yet: cancel once more, or give up on a worker that vanished."""
+        """A trial that is to end has not: stop it, cancel once more, or give up on a worker that vanished."""
+        if run.stopping_since is None:
+            if time.monotonic() - (run.terminating_since or 0.0) > TERMINATE_S:
+                self.stop(run.task.trial_id)
+            return
         self._cancel(run)
         since = run.stopping_since or 0.0
         if run.job_over and time.monotonic() - since > GIVE_UP_S:
@@ -329,25 +401,59 @@ class SparkClassicBackend:
                 context = run.task.run_context()
                 if run.stopping_since is None:
                     self._sc.setLocalProperty("spark.job.description", run.task.description)
-                    rows = self._job(run.task, context).collect()
+                    rows = self._collected(self._job(run.task, context))
             except Exception as raised:
                 error = raised
             with lane.lock:
                 lane.run = None
             self._inbox.put(_JobOver(run.task.trial_id, rows, error))
 
-    def _job(self, task: Task, context: Any) -> Any:
-        assignment = Assignment(
+    def _job(self, task: Task, context: RunContext | None) -> Any:
+        """The RDD whose one task runs the trial.
+
+        Building one takes some twenty calls to the JVM, so a study has one for all its trials, and a local
+        property of the job says which is meant. A trial whose worker needs an environment of its own (its
+        MLflow run does not exist yet) has its own RDD.
+        """
+        common = None if context is None else dataclasses.replace(context, run_id=None)
+        lacks_run = context is not None and context.run_id is None
+        with self._template_lock:
+            if self._template is None and not lacks_run:
+                self._template = common, self._rdd(functools.partial(run_announced, self._assignment(common)))
+            known, job = self._template or (None, None)
+        if lacks_run or common != known:
+            assignment = self._assignment(context, task.trial_id, task.config)
+            return self._rdd(functools.partial(run_assignment, assignment))
+        run_id = None if context is None else context.run_id
+        self._sc.setLocalProperty(ANNOUNCEMENT, Announcement(task.trial_id, task.config, run_id).as_text())
+        return job
+
+    def _assignment(
+        self, context: RunContext | None, trial_id: int = -1, config: Mapping[str, Any] | None = None
+    ) -> Assignment:
+        return Assignment(
             study_id=self._study_id,
-            trial_id=task.trial_id,
-            config=task.config,
+            trial_id=trial_id,
+            config=config or {},
             parcel=self._parcel,
             companions=self._companions,
             endpoint=self._control.endpoint,
             run_context=context,
         )
-        job = self._rows.mapPartitions(functools.partial(run_assignment, assignment))
-        return job if self._profile is None else job.withResources(self._profile)
+
+    def _rdd(self, body: Callable[[Any], list[bytes]]) -> Any:
+        rdd = self._rows.mapPartitions(body)
+        if self._profile is not None:
+            rdd = rdd.withResources(self._profile)
+        rdd._jrdd  # noqa: B018  built now, under the lock: two lanes would build it twice
+        return rdd
+
+    def _collected(self, rdd: Any) -> list[bytes]:
+        """``rdd.collect()`` over the gateway: no socket is opened for what is nearly always empty."""
+        chunks = rdd._jrdd.collect()
+        if chunks.isEmpty():
+            return []
+        return [row for chunk in chunks for row in pickle.loads(chunk)]
 
     # -- addresses -------------------------------------------------------------------------------------
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
 import pickle
 import socket
+import threading
 import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
+from sparktune import reporting
 from sparktune.backends.channel import ControlClient, Endpoint
 from sparktune.objective import Objective
 from sparktune.pickling import dumps_result
@@ -26,7 +29,7 @@ KEPT_STUDIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a trial's objective ended on its worker; exactly one of ``payload`` and ``error`` is set.
+    """How a trial's objective ended on its worker: with ``payload``, with ``error``, or ``terminated``.
 
     Attributes:
         payload: the pickled ``(result, attachments)``; pickled apart, so that a class which only the worker
@@ -35,6 +38,8 @@ class Outcome:
         duration_s: seconds in the objective.
         attempt: 1, and one more for each worker that Spark lost before.
         host, worker_pid: where it ran.
+        terminated: ``report`` ended it.
+        reports: (step, value) of reports that the driver could not be told.
     """
 
     payload: bytes | None
@@ -43,6 +48,8 @@ class Outcome:
     attempt: int = 1
     host: str = ""
     worker_pid: int = 0
+    terminated: bool = False
+    reports: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,28 @@ class Assignment:
     run_context: RunContext | None = None
 
 
+ANNOUNCEMENT = "sparktune.trial"
+"""The job's local property that tells the worker which trial is meant. It is written to Spark's event log: it
+holds the trial's config, which its description shows as well, and nothing secret."""
+
+
+class Announcement(NamedTuple):
+    """What one trial's task is told beyond what it shares with all others of its study."""
+
+    trial_id: int
+    config: Mapping[str, Any]
+    run_id: str | None
+
+    def as_text(self) -> str:
+        """For a local property."""
+        return base64.b64encode(pickle.dumps(tuple(self), pickle.HIGHEST_PROTOCOL)).decode("ascii")
+
+    @classmethod
+    def from_text(cls, text: str) -> Announcement:
+        """What ``as_text`` gave."""
+        return cls(*pickle.loads(base64.b64decode(text)))
+
+
 class Parcel:
     """A pickled objective inside a broadcast: reading the broadcast's value gives the objective itself."""
 
@@ -90,6 +119,17 @@ class _Process:
 _process = _Process()
 
 
+def run_announced(study: Assignment, rows: Any) -> list[bytes]:
+    """``run_assignment``, of the trial that the job's local property announces."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    trial = Announcement.from_text((task and task.getLocalProperty(ANNOUNCEMENT)) or "")
+    context = study.run_context and replace(study.run_context, run_id=trial.run_id)
+    assignment = replace(study, trial_id=trial.trial_id, config=trial.config, run_context=context)
+    return run_assignment(assignment, rows)
+
+
 def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     """The body of a trial's Spark task.
 
@@ -109,26 +149,56 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
             client.begin(assignment.trial_id, attempt, host)
         except OSError:
             client = None
-    outcome = _run(assignment, attempt, host)
+    outcome = _run(assignment, client, attempt, host)
     data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
     if client is not None and client.end(assignment.trial_id, data):
         return []
     return [data]
 
 
-def _run(assignment: Assignment, attempt: int, host: str) -> Outcome:
+class _Reporter:
+    """Sends a trial's reports to the driver; keeps those that cannot be sent, for the outcome."""
+
+    def __init__(self, client: ControlClient | None, trial_id: int) -> None:
+        self._client = client
+        self._trial_id = trial_id
+        self._lock = threading.Lock()
+        self.unsent: list[tuple[int, float]] = []
+
+    def report(self, step: int, value: float) -> bool:
+        """See ``reporting.Reporter``."""
+        with self._lock:
+            if self._client is not None:
+                try:
+                    return self._client.report(self._trial_id, step, value)
+                except OSError:
+                    self._client = None
+            self.unsent.append((step, value))
+            return False
+
+
+def _run(assignment: Assignment, client: ControlClient | None, attempt: int, host: str) -> Outcome:
     started = time.perf_counter()
     payload: bytes | None = None
     error: TrialError | None = None
+    terminated = False
+    reporter = _Reporter(client, assignment.trial_id)
+    reporting.begin(reporter)
     try:
         objective = _objective(assignment)
         started = time.perf_counter()
         with redirect(assignment.run_context):
             result, attachments = objective.evaluate(assignment.trial_id, assignment.config)
         payload = dumps_result(result, attachments)
+    except reporting.TrialTerminated:
+        terminated = True
     except BaseException as raised:
         error = TrialError.of(raised, traceback.format_exc())
-    return Outcome(payload, error, time.perf_counter() - started, attempt, host, os.getpid())
+    finally:
+        reporting.begin(None)
+    duration_s = time.perf_counter() - started
+    unsent = tuple(reporter.unsent)
+    return Outcome(payload, error, duration_s, attempt, host, os.getpid(), terminated, unsent)
 
 
 def _objective(assignment: Assignment) -> Objective:
