@@ -270,6 +270,7 @@ class BackendConformance(abc.ABC):
         backend = make(self.endless())
         for i in range(3):
             backend.launch(task(i, -1.0))
-        wait_for(backend, started(0))
+        # There may be fewer slots than trials, and which of them come first is the backend's affair.
+        wait_for(backend, lambda events: any(isinstance(event, Started) for event in events))
         backend.close()
         backend.close()
