@@ -16,6 +16,7 @@ from typing import Any
 import cloudpickle
 import psutil
 import pytest
+from py4j.protocol import Py4JNetworkError
 
 from sparktune.backends.base import Backend, Cancelled, Finished, Started
 from sparktune.backends.spark_classic import SparkClassicBackend, lost
@@ -309,3 +310,21 @@ def test_lost(text: str, says: str) -> None:
     assert error.type_name == "WorkerLost"
     with pytest.raises(RuntimeError, match=says):
         raise RuntimeError(error.message)
+
+
+@pytest.mark.parametrize("call", ["addJobTag", "setLocalProperty"])
+def test_a_thread_that_cannot_reach_java_fails_its_trial(
+    call: str, make: Make, spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when Spark's Java process goes away at that moment: the study must not wait for ever."""
+    backend = make(lambda x: x)
+
+    def broken(*_arguments: Any) -> None:
+        raise Py4JNetworkError("Answer from Java side is empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spark.sparkContext, call, broken)
+        backend.launch(task(0))
+        assert error_of(wait_for_ends(backend, 0)[-1]).type_name == "WorkerLost"
+    backend.launch(task(1, 2.0))
+    assert result_of(wait_for_ends(backend, 1)[-1])["loss"] == 2.0
