@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ class MlflowTracker:
         self._taken: Snapshot | None = None
         self._study_number = 0
         self._counts = dict.fromkeys(("successful", "failed", "cancelled", "total"), 0)
+        self._of_cancelled: Counter[str] = Counter()
         self._counts_written_s = 0.0
         self._best_loss: float | None = None
         self._watcher: MetricWatcher | None = None
@@ -290,10 +292,9 @@ class MlflowTracker:
     def _count(self, trial: Trial, now_ms: int) -> None:
         """Note the study's progress in the parent's record; the caller holds the writer's lock."""
         status = schema.run_status(trial.state)
-        kind = {"FINISHED": "successful", "FAILED": "failed"}.get(status, "cancelled")
+        self._counts[{"FINISHED": "successful", "FAILED": "failed"}.get(status, "cancelled")] += 1
         if trial.state in (TrialState.EARLY_TERMINATED, TrialState.TIMED_OUT):
-            kind = trial.state.value
-        self._counts[kind] = self._counts.get(kind, 0) + 1
+            self._of_cancelled[trial.state.value] += 1
         finished = sum(self._counts.values()) - self._counts["total"]
         if trial.state is TrialState.COMPLETED and trial.loss is not None:
             self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
@@ -305,7 +306,7 @@ class MlflowTracker:
 
     def _write_counts(self, now_ms: int, step: int) -> None:
         self._counts_written_s = now_ms / 1000
-        for name, count in self._counts.items():
+        for name, count in (self._counts | self._of_cancelled).items():
             key = self._free_key(f"{name}_trials_count", "metrics")
             self._parent.metrics.append(Point(key, float(count), now_ms, step))
 

@@ -193,6 +193,7 @@ def test_every_end_has_its_status(sqlite_uri: str) -> None:
     counts = run_of(tracker).data.metrics
     assert counts["failed_trials_count"] == 1
     assert counts["cancelled_trials_count"] == 4
+    assert (counts["early_terminated_trials_count"], counts["timed_out_trials_count"]) == (1, 1)
 
 
 def test_a_long_trial_shows_its_params_while_it_runs(sqlite_uri: str) -> None:
