@@ -390,14 +390,17 @@ class SparkClassicBackend:
         return lane
 
     def _work(self, lane: _Lane) -> None:
-        self._sc.addJobTag(lane.tag)
-        self._sc.setInterruptOnCancel(True)
+        is_marked = False
         for run in iter(lane.inbox.get, None):
             rows: list[bytes] = []
             error: Exception | None = None
             with lane.lock:
                 lane.run = run
             try:
+                if not is_marked:
+                    self._sc.addJobTag(lane.tag)
+                    self._sc.setInterruptOnCancel(True)
+                    is_marked = True
                 context = run.task.run_context()
                 if run.stopping_since is None:
                     self._sc.setLocalProperty("spark.job.description", run.task.description)
