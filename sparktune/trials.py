@@ -309,7 +309,8 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
                 queued.append(records[trial_id])
             else:
                 known = self._records.get(trial_id)
-                record = known if known is not None else documents.final_trial(document, space)
+                is_known = known is not None and known.state.is_final
+                record = known if is_known and known else documents.final_trial(document, space)
                 records[trial_id] = record
                 earlier.append(record)
         self._records = records

@@ -74,6 +74,7 @@ class _Run:
 
     task: Task
     lane: _Lane | None = None
+    was_handed_on: bool = False
     stopping_since: float | None = None
     terminating_since: float | None = None
     unanswered: int | None = None
@@ -169,6 +170,7 @@ class SparkClassicBackend:
         run = _Run(task, lane)
         self._runs[task.trial_id] = run
         lane.inbox.put(run)
+        run.was_handed_on = True
 
     def stop(self, trial_id: int) -> None:
         """See ``Backend.stop``: cancels the trial's job and ends its worker process."""
@@ -177,6 +179,10 @@ class SparkClassicBackend:
             return
         if run.stopping_since is None:
             run.stopping_since = time.monotonic()
+        if not run.was_handed_on and run.lane is not None:
+            # Ctrl-C came in the middle of its launch: its thread reports its end without running it.
+            run.was_handed_on = True
+            run.lane.inbox.put(run)
         self._cancel(run)
 
     def go_on(self, trial_id: int) -> None:
