@@ -25,7 +25,7 @@ def is_local_store(uri: str) -> bool:
 def absolute_uri(uri: str, cwd: str) -> str:
     """``uri`` so that it means the same from another working directory.
 
-    ``sqlite:///mlflow.db`` becomes ``sqlite:////work/mlflow.db``; ``mlruns`` becomes ``file:///work/mlruns``.
+    ``sqlite:///mlflow.db`` becomes ``sqlite:////data/mlflow.db``; ``mlruns`` becomes ``file:///data/mlruns``.
     Everything else, and SQLite in memory, stays as it is.
     """
     if uri.startswith("sqlite:///"):

@@ -10,16 +10,16 @@ from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, w
 @pytest.mark.parametrize(
     ("uri", "absolute"),
     [
-        ("sqlite:///mlflow.db", "sqlite:////work/mlflow.db"),
+        ("sqlite:///mlflow.db", "sqlite:////data/mlflow.db"),
         ("sqlite:///../m.db?timeout=5", "sqlite:////m.db?timeout=5"),
         ("sqlite:////data/m.db", "sqlite:////data/m.db"),
         ("sqlite:///:memory:", "sqlite:///:memory:"),
         ("sqlite://", "sqlite://"),
-        ("mlruns", "file:///work/mlruns"),
-        ("./mlruns", "file:///work/mlruns"),
-        ("", "file:///work/mlruns"),
+        ("mlruns", "file:///data/mlruns"),
+        ("./mlruns", "file:///data/mlruns"),
+        ("", "file:///data/mlruns"),
         ("/data/mlruns", "file:///data/mlruns"),
-        ("file:mlruns", "file:///work/mlruns"),
+        ("file:mlruns", "file:///data/mlruns"),
         ("file:///data/mlruns", "file:///data/mlruns"),
         ("http://server:5000", "http://server:5000"),
         ("databricks", "databricks"),
@@ -28,7 +28,7 @@ from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, w
     ],
 )
 def test_absolute_uri(uri: str, absolute: str) -> None:
-    assert absolute_uri(uri, "/work") == absolute
+    assert absolute_uri(uri, "/data") == absolute
     assert absolute_uri(absolute, "/elsewhere") == absolute
 
 
