@@ -146,9 +146,8 @@ def live(_path: Path) -> None:
         fmin(objective, space, rand.suggest, TRIALS, trials=trials, rstate=0, verbose=False)
         frame = trials.to_dataframe()
         saved = 1 - frame.steps.sum() / (TRIALS * STEPS)
-        print(
-            f"{policy}: {saved:.1%} of the steps saved, best accuracy {-trials.best_trial['result']['loss']:.4f}"
-        )
+        best = -trials.best_trial["result"]["loss"]
+        print(f"{policy}: {saved:.1%} of the steps saved, best accuracy {best:.4f}")
 
 
 def main() -> None:
