@@ -132,9 +132,14 @@ def opens(command: str, experiment_id: str, env: dict[str, str], cwd: Path) -> N
         try:
             assert server.stderr
             log = []
+            awaited = {
+                "Application startup complete",
+                "Uvicorn running on",
+            }  # the port is open at the later one
             for line in server.stderr:
                 log.append(line)
-                if "Application startup complete" in line:
+                awaited = {text for text in awaited if text not in line}
+                if not awaited:
                     break
             else:
                 raise AssertionError("".join(log))
