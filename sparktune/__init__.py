@@ -51,6 +51,7 @@ from sparktune.early_termination import (
 from sparktune.errors import (
     AllTrialsFailed,
     InvalidPoint,
+    InvalidSpace,
     ObjectiveNotPicklable,
     SaveFileError,
     SparkNotAvailable,
@@ -85,6 +86,7 @@ __all__ = [
     "Domain",
     "FMinIter",
     "InvalidPoint",
+    "InvalidSpace",
     "MedianStoppingPolicy",
     "ObjectiveNotPicklable",
     "SaveFileError",

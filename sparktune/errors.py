@@ -6,6 +6,7 @@
     ├── SparkNotAvailable      (ImportError)  pyspark or Java is missing
     ├── ObjectiveNotPicklable  (TypeError)    the objective cannot be sent to a worker
     ├── InvalidPoint           (ValueError)   a point of points_to_evaluate does not fit the search space
+    ├── InvalidSpace           (ValueError)   the search space cannot be searched: an empty range, ...
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
     ├── WorkerLost             (RuntimeError) the kind of error of a trial whose worker died for good
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call
@@ -34,6 +35,10 @@ class ObjectiveNotPicklable(SparktuneError, TypeError):
 
 class InvalidPoint(SparktuneError, ValueError):
     """A point of ``points_to_evaluate`` does not fit the search space."""
+
+
+class InvalidSpace(SparktuneError, ValueError):
+    """The search space cannot be searched: an empty range, no options, a label used twice."""
 
 
 class SaveFileError(SparktuneError, ValueError):

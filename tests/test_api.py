@@ -15,6 +15,7 @@ OURS = [
     "AshaPolicy",
     "BanditPolicy",
     "InvalidPoint",
+    "InvalidSpace",
     "MedianStoppingPolicy",
     "ObjectiveNotPicklable",
     "SaveFileError",

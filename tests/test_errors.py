@@ -13,6 +13,7 @@ TREE = {
     "SparkNotAvailable": ImportError,
     "ObjectiveNotPicklable": TypeError,
     "InvalidPoint": ValueError,
+    "InvalidSpace": ValueError,
     "SaveFileError": ValueError,
     "WorkerLost": RuntimeError,
     "StudyInProgress": RuntimeError,

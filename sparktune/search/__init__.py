@@ -1,0 +1,1 @@
+"""Search: suggest functions of hyperopt's form ``suggest(new_ids, domain, trials, seed)``, in numpy."""
