@@ -194,10 +194,10 @@ def _options(label: str, dist: Any, common: Mapping[str, Any]) -> Parameter:
         )
     n, text = int(end - first), f"hp.randint({first:g}, {end:g})"
     if n > LARGEST_RANDINT:
-        # Too many to count one by one: whole numbers in their order, uniform over [first, end).
-        return Parameter(
-            kind="uniform", low=first - 0.5, high=end - 0.5, q=1.0, is_integer=True, text=text, **common
-        )
+        # Too many to count one by one: whole numbers in their order, uniform over [first, end). The bounds
+        # themselves may be rounded to first - 1 and end, as halves are rounded to the even number.
+        low, high = math.nextafter(first - 0.5, end), math.nextafter(end - 0.5, first)
+        return Parameter(kind="uniform", low=low, high=high, q=1.0, is_integer=True, text=text, **common)
     return Parameter(
         kind="options",
         probabilities=(1 / n,) * n,

@@ -81,7 +81,8 @@ class Parameter:
         if self.kind == "options":
             return at + self.first
         values: Array = np.exp(at) if self.is_log else at
-        return values if self.q is None else np.round(values / self.q) * self.q
+        # Adding 0 makes -0.0, which is no value that people expect to read, 0.0.
+        return values if self.q is None else np.round(values / self.q) * self.q + 0.0
 
     def quantile(self, u: Any) -> Array:
         """The prior's inverse distribution function: ``u`` in ``[0, 1)`` to coordinates."""
@@ -90,7 +91,7 @@ class Parameter:
             found = np.searchsorted(self.cumulative, share * self.cumulative[-1], side="right")
             return np.asarray(np.minimum(found, self.n_options - 1), float)
         if self.kind == "uniform":
-            return self.low + share * (self.high - self.low)
+            return np.asarray(np.minimum(self.low + share * (self.high - self.low), self.high))
         return np.asarray(self.mu + self.sigma * ndtri(np.clip(share, 1e-12, 1 - 1e-12)))
 
     def cdf(self, coordinates: Any) -> Array:
