@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,8 +34,29 @@ def suggestions(propose: Propose, new_ids: Sequence[int], domain: Any, trials: A
     """
     space = space_of(domain)
     rows = propose(space, history_of(trials, space), len(new_ids), np.random.default_rng(seed))
+    return new_documents(rows, new_ids, space, domain, trials)
+
+
+def new_documents(
+    rows: Array,
+    new_ids: Sequence[int],
+    space: SearchSpace,
+    domain: Any,
+    trials: Any,
+    marks: Sequence[Mapping[str, Any]] = (),
+) -> list[Any]:
+    """Trial documents of configurations, for algorithms that read more than the history.
+
+    Args:
+        rows: ``(<= len(new_ids), n_params)`` configurations.
+        new_ids: as for ``suggestions``.
+        space: what the columns of ``rows`` are.
+        domain: as for ``suggestions``.
+        trials: as for ``suggestions``.
+        marks: one for each row, or none: what the algorithm writes into ``misc`` beside hyperopt's entries.
+    """
     documents: list[Any] = []
-    for new_id, row in zip(new_ids, rows, strict=False):
+    for i, (new_id, row) in enumerate(zip(new_ids, rows, strict=False)):
         config = space.config(row)
         misc = {
             "tid": new_id,
@@ -43,6 +64,7 @@ def suggestions(propose: Propose, new_ids: Sequence[int], domain: Any, trials: A
             "workdir": domain.workdir,
             "idxs": {p.label: [new_id] if p.label in config else [] for p in space.parameters},
             "vals": {p.label: [config[p.label]] if p.label in config else [] for p in space.parameters},
+            **(marks[i] if marks else {}),
         }
         documents += trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
     return documents
