@@ -1,0 +1,16 @@
+"""hyperopt's algorithms under our suite: so that the suite asks for nothing beyond hyperopt's form."""
+
+from __future__ import annotations
+
+import hyperopt
+
+from tests.search.conformance import SuggestConformance
+
+
+class TestHyperoptRand(SuggestConformance):
+    suggest = staticmethod(hyperopt.rand.suggest)
+
+
+class TestHyperoptTpe(SuggestConformance):
+    suggest = staticmethod(hyperopt.tpe.suggest)
+    many_ids = False
