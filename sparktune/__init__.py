@@ -5,7 +5,8 @@
     best = fmin(lambda x: (x - 3) ** 2, hp.uniform("x", -5, 5), algo=tpe.suggest, max_evals=50,
                 trials=SparkTrials(parallelism=4))
 
-Everything that ``hyperopt`` exports at its top level is here too, so that changing the import is enough.
+Everything that ``hyperopt`` exports at its top level is here too, so that changing the import is enough. The
+search algorithms are our own; hyperopt's stay usable as ``algo=hyperopt.tpe.suggest``.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +39,6 @@ from hyperopt import (
     pyll,
     rand,
     space_eval,
-    tpe,
     trials_from_docs,
 )
 
@@ -60,6 +60,7 @@ from sparktune.errors import (
 )
 from sparktune.fmin import fmin
 from sparktune.reporting import TrialTerminated, report
+from sparktune.search import tpe
 from sparktune.trials import SimulatedTrials, SparkTrials
 
 try:

@@ -23,6 +23,7 @@ from sparktune.backends.base import Backend, Reported
 from sparktune.driver import Driver
 from sparktune.errors import AllTrialsFailed, SaveFileError
 from sparktune.objective import Objective
+from sparktune.search import tpe
 from sparktune.space import SpaceView
 from sparktune.study import Study
 from sparktune.tracking.base import StudyInfo, StudySummary, Tracker
@@ -65,7 +66,7 @@ def run_study(
     began = time.monotonic()
     limit = _checked_max_evals(max_evals)
     _check_arguments(fn, timeout, loss_threshold, max_queue_len, early_stop_fn, points_to_evaluate)
-    algo = algo or hyperopt.tpe.suggest
+    algo = algo or tpe.suggest
     if trials.timeout is not None and timeout is not None:
         logger.warning("the timeout of %s goes before that of fmin", type(trials).__name__)
     timeout = timeout if trials.timeout is None else trials.timeout

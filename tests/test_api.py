@@ -56,15 +56,16 @@ HYPEROPTS = [
     "pyll",
     "rand",
     "space_eval",
-    "tpe",
     "trials_from_docs",
 ]
 
 REPLACED = ["SparkTrials", "fmin"]
+ALGORITHMS = ["tpe"]
+"""Modules with the name and the suggest function of hyperopt's, and a search of our own."""
 
 
 def test_exported_names() -> None:
-    assert sorted(sparktune.__all__) == sorted(OURS + HYPEROPTS + REPLACED)
+    assert sorted(sparktune.__all__) == sorted(OURS + HYPEROPTS + REPLACED + ALGORITHMS)
     assert all(hasattr(sparktune, name) for name in sparktune.__all__)
 
 
@@ -89,6 +90,13 @@ def test_signatures_begin_with_hyperopts(name: str) -> None:
     assert ours[: len(theirs)] == theirs
     added = list(inspect.signature(getattr(sparktune, name)).parameters.values())[len(theirs) :]
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in added)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_algorithms_take_what_hyperopts_take(name: str) -> None:
+    theirs, ours = (dict(parameters(getattr(module, name).suggest)) for module in (hyperopt, sparktune))
+    assert list(theirs)[:4] == list(ours)[:4]
+    assert set(theirs) <= set(ours)
 
 
 def test_spark_trials_are_hyperopts_trials() -> None:

@@ -1,0 +1,97 @@
+"""Tree-structured Parzen estimator: better points in fewer trials, also with many at once.
+
+Bergstra et al. 2011 (Algorithms for Hyper-Parameter Optimization, section 4): split the finished trials into
+good ones, density l, and the others, density g, and try where l(x) / g(x) is greatest among candidates drawn
+from l, for there the expected improvement is greatest (their equation 5). What is done besides, each with its
+reason:
+
+- *Joint kernels*, one per trial over all active parameters (Falkner et al. 2018): parameters interact.
+- *Branches apart*: the options that decide which parameters there are, are drawn first (``branches``); then
+  the kernels are those of trials in the same branch, and good is what is good in that branch.
+- *Weights by rank* in l: of the good trials the best tell most. The logarithmic ranks of CMA-ES (Hansen 2016,
+  arXiv 1604.00772, equation 49), which depend on no scale of the loss, and so on no outlier.
+- *Bandwidths by the weighted spread* of the good trials (Scott's rule; Falkner et al. 2018), in which the prior
+  counts as one more of them: the search contracts in the parameters on which they agree, and never to a point.
+- *Running trials count as observations of g* (in the spirit of the constant liar, Ginsbourger et al. 2010),
+  but not in the split: they push the next ones away, and do not make others good.
+- *Few candidates*: choosing the best of many follows the noise of two estimated densities (Watanabe 2023).
+- *No configuration twice*, as long as there is another one.
+- Failed trials and those that were terminated early are never good.
+
+The first trials are spread evenly (``startup``), until ``n_startup_jobs`` have *finished*; so with 32 workers
+the first 32 are spread evenly too.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sparktune.search.history import History
+from sparktune.search.novelty import Tried
+from sparktune.search.parameters import Array
+from sparktune.search.space import SearchSpace
+from sparktune.search.startup import spread_out
+from sparktune.search.suggestion import suggestions
+from sparktune.search.tpe_model import DEFAULTS, Options, TreeModel
+
+
+def suggest(
+    new_ids: Sequence[int],
+    domain: Any,
+    trials: Any,
+    seed: Any,
+    n_startup_jobs: int = DEFAULTS.n_startup_jobs,
+    gamma: float = DEFAULTS.gamma,
+    n_EI_candidates: int = DEFAULTS.n_EI_candidates,  # noqa: N803  hyperopt's name
+    prior_weight: float = DEFAULTS.prior_weight,
+    verbose: bool = False,
+) -> list[Any]:
+    """Suggest the next trials by TPE; see the module for the algorithm and ``Options`` for its parameters.
+
+    Use it as ``algo=tpe.suggest``, or with parameters: ``algo=partial(tpe.suggest, gamma=0.25)``.
+
+    Args:
+        new_ids: ids of the trials to suggest; several get different, good points in one call.
+        domain: the ``hyperopt.Domain`` of the objective and its space.
+        trials: the ``hyperopt.Trials`` so far; those that run count as such.
+        seed: what the suggestions are drawn from; the same seed and trials give the same suggestions.
+        n_startup_jobs: see ``Options``; hyperopt's names, but hyperopt counts running trials here.
+        gamma: see ``Options``; hyperopt's multiplies the square root of the number of trials.
+        n_EI_candidates: see ``Options``.
+        prior_weight: see ``Options``.
+        verbose: taken for hyperopt's sake; nothing is printed.
+
+    Raises:
+        InvalidSpace: the space cannot be searched.
+        ValueError: a parameter is out of its range.
+    """
+    del verbose
+    options = Options(n_startup_jobs, gamma, n_EI_candidates, prior_weight)
+    return suggestions(functools.partial(propose, options=options), new_ids, domain, trials, seed)
+
+
+def propose(
+    space: SearchSpace, history: History, n: int, rng: np.random.Generator, options: Options = DEFAULTS
+) -> Array:
+    """The algorithm without hyperopt's clothes; see ``Propose``."""
+    tried = Tried(history)
+    rows = np.empty((n, len(space)))
+    if history.n_finished < options.n_startup_jobs:
+        known = np.concatenate([history.values, history.pending])
+        for i in range(n):
+            draw = functools.partial(_spread_out, space, np.concatenate([known, rows[:i]]), rng)
+            rows[i] = tried.first_new(draw, lambda: space.sample(1, rng)[0])
+        return rows
+    model = TreeModel(space, history, n, options, rng)
+    for i in range(n):
+        rows[i] = tried.first_new(model.draw, lambda: space.sample(1, rng)[0])
+        model.add_pending(rows[i])
+    return rows
+
+
+def _spread_out(space: SearchSpace, known: Array, rng: np.random.Generator) -> Array:
+    return np.asarray(spread_out(space, known, 1, rng)[0])
