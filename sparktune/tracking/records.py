@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sparktune.tracking.schema import Point
+
+TAGS_AT_FIRST = 90
+"""How many tags a run is created with; MLflow takes 100, and adds some."""
 
 
 class StoreBusyError(Exception):
@@ -37,6 +40,8 @@ class RunRecord:
         uncertain: the run may exist although ``run_id`` is None: look for it before creating it.
         params, tags, metrics, artifacts: still to be written; artifacts are file name -> text.
         status, end_ms: how and when the run ended; still to be written.
+        claimable_s: the writer's time from which on a worker may create the run itself, or None: from then on
+            it is looked for before it is created.
         failures: attempts in a row that failed, but for those in an outage.
         set_aside: the reason why writing it was given up.
     """
@@ -54,13 +59,16 @@ class RunRecord:
     artifacts: dict[str, str] = field(default_factory=dict)
     status: str | None = None
     end_ms: int | None = None
+    claimable_s: float | None = None
     failures: int = 0
     set_aside: str | None = None
     _queued: bool = False
     _busy: bool = False
     _due: float | None = None
     _fill_due: float | None = None
+    _alone: bool = False
     _created: threading.Event | None = None
+    _tell: list[tuple[Callable[[str | None], None], bool]] = field(default_factory=list)
 
     @property
     def dirty(self) -> bool:
@@ -116,7 +124,19 @@ class Content:
 
 
 class Store(Protocol):
-    """What the writer asks of a tracking store. Every method may raise anything, and may take its time."""
+    """What the writer asks of a tracking store. Every method may raise anything, and may take its time.
+
+    Attributes:
+        together: how many runs ``create_whole`` takes; 0 where the store has no transactions.
+    """
+
+    together: int
+
+    def create_whole(self, runs: Sequence[tuple[RunRecord, Content]]) -> list[str]:
+        """Create runs that nobody knows yet with all their content but artifacts: all of them, or none.
+
+        Returns their ids, and removes from the contents what is written.
+        """
 
     def create(self, record: RunRecord, tags: dict[str, str]) -> str:
         """Create the run with the first ``tags``, and return its id."""

@@ -4,8 +4,9 @@ It knows nothing of MLflow and nothing of studies. A ``RunRecord`` collects what
 whoever changes one calls ``Writer.put``. Threads of the writer take records one at a time, so that one run
 never has two requests under way, and what gathers meanwhile goes into one batch.
 
-- Creating runs comes before filling them: a trial waits for its run, nobody waits for a metric. Only when
-  more than ``LONG_BACKLOG`` runs wait to be filled do the two take turns.
+- The run of a trial under way comes first: its objective may need it, and people look for it. A run whose
+  trial is over before it was created is written whole, in one visit, and where the store has transactions
+  several in one. Only when more than ``LONG_BACKLOG`` others wait do all take turns.
 - A failed request is tried once more at once. Failing again means trouble: one warning, then one attempt at a
   time with growing pauses until one succeeds. Nothing is dropped meanwhile.
 - A record that keeps failing while others succeed is set aside, said so, and kept for ``unwritten``.
@@ -13,6 +14,7 @@ never has two requests under way, and what gathers meanwhile goes into one batch
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -21,7 +23,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from sparktune.tracking.records import Content, RefusedError, RunRecord, Store, StoreBusyError
+from sparktune.tracking.records import (
+    TAGS_AT_FIRST,
+    Content,
+    RefusedError,
+    RunRecord,
+    Store,
+    StoreBusyError,
+)
 from sparktune.tracking.schema import cut
 
 logger = logging.getLogger("sparktune")
@@ -31,6 +40,10 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 MAX_FAILURES = 10
 """How often in a row a record may fail, not counting outages, before it is set aside."""
+
+
+def _can_be_written(record: RunRecord) -> bool:
+    return record.run_id is not None or record.parent is None or record.parent.run_id is not None
 
 
 class Writer:
@@ -49,7 +62,10 @@ class Writer:
         self._work = threading.Condition(self.lock)
         self._done = threading.Condition(self.lock)
         self._creates: deque[RunRecord] = deque()
+        self._over: deque[RunRecord] = deque()  # to be created, but their trials have ended
         self._writes: deque[RunRecord] = deque()
+        self._queues = (self._creates, self._over, self._writes)
+        self._served = [0, 0, 0]
         self._later: list[tuple[float, int, RunRecord]] = []
         self._count = itertools.count()
         self._unclean: dict[RunRecord, None] = {}
@@ -57,7 +73,6 @@ class Writer:
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._active = 0
-        self._created_last = False
         self._closed = False
         self._last_success = clock()
         self._trouble: str | None = None
@@ -74,13 +89,19 @@ class Writer:
         """What the store said, while in trouble."""
         return self._trouble
 
-    def put(self, record: RunRecord, within_s: float = 0.0) -> None:
-        """The record has something to be written: create it at once, fill it in ``within_s`` seconds."""
+    def now(self) -> float:
+        """The writer's clock, seconds."""
+        return self._clock()
+
+    def put(self, record: RunRecord, within_s: float = 0.0, create_in_s: float = 0.0) -> None:
+        """The record has something to be written: create it in ``create_in_s``, fill it in ``within_s`` s."""
         with self.lock:
             self._unclean[record] = None
             if record.run_id is None:
                 record._fill_due = self._clock() + within_s
-            self._enqueue(record, within_s)
+                self._enqueue(record, create_in_s)
+            else:
+                self._enqueue(record, within_s)
 
     def _enqueue(self, record: RunRecord, within_s: float = 0.0, first: bool = False) -> None:
         if record._queued or record._busy or record.set_aside:
@@ -88,19 +109,15 @@ class Writer:
                 due = self._clock() + within_s
                 record._due = due if record._due is None else min(record._due, due)
             return
-        if record.run_id is not None and within_s > 0:
+        if within_s > 0:
             due = self._clock() + within_s
             if record._due is not None and record._due <= due:
                 return
             record._due = due
             heapq.heappush(self._later, (due, next(self._count), record))
         else:
-            record._queued, record._due = True, None
-            create = record.run_id is None
-            queue = self._creates if create else self._writes
-            # Before a parent exists, nothing else can be created.
-            (queue.appendleft if first or (create and record.parent is None) else queue.append)(record)
-        jobs = len(self._creates) + len(self._writes)
+            self._line_up(record, first)
+        jobs = sum(map(len, self._queues))
         if self._idle < max(jobs, 1) and len(self._threads) < self._max_threads and not self._closed:
             name = f"sparktune-mlflow-{len(self._threads)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -108,33 +125,55 @@ class Writer:
             thread.start()
         self._work.notify()
 
+    def _line_up(self, record: RunRecord, first: bool = False) -> None:
+        record._queued, record._due = True, None
+        create = record.run_id is None
+        # Before a parent exists, nothing else can be created.
+        first = first or (create and record.parent is None)
+        is_over = create and record.parent is not None and record.status is not None
+        queue = self._over if is_over else self._creates if create else self._writes
+        (queue.appendleft if first else queue.append)(record)
+
     def _next(self, now: float) -> RunRecord | None:
         while self._later and self._later[0][0] <= now:
             due, _, record = heapq.heappop(self._later)
             if record._due == due and not record._queued and not record._busy:
-                record._queued, record._due = True, None
-                self._writes.append(record)
+                self._line_up(record)
         if now < self._not_before or (self._trouble and self._active):
             return None
-        create = self._creates[0] if self._creates else None
-        if create is not None and create.parent is not None and create.parent.run_id is None:
-            create = None
-        # In trouble they take turns too: one run that cannot be created must not hide that all else works.
-        turn = self._created_last and (len(self._writes) > LONG_BACKLOG or self._trouble is not None)
-        if create is not None and not (turn and self._writes):
-            self._created_last = True
-            record = self._creates.popleft()
-        elif self._writes:
-            self._created_last = False
-            record = self._writes.popleft()
-        else:
+        ready = [n for n, queue in enumerate(self._queues) if queue and _can_be_written(queue[0])]
+        if not ready:
             return None
+        # In trouble they take turns too: one run that cannot be created must not hide that all else works.
+        turns = self._trouble is not None or len(self._over) + len(self._writes) > LONG_BACKLOG
+        chosen = 0 if ready[0] == 0 and not turns else min(ready, key=lambda n: self._served[n])
+        self._served[chosen] = next(self._count)
+        record = self._queues[chosen].popleft()
         record._queued = False
         return record
 
+    def _group(self, record: RunRecord) -> list[RunRecord]:
+        """The record, and others that can be written in one transaction with it."""
+        group = [record]
+        if self._is_whole(record):
+            while len(group) < self._store.together and self._over and self._is_whole(self._over[0]):
+                group.append(self._over.popleft())
+                group[-1]._queued = False
+        return group
+
+    def _is_whole(self, record: RunRecord) -> bool:
+        """Whether the run can be created and filled in one visit: its trial is over, nobody knows it."""
+        fresh = record.run_id is None and record.prepare is None and not self._may_exist(record)
+        is_over = record.status is not None and record.parent is not None and record.parent.run_id is not None
+        return fresh and is_over and not record._alone and self._store.together > 0
+
+    def _may_exist(self, record: RunRecord) -> bool:
+        claimable = record.claimable_s is not None and self._clock() >= record.claimable_s
+        return record.uncertain or claimable
+
     def _wait_s(self, now: float) -> float | None:
         moments = [self._later[0][0]] if self._later else []
-        if self._not_before > now and (self._creates or self._writes):
+        if self._not_before > now and any(self._queues):
             moments.append(self._not_before)
         return max(0.0, min(moments) - now) if moments else None
 
@@ -148,48 +187,73 @@ class Writer:
                     self._work.wait(self._wait_s(now))
                     self._idle -= 1
                     continue
-                record._busy = True
+                whole = self._is_whole(record)
+                group = self._group(record)
                 self._active += 1
-                content = Content.take(record)
+                for one in group:
+                    one._busy = True
+                jobs = [(one, Content.take(one)) for one in group]
                 self.lock.release()
                 error: Exception | None = None
                 try:
-                    run_id = self._handle(record, content)
+                    self._write_whole(jobs) if whole else self._handle(*jobs[0])
                 except Exception as e:  # whatever a store raises must not end the writer
                     error = e
                 finally:
                     self.lock.acquire()
-                    record._busy = False
                     self._active -= 1
-                    content.give_back(record)
-                if error is None:
-                    record.run_id = run_id
-                    self._succeeded(record)
-                else:
-                    self._failed(record, error)
+                    for one, content in jobs:
+                        one._busy = False
+                        content.give_back(one)
+                for one in group:
+                    if error is None:
+                        self._succeeded(one)
+                    elif whole:  # the store will say again of which it complains, and why
+                        one._alone = one.uncertain = True
+                        self._enqueue(one)
+                    else:
+                        self._failed(one, error)
                 self._done.notify_all()
                 self._work.notify_all() if self._max_threads > 1 else None
 
-    def _handle(self, record: RunRecord, content: Content) -> str:
+    def _write_whole(self, jobs: list[tuple[RunRecord, Content]]) -> None:
+        """Create runs of trials that are over, with all that is to be said of them; without the lock."""
+        for (record, _), run_id in zip(jobs, self._store.create_whole(jobs), strict=True):
+            self._exists(record, run_id)
+
+    def _handle(self, record: RunRecord, content: Content) -> None:
         """One request, or a few, for one record; without the lock."""
-        if record.run_id is not None:
-            self._store.write(record.run_id, content)
-            return record.run_id
+        if record.run_id is None:
+            self._exists(record, self._create(record, content))
+            if content.status is None:
+                return
+        assert record.run_id is not None
+        self._store.write(record.run_id, content)
+
+    def _create(self, record: RunRecord, content: Content) -> str:
         if record.prepare is not None:
             return record.prepare()
-        if record.uncertain and (found := self._store.find(record)):
+        if self._may_exist(record) and (found := self._store.find(record)):
             return found
-        tags = dict(itertools.islice(content.tags.items(), 90))
+        tags = dict(itertools.islice(content.tags.items(), TAGS_AT_FIRST))
         run_id = self._store.create(record, tags)
         for key in tags:
             del content.tags[key]
         return run_id
 
+    def _exists(self, record: RunRecord, run_id: str) -> None:
+        """The run was created: whoever waits for it learns its id."""
+        with self.lock:
+            record.run_id = run_id
+            if record._created is not None:
+                record._created.set()
+            waiting, record._tell = record._tell, []
+            for tell, _ in waiting:
+                tell(run_id)
+
     def _succeeded(self, record: RunRecord) -> None:
         self._last_success = self._clock()
         record.failures = 0
-        if record._created is not None and record.run_id is not None:
-            record._created.set()
         if record.dirty:
             dues = [due for due in (record._due, record._fill_due) if due is not None]
             record._due = record._fill_due = None
@@ -198,7 +262,7 @@ class Writer:
             record._due = None
             self._unclean.pop(record, None)
         if self._trouble is not None:
-            waiting = len(self._creates) + len(self._writes)
+            waiting = sum(map(len, self._queues))
             logger.info("MLflow answers again; %d runs wait to be written", waiting)
             self._trouble = None
             self._work.notify_all()
@@ -232,8 +296,7 @@ class Writer:
                 self._trouble,
             )
             self._wake_waiting()
-        if record._created is not None:
-            record._created.set()
+        self._give_up_waiting(record)
         self._not_before = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._enqueue(record)
@@ -241,15 +304,51 @@ class Writer:
     def _set_aside(self, record: RunRecord, error: Exception) -> None:
         record.set_aside = cut(f"{type(error).__name__}: {error}", 500)
         logger.warning("MLflow does not take the run %r: %s", record.name, record.set_aside)
-        if record._created is not None:
-            record._created.set()
+        self._give_up_waiting(record)
         if record.parent is None:  # nobody's run can be created now
             self._wake_waiting()
 
     def _wake_waiting(self) -> None:
-        for record in self._creates:
-            if record._created is not None:
-                record._created.set()
+        for record in self._unclean:
+            if record.run_id is None:
+                self._give_up_waiting(record)
+
+    def _give_up_waiting(self, record: RunRecord) -> None:
+        """Tell those who cannot wait for the run; the others learn of it when it exists."""
+        if record._created is not None:
+            record._created.set()
+        pressing = [tell for tell, hurry in record._tell if hurry]
+        record._tell = [(tell, hurry) for tell, hurry in record._tell if not hurry]
+        for tell in pressing:
+            record.uncertain = True
+            tell(None)
+
+    def when_created(self, record: RunRecord, tell: Callable[[str | None], None], *, hurry: bool) -> None:
+        """Have ``tell`` called with the record's run id once it exists; at once where it does.
+
+        With ``hurry`` the run is created before others, and ``tell(None)`` says that it cannot be created
+        for now; the record counts as uncertain from then on. ``tell`` is called from any thread, under the
+        lock, and must not block.
+        """
+        with self.lock:
+            if record.run_id is not None:
+                tell(record.run_id)
+                return
+            record._tell.append((tell, hurry))
+            if hurry and self._is_lost(record):
+                self._give_up_waiting(record)
+            elif hurry and not record._busy and (record.parent is None or record.parent.run_id is not None):
+                if record._queued:
+                    for queue in self._queues:
+                        with contextlib.suppress(ValueError):
+                            queue.remove(record)
+                    record._queued = False
+                self._enqueue(record, first=True)
+
+    def _is_lost(self, record: RunRecord) -> bool:
+        """Whether the run cannot be created for now, or never."""
+        parent_lost = record.parent is not None and record.parent.set_aside is not None
+        return self._closed or record.set_aside is not None or parent_lost or self._trouble is not None
 
     def wait_created(self, record: RunRecord, stall_s: float, longest_s: float) -> str | None:
         """The record's run id, waiting for it while the store makes progress.
@@ -264,9 +363,7 @@ class Writer:
                 left = min(longest_s - (now - start), stall_s - (now - max(start, self._last_success)))
                 if record.run_id is not None:
                     return record.run_id
-                parent_lost = record.parent is not None and record.parent.set_aside is not None
-                lost = self._closed or record.set_aside is not None or parent_lost
-                if self._trouble is not None or lost or left <= 0:
+                if self._is_lost(record) or left <= 0:
                     record.uncertain = True
                     return None
                 if record._created is None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ class Memory:
         self.order: list[str] = []
         self.lock = threading.Lock()
         self.under_way: set[str] = set()
+        self.together = 0
 
     def fail(self, what: str, name: str) -> None:
         """Overridden by tests."""
@@ -38,6 +40,21 @@ class Memory:
             self.order.append(f"create {record.name}")
         self.fail("created", record.name)
         return run_id
+
+    def create_whole(self, runs: Sequence[tuple[RunRecord, Content]]) -> list[str]:
+        for record, _ in runs:
+            self.fail("whole", record.name)
+        run_ids = []
+        with self.lock:
+            for record, content in runs:
+                run_ids.append(f"id{len(self.runs)}")
+                run = {"name": record.name, "tags": content.tags, "params": content.params}
+                run |= {"metrics": content.metrics, "status": content.status}
+                run["parent"] = record.parent.run_id if record.parent else None
+                self.runs[run_ids[-1]] = run
+                content.params, content.tags, content.metrics, content.status = {}, {}, [], None
+            self.order.append("whole " + " ".join(record.name for record, _ in runs))
+        return run_ids
 
     def find(self, record: RunRecord) -> str | None:
         self.fail("find", record.name)
@@ -61,6 +78,7 @@ class Memory:
             if content.status is not None:
                 run["status"] = content.status
                 content.status = None
+            run["artifacts"], content.artifacts = content.artifacts, {}
             self.order.append(f"write {run['name']}")
         finally:
             with self.lock:
@@ -73,9 +91,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
 
 
-@pytest.fixture
-def store() -> Memory:
-    return Memory()
+@pytest.fixture(params=[0, 3])
+def store(request: pytest.FixtureRequest) -> Memory:
+    """Without transactions, and with some."""
+    store = Memory()
+    store.together = request.param
+    return store
 
 
 @pytest.fixture(params=[1, 4])
@@ -133,6 +154,119 @@ def test_runs_are_created_before_others_are_filled(store: Memory) -> None:
     assert writer.flush(None, 5)
     assert store.order[3:] == ["write old0", "create new", "write old1", "write old2"]
     writer.close()
+
+
+def test_runs_of_trials_that_are_over_are_written_whole(store: Memory) -> None:
+    writer = Writer(store, 1)
+    parent = record("parent")
+    with writer.lock:
+        for n in range(5):
+            child = record(f"r{n}", parent)
+            writer.put(child, create_in_s=60)
+            child.status = "FINISHED"
+            child.artifacts = {"a.txt": "a"} if n == 0 else {}
+            writer.put(child)
+        long = record("long", parent)
+        writer.put(long)
+        writer.put(parent)
+    assert writer.flush(None, 5)
+    rest = {
+        0: [line for n in range(5) for line in (f"create r{n}", f"write r{n}")],
+        3: ["whole r0 r1 r2", "whole r3 r4", "write r0"],
+    }[store.together]
+    assert sorted(store.order[2:]) == sorted(rest)
+    assert store.order[:2] == ["create parent", "create long"]
+    assert {run["status"] for run in store.runs.values()} == {None, "FINISHED"}
+    writer.close()
+
+
+def test_a_transaction_that_fails_is_tried_in_parts(store: Memory, writer: Writer) -> None:
+    def fail(what: str, name: str) -> None:
+        if name == "bad" and what != "find":
+            raise RefusedError("no")
+
+    store.fail = fail  # type: ignore[method-assign]
+    parent = record("parent")
+    with writer.lock:
+        for name in ("r0", "bad", "r1", "r2"):
+            child = record(name, parent)
+            child.status = "FINISHED"
+            writer.put(child)
+        writer.put(parent)
+    assert not writer.flush(None, 5)
+    assert [one.name for one in writer.unwritten()] == ["bad"]
+    assert sorted(run["name"] for run in store.runs.values()) == ["parent", "r0", "r1", "r2"]
+    assert not writer.in_trouble
+
+
+def told(writer: Writer, one: RunRecord, *, hurry: bool) -> queue.SimpleQueue[str | None]:
+    answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    writer.when_created(one, answer.put, hurry=hurry)
+    return answer
+
+
+def test_a_run_that_is_waited_for_comes_first(store: Memory) -> None:
+    writer = Writer(store, 1)
+    parent = record("parent")
+    writer.put(parent)
+    assert writer.flush(None, 5)
+    records = [record(f"r{n}", parent) for n in range(4)]
+    with writer.lock:
+        for one in records[:2]:
+            writer.put(one)
+        for one in records[2:]:
+            writer.put(one, create_in_s=60)
+        answers = [told(writer, one, hurry=True) for one in records[1:3]]
+        patient = told(writer, records[3], hurry=False)
+    ids = [answer.get(timeout=5) for answer in answers]
+    assert writer.flush(None, 5)
+    assert [store.runs[run_id or ""]["name"] for run_id in ids] == ["r1", "r2"]
+    assert store.order[1:] == ["create r2", "create r1", "create r0", "create r3"]
+    assert patient.get(timeout=5) == records[3].run_id == told(writer, records[3], hurry=True).get(timeout=5)
+    writer.close()
+
+
+def test_who_cannot_wait_is_told_of_trouble_and_who_can_is_told_of_the_run(
+    store: Memory, writer: Writer
+) -> None:
+    parent = record("parent")
+    writer.put(parent)
+    assert writer.flush(None, 5)
+    away = threading.Event()
+    away.set()
+
+    def fail(what: str, name: str) -> None:
+        if away.is_set():
+            raise ConnectionError("refused")
+
+    store.fail = fail  # type: ignore[method-assign]
+    first, second = record("first", parent), record("second", parent)
+    writer.put(second, create_in_s=60)
+    patient, pressed = told(writer, second, hurry=False), told(writer, first, hurry=True)
+    assert pressed.get(timeout=5) is None
+    assert writer.in_trouble
+    assert told(writer, second, hurry=True).get(timeout=5) is None
+    assert first.uncertain
+    assert second.uncertain
+    claimed = store.runs["claimed"] = {"name": "second", "tags": {"id": "second"}, "params": {}}
+    claimed |= {"metrics": [], "status": None, "parent": parent.run_id}
+    away.clear()
+    assert writer.flush(None, 5)
+    assert patient.get(timeout=5) == second.run_id == "claimed"
+    assert len(store.runs) == 3
+
+
+def test_a_run_that_a_worker_may_have_created_is_looked_for(store: Memory, writer: Writer) -> None:
+    parent = record("parent")
+    child = record("child", parent)
+    store.runs["claimed"] = {"name": "child", "tags": {"id": "child"}, "params": {}, "metrics": []}
+    child.claimable_s = writer.now()
+    child.status = "FINISHED"
+    writer.put(child)
+    writer.put(parent)
+    assert writer.flush(None, 5)
+    assert child.run_id == "claimed"
+    assert store.runs["claimed"]["status"] == "FINISHED"
 
 
 @pytest.mark.parametrize("seed", range(12))
