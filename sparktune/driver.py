@@ -130,6 +130,7 @@ class Driver:
                 config=trial.config,
                 description=f"sparktune {trial.describe}",
                 run_context=lambda: self._tracker.run_context(trial_id),
+                ask_run=self._tracker.ask_run,
             )
         )
         self.most_running = max(self.most_running, self._study.n_running)

@@ -10,8 +10,15 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from sparktune.tracking.base import RunContext
+from sparktune.tracking.base import NullTracker, RunContext, Tell
 from sparktune.trial import TrialError
+
+
+class AskRun(Protocol):
+    """``Tracker.ask_run`` of one trial."""
+
+    def __call__(self, trial_id: int, tell: Tell, *, hurry: bool) -> None:
+        """See there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +30,15 @@ class Task:
         config: label -> raw value, hyperopt's form.
         description: for the Spark UI and for logs.
         run_context: called once, in a thread of the backend's, just before the task is shipped.
+        ask_run: asks for the trial's run where the context has none (``Tracker.ask_run``); called in any
+            thread of the backend's.
     """
 
     trial_id: int
     config: Mapping[str, Any]
     description: str = ""
     run_context: Callable[[], RunContext | None] = lambda: None
+    ask_run: AskRun = NullTracker().ask_run
 
 
 @dataclass(frozen=True, slots=True)

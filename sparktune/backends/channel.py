@@ -6,9 +6,10 @@ else is read; until then at most ``HELLO_BYTES`` are accepted. The token travels
 in Spark properties, which a web page shows.
 
 Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker ``BEGIN`` and ``OUTCOME``
-(pickled, as everything between Spark and its Python workers) and ``REPORT`` (trial's id, number of the
-report, step, value); from the driver ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the
-trial's id, and the number of the report that is answered).
+(pickled, as everything between Spark and its Python workers), ``REPORT`` (trial's id, number of the report,
+step, value) and ``ASK`` (the trial's id: which MLflow run is it?); from the driver ``ACK`` and ``KILL`` (the
+trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id, and the number of the report that is answered) and
+``RUN`` (the trial's id and its run's, empty where there is none to be had), which may come unasked.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ CONNECT_S = 5.0
 ANSWER_S = 5.0
 """How long a report waits for its answer; a busy driver's verdict is then felt at the next report."""
 
-BEGIN, OUTCOME, REPORT = b"B", b"O", b"R"
-ACK, KILL, GO_ON, TERMINATE = b"A", b"K", b"G", b"T"
+BEGIN, OUTCOME, REPORT, ASK = b"B", b"O", b"R", b"Q"
+ACK, KILL, GO_ON, TERMINATE, RUN = b"A", b"K", b"G", b"T", b"I"
 _REPORT = struct.Struct("!qqqd")
 _ANSWER = struct.Struct("!qq")
 _HEADER = struct.Struct("!Ic")
@@ -96,7 +97,14 @@ class Told:
     value: float
 
 
-Signal = Begun | Arrived | Gone | Told
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A trial's objective needs its MLflow run, and waits for ``ControlServer.tell_run``."""
+
+    trial_id: int
+
+
+Signal = Begun | Arrived | Gone | Told | Asked
 
 
 def _proof(token: bytes, nonce: bytes, side: bytes) -> bytes:
@@ -135,6 +143,12 @@ class ControlServer:
         with contextlib.suppress(RuntimeError):
             kind = TERMINATE if terminate else GO_ON
             self._loop.call_soon_threadsafe(self._answer, trial_id, kind, _ANSWER.pack(trial_id, number))
+
+    def tell_run(self, trial_id: int, run_id: str | None) -> None:
+        """Tell the worker that runs this trial, if there is one, the trial's MLflow run."""
+        with contextlib.suppress(RuntimeError):
+            body = _ID.pack(trial_id) + (run_id or "").encode()
+            self._loop.call_soon_threadsafe(self._answer, trial_id, RUN, body)
 
     def _answer(self, trial_id: int, kind: bytes, body: bytes) -> None:
         writer = self._running.get(trial_id)
@@ -219,12 +233,18 @@ class ControlServer:
                 self._sink(begun)
             elif kind == REPORT:
                 self._sink(Told(*_REPORT.unpack(body)))
+            elif kind == ASK:
+                self._sink(Asked(*_ID.unpack(body)))
             elif kind == OUTCOME:
                 trial_id = _ID.unpack_from(body)[0]
                 current.clear()
                 self._running.pop(trial_id, None)
                 self._sink(Arrived(trial_id, body[_ID.size :]))
                 writer.write(_HEADER.pack(_ID.size, ACK) + _ID.pack(trial_id))
+
+
+def _ignore(_run_id: str | None) -> None:
+    pass
 
 
 class ControlClient:
@@ -239,6 +259,7 @@ class ControlClient:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._current: int | None = None
+        self._on_run: Callable[[str | None], None] = _ignore
         self._acked = threading.Event()
         self._answered = threading.Event()
         self._reports = 0
@@ -259,9 +280,16 @@ class ControlClient:
             raise
         threading.Thread(target=self._listen, name="sparktune-control", daemon=True).start()
 
-    def begin(self, trial_id: int, attempt: int, host: str) -> None:
-        """Tell the driver that the objective of this trial begins now."""
+    def begin(
+        self, trial_id: int, attempt: int, host: str, on_run: Callable[[str | None], None] | None = None
+    ) -> None:
+        """Tell the driver that the objective of this trial begins now.
+
+        ``on_run`` takes the trial's MLflow run when the driver tells it, in another thread; None says that
+        there is none to be had.
+        """
         self._current = trial_id
+        self._on_run = on_run or _ignore
         self._is_doomed = False
         self._acked.clear()
         self._send(BEGIN, pickle.dumps((trial_id, attempt, host, os.getpid())))
@@ -277,6 +305,14 @@ class ControlClient:
         self._send(REPORT, _REPORT.pack(trial_id, self._reports, step, value))
         self._answered.wait(ANSWER_S)
         return self._is_doomed
+
+    def ask_run(self, trial_id: int) -> None:
+        """Ask for the trial's MLflow run; the answer goes to ``on_run``.
+
+        Raises:
+            OSError: the driver cannot be reached.
+        """
+        self._send(ASK, _ID.pack(trial_id))
 
     def end(self, trial_id: int, outcome: bytes) -> bool:
         """Hand over the trial's outcome; True when the driver has confirmed it."""
@@ -321,6 +357,8 @@ class ControlClient:
                     os.kill(os.getpid(), signal.SIGKILL)
                 elif kind == ACK:
                     self._acked.set()
+                elif kind == RUN:
+                    self._on_run(body[_ID.size :].decode() or None)
                 else:
                     self._is_doomed = self._is_doomed or kind == TERMINATE
                     if _ANSWER.unpack(body)[1] == self._reports:
@@ -329,3 +367,4 @@ class ControlClient:
             self.is_open = False
             self._acked.set()
             self._answered.set()
+            self._on_run(None)

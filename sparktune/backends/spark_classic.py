@@ -20,7 +20,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ from sparktune.backends.base import (
     Task,
     Terminated,
 )
-from sparktune.backends.channel import Arrived, Begun, ControlServer, Gone, Told
+from sparktune.backends.channel import Arrived, Asked, Begun, ControlServer, Gone, Signal, Told
 from sparktune.backends.spark_task import (
     ANNOUNCEMENT,
     Announcement,
@@ -45,11 +45,10 @@ from sparktune.backends.spark_task import (
     Outcome,
     Parcel,
     run_announced,
-    run_assignment,
 )
 from sparktune.errors import SparkNotAvailable
 from sparktune.objective import Objective
-from sparktune.tracking.base import RunContext
+from sparktune.tracking.base import RUN_PATIENCE_S, RunContext
 from sparktune.trial import TrialError
 
 if TYPE_CHECKING:
@@ -81,6 +80,7 @@ class _Run:
     objective_runs: bool = False
     job_over: bool = False
     has_ended: bool = False
+    lacks_run: bool = False
 
     @property
     def is_to_end(self) -> bool:
@@ -138,6 +138,8 @@ class SparkClassicBackend:
         self._template: tuple[RunContext | None, Any] | None = None
         self._template_lock = threading.Lock()
         self._is_dead = False
+        # Workers on this machine reach the driver's port; elsewhere the first to do so shows that it is open.
+        self._is_reached = str(self._sc.master).startswith("local")
         if str(self._sc.master).startswith("local") and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
             self._sc.pythonExec = sys.executable
@@ -261,6 +263,23 @@ class SparkClassicBackend:
                 self._parcel.destroy(blocking=False)
 
     # -- signals to events -----------------------------------------------------------------------------
+
+    def _hear(self, signal: Signal) -> None:
+        """Take a signal in the channel's thread; what concerns MLflow runs is no matter of the driver's."""
+        run = self._runs.get(signal.trial_id)
+        if isinstance(signal, Asked):
+            if run is not None:
+                self._ask_run(run, hurry=True)
+            return
+        if isinstance(signal, Begun):
+            self._is_reached = True
+            if run is not None and run.lacks_run:
+                self._ask_run(run, hurry=False)
+        self._inbox.put(signal)
+
+    def _ask_run(self, run: _Run, *, hurry: bool) -> None:
+        trial_id = run.task.trial_id
+        run.task.ask_run(trial_id, functools.partial(self._control.tell_run, trial_id), hurry=hurry)
 
     def _take(self, signal: Begun | Told | Arrived | Gone | _JobOver | Event) -> list[Event]:
         run = self._runs.get(signal.trial_id)
@@ -407,7 +426,7 @@ class SparkClassicBackend:
                     self._sc.addJobTag(lane.tag)
                     self._sc.setInterruptOnCancel(True)
                     is_marked = True
-                context = run.task.run_context()
+                context = self._run_context(run)
                 if run.stopping_since is None:
                     self._sc.setLocalProperty("spark.job.description", run.task.description)
                     rows = self._collected(self._job(run.task, context))
@@ -417,33 +436,41 @@ class SparkClassicBackend:
                 lane.run = None
             self._inbox.put(_JobOver(run.task.trial_id, rows, error))
 
+    def _run_context(self, run: _Run) -> RunContext | None:
+        """What the trial's worker needs. Its MLflow run is told later to a worker that can be reached."""
+        context = run.task.run_context()
+        if context is None or context.run_id is not None:
+            return context
+        run.lacks_run = True
+        if self._is_reached:
+            return context
+        answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        run.task.ask_run(run.task.trial_id, answer.put, hurry=True)
+        with contextlib.suppress(queue.Empty):
+            context = dataclasses.replace(context, run_id=answer.get(timeout=RUN_PATIENCE_S))
+        return context
+
     def _job(self, task: Task, context: RunContext | None) -> Any:
         """The RDD whose one task runs the trial.
 
         Building one takes some twenty calls to the JVM, so a study has one for all its trials, and a local
-        property of the job says which is meant. A trial whose worker needs an environment of its own (its
-        MLflow run does not exist yet) has its own RDD.
+        property of the job says which is meant. It is built anew when the environment of the trials changes
+        (the tracking server came late).
         """
-        common = None if context is None else dataclasses.replace(context, run_id=None)
-        lacks_run = context is not None and context.run_id is None
+        common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
         with self._template_lock:
-            if self._template is None and not lacks_run:
+            if self._template is None or common != self._template[0]:
                 self._template = common, self._rdd(functools.partial(run_announced, self._assignment(common)))
-            known, job = self._template or (None, None)
-        if lacks_run or common != known:
-            assignment = self._assignment(context, task.trial_id, task.config)
-            return self._rdd(functools.partial(run_assignment, assignment))
-        run_id = None if context is None else context.run_id
-        self._sc.setLocalProperty(ANNOUNCEMENT, Announcement(task.trial_id, task.config, run_id).as_text())
+            job = self._template[1]
+        known = (None, None) if context is None else (context.run_id, context.claim)
+        self._sc.setLocalProperty(ANNOUNCEMENT, Announcement(task.trial_id, task.config, *known).as_text())
         return job
 
-    def _assignment(
-        self, context: RunContext | None, trial_id: int = -1, config: Mapping[str, Any] | None = None
-    ) -> Assignment:
+    def _assignment(self, context: RunContext | None) -> Assignment:
         return Assignment(
             study_id=self._study_id,
-            trial_id=trial_id,
-            config=config or {},
+            trial_id=-1,
+            config={},
             parcel=self._parcel,
             companions=self._companions,
             endpoint=self._control.endpoint,
@@ -477,7 +504,7 @@ class SparkClassicBackend:
     def _listen(self, bind: str, advertise: str) -> ControlServer:
         for address in itertools.chain([bind], ["0.0.0.0"]):
             with contextlib.suppress(OSError):
-                return ControlServer(self._inbox.put, address, advertise)
+                return ControlServer(self._hear, address, advertise)
         raise OSError(
             f"no port could be opened for the workers on {bind}; is spark.driver.bindAddress right?"
         )

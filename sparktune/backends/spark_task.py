@@ -13,13 +13,15 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from sparktune import reporting
 from sparktune.backends.channel import ControlClient, Endpoint
 from sparktune.objective import Objective
 from sparktune.pickling import dumps_result
-from sparktune.tracking.base import RunContext
+from sparktune.tracking.arrival import RunArrival
+from sparktune.tracking.base import RUN_PATIENCE_S, RunContext
 from sparktune.tracking.worker import redirect
 from sparktune.trial import TrialError
 
@@ -86,6 +88,7 @@ class Announcement(NamedTuple):
     trial_id: int
     config: Mapping[str, Any]
     run_id: str | None
+    claim: str | None
 
     def as_text(self) -> str:
         """For a local property."""
@@ -125,7 +128,7 @@ def run_announced(study: Assignment, rows: Any) -> list[bytes]:
 
     task = TaskContext.get()
     trial = Announcement.from_text((task and task.getLocalProperty(ANNOUNCEMENT)) or "")
-    context = study.run_context and replace(study.run_context, run_id=trial.run_id)
+    context = study.run_context and replace(study.run_context, run_id=trial.run_id, claim=trial.claim)
     assignment = replace(study, trial_id=trial.trial_id, config=trial.config, run_context=context)
     return run_assignment(assignment, rows)
 
@@ -144,16 +147,24 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     attempt = _attempt()
     host = socket.gethostname()
     client = _client(assignment)
+    arrival = _arrival(assignment, client)
     if client is not None:
         try:
-            client.begin(assignment.trial_id, attempt, host)
+            client.begin(assignment.trial_id, attempt, host, arrival.tell)
         except OSError:
-            client = None
-    outcome = _run(assignment, client, attempt, host)
+            client, arrival = None, _arrival(assignment, None)
+    outcome = _run(assignment, client, arrival, attempt, host)
     data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
     if client is not None and client.end(assignment.trial_id, data):
         return []
     return [data]
+
+
+def _arrival(assignment: Assignment, client: ControlClient | None) -> RunArrival:
+    run_id = None if assignment.run_context is None else assignment.run_context.run_id
+    if client is None:
+        return RunArrival(run_id, search_s=RUN_PATIENCE_S)
+    return RunArrival(run_id, partial(client.ask_run, assignment.trial_id))
 
 
 class _Reporter:
@@ -177,7 +188,9 @@ class _Reporter:
             return False
 
 
-def _run(assignment: Assignment, client: ControlClient | None, attempt: int, host: str) -> Outcome:
+def _run(
+    assignment: Assignment, client: ControlClient | None, arrival: RunArrival, attempt: int, host: str
+) -> Outcome:
     started = time.perf_counter()
     payload: bytes | None = None
     error: TrialError | None = None
@@ -187,7 +200,7 @@ def _run(assignment: Assignment, client: ControlClient | None, attempt: int, hos
     try:
         objective = _objective(assignment)
         started = time.perf_counter()
-        with redirect(assignment.run_context):
+        with redirect(assignment.run_context, arrival):
             result, attachments = objective.evaluate(assignment.trial_id, assignment.config)
         payload = dumps_result(result, attachments)
     except reporting.TrialTerminated:

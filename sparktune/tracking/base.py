@@ -70,12 +70,14 @@ class RunContext:
     Travels to the worker inside the task. ``env`` may hold credentials: its repr does not show it.
 
     Attributes:
-        run_id: the child run, or None when it could not be created in time (the objective then runs
-            without one, and the driver records the trial later).
+        run_id: the child run, or None where it does not exist yet: the worker asks for it when the objective
+            needs it (``Tracker.ask_run``).
         tracking_uri: for ``mlflow.set_tracking_uri``.
         registry_uri: for ``mlflow.set_registry_uri``, or None.
         experiment_id: the experiment of the child run.
         env: environment variables of the driver that MLflow reads (``MLFLOW_TRACKING_TOKEN``, ...).
+        claim: what the run is to look like (JSON), for a worker that has to create it itself; None where
+            ``run_id`` is known.
     """
 
     run_id: str | None
@@ -83,10 +85,18 @@ class RunContext:
     registry_uri: str | None
     experiment_id: str
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    claim: str | None = None
+
+
+RUN_PATIENCE_S = 30.0
+"""How long a worker waits for its trial's run, before it looks for it and creates it itself."""
+
+Tell = Callable[[str | None], None]
+"""Takes a run id, or None: the run cannot be created for now. Called from any thread; must not block."""
 
 
 class Tracker(Protocol):
-    """Records one study. Called by one thread, except ``run_context``."""
+    """Records one study. Called by one thread, except ``run_context`` and ``ask_run``."""
 
     @property
     def run_id(self) -> str | None:
@@ -101,8 +111,15 @@ class Tracker(Protocol):
     def run_context(self, trial_id: int) -> RunContext | None:
         """What the trial's worker needs; None where nothing is tracked.
 
-        Called from the backend's threads. Waits for the child run to exist, a short and bounded time, and
-        not at all while the server is known to be in trouble.
+        Called from the backend's threads. Does not block: the run may not exist yet.
+        """
+
+    def ask_run(self, trial_id: int, tell: Tell, *, hurry: bool) -> None:
+        """Have ``tell`` called with the trial's run id, once; at once where the run exists.
+
+        Asked when a worker has begun the trial, and with ``hurry`` when its objective waits for the run: the
+        run is created before all others then, and ``tell(None)`` lets the worker create it itself while the
+        server is in trouble. Called from the backend's threads; does not block.
         """
 
     def reported(self, trial: Trial, value: float, step: int) -> None:
@@ -141,6 +158,11 @@ class NullTracker:
     def run_context(self, trial_id: int) -> RunContext | None:  # noqa: ARG002
         """Nothing to hand on."""
         return None
+
+    def ask_run(self, trial_id: int, tell: Tell, *, hurry: bool) -> None:  # noqa: ARG002
+        """There is no run to wait for."""
+        if hurry:
+            tell(None)
 
     def reported(self, trial: Trial, value: float, step: int) -> None:
         """Do nothing."""

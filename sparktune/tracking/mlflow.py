@@ -19,14 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from sparktune.tracking import schema
-from sparktune.tracking.base import RunContext, StudyInfo, StudySummary
-from sparktune.tracking.places import (
-    CHILD_ENV,
-    absolute_uri,
-    is_remote,
-    travelling_env,
-    warn_if_store_is_local,
-)
+from sparktune.tracking.base import RUN_PATIENCE_S, RunContext, StudyInfo, StudySummary, Tell
+from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
@@ -39,11 +33,17 @@ __all__ = ["MlflowTracker", "tracking_uri", "warn_if_store_is_local"]
 logger = logging.getLogger("sparktune")
 
 REMOTE_THREADS = 8
+CREATE_AFTER_S = 0.5
+"""A trial's run is created this long after its launch, unless its objective asks for it. One that is over by
+then is written whole; and the moment in which a slot is filled again belongs to Spark."""
 FILL_AFTER_S = 1.0
-"""A run is filled with its params this long after it was created; a trial that is over by then saves a
-request, because params, metrics and tags go into one."""
+"""A run is filled with its params this long after the launch; a trial that is over by then saves a request,
+because params, metrics and tags go into one."""
 REPORTS_EVERY_S = 1.0
 """How long reports are gathered before they are written."""
+CLAIMABLE_AFTER_S = RUN_PATIENCE_S - 5.0
+"""When a run that a worker waits for is looked for before it is created: a little before the worker itself
+creates it."""
 PROGRESS_EVERY_S = 1.0
 """How often the parent's metrics are written."""
 
@@ -131,29 +131,39 @@ class MlflowTracker:
         if self._writer is None or self._finished or trial.trial_id in self._children:
             return
         self._open[trial.trial_id] = trial
-        self._writer.put(self._record_of(trial), FILL_AFTER_S)
+        self._writer.put(self._record_of(trial), FILL_AFTER_S, CREATE_AFTER_S)
 
     def run_context(self, trial_id: int) -> RunContext | None:
-        """What the trial's worker needs.
-
-        Waits for the trial's run as long as the store makes progress (a success at least every 3 s from a
-        server, every 30 s from a local store, whose writers may wait for each other), 30 s at most; not at
-        all while the store is known to be in trouble. The run id is None then, and the worker makes the run
-        itself if the objective needs it.
-        """
+        """What the trial's worker needs; without a run id where the run does not exist yet."""
         if self._writer is None:
             return None
         record = self._children.get(trial_id)
-        run_id = None
+        run_id = claim = None
         if record is not None:
-            run_id = self._writer.wait_created(record, 3.0 if is_remote(self._uri) else 30.0, 30.0)
-        env = dict(self._env)
+            with self._writer.lock:
+                run_id = record.run_id
+                if run_id is None:  # should the worker not reach the driver, it creates the run itself
+                    record.claimable_s = self._writer.now() + CLAIMABLE_AFTER_S
         if run_id is None and record is not None:
             tags = dict(record.identity)
             if self.run_id is not None:
                 tags[schema.PARENT_TAG] = self.run_id
-            env[CHILD_ENV] = json.dumps({"name": record.name, "identity": record.identity, "tags": tags})
-        return RunContext(run_id, self._uri, self._registry_uri, self._store.experiment_id, env)
+            claim = json.dumps({"name": record.name, "identity": record.identity, "tags": tags})
+        return RunContext(
+            run_id, self._uri, self._registry_uri, self._store.experiment_id, dict(self._env), claim
+        )
+
+    def ask_run(self, trial_id: int, tell: Tell, *, hurry: bool) -> None:
+        """See ``base.Tracker``."""
+        record = self._children.get(trial_id)
+        if self._writer is None or record is None:
+            if hurry:
+                tell(None)
+            return
+        with self._writer.lock:
+            # A worker that has reached the driver claims nothing before it has asked and waited.
+            record.claimable_s = self._writer.now() + CLAIMABLE_AFTER_S if hurry else None
+            self._writer.when_created(record, tell, hurry=hurry)
 
     def reported(self, trial: Trial, value: float, step: int) -> None:
         """Have a report written, in batches, as a point of the metric's series."""
@@ -166,7 +176,7 @@ class MlflowTracker:
         with self._writer.lock:
             key = schema.valid_key(self._info.metric)
             record.metrics.append(Point(key, number, self._now_ms(), step))
-            self._writer.put(record, REPORTS_EVERY_S)
+            self._writer.put(record, REPORTS_EVERY_S, CREATE_AFTER_S)
 
     def watch(self, interval_s: float, sink: Callable[[int, float, int], None]) -> None:
         """Read the primary metric of running trials from the store, every ``interval_s`` seconds."""

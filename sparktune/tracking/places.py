@@ -8,9 +8,6 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
-CHILD_ENV = "SPARKTUNE_CHILD_RUN"
-"""In ``RunContext.env``: what the trial's run must look like (JSON), when it could not be created in time."""
-
 
 def is_remote(uri: str) -> bool:
     """Whether the store is reached over HTTP, so that calls wait for a network more than for a processor."""

@@ -1,7 +1,8 @@
 """On the worker: MLflow calls in an objective land on the trial's own run.
 
 ``redirect`` goes around the objective. It imports nothing: an objective that never touches MLflow does not
-pay for importing it. The environment variables that it sets serve subprocesses (MLFLOW_RUN_ID and friends).
+pay for importing it. The environment variables that it sets serve subprocesses (``tracking.environment``). A
+run that does not exist yet when the objective begins is asked for when it is needed (``tracking.arrival``).
 
 In the worker itself they would not be enough, because ``mlflow.start_run()`` uses MLFLOW_RUN_ID up: the
 second run of an objective would be an orphan. So the object through which MLflow's fluent module reads that
@@ -31,44 +32,49 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from sparktune.tracking.arrival import RunArrival
 from sparktune.tracking.base import RunContext
-from sparktune.tracking.places import CHILD_ENV, CLOUD_CREDENTIALS
+from sparktune.tracking.environment import TrialEnvironment, patch_spawn
 from sparktune.tracking.schema import with_suffix
 
 logger = logging.getLogger("sparktune")
 
 _FLUENT = "mlflow.tracking.fluent"
 _STORE_CLIENT = "mlflow.tracking._tracking_service.client"
+SEARCH_EVERY_S = 0.5
 
 
 class _Current:
     """The trial that this process runs, if any."""
 
     context: RunContext | None = None
-    run_id: str | None = None
+    arrival: RunArrival = RunArrival(None)
 
 
 @contextlib.contextmanager
-def redirect(context: RunContext | None) -> Iterator[None]:
+def redirect(context: RunContext | None, arrival: RunArrival | None = None) -> Iterator[None]:
     """Have MLflow calls in the block land on the trial's run.
 
-    With ``context`` None nothing is tracked, and MLflow is left alone. With a context without a run id (the
-    tracking server did not answer the driver) the trial's run is looked for, and created, when the objective
-    first needs it; the driver finds it later and completes it.
+    With ``context`` None nothing is tracked, and MLflow is left alone. ``arrival`` brings the run's id where
+    the context has none. Where it brings none either (the tracking server does not answer the driver) the
+    trial's run is looked for, and created, when the objective first needs it; the driver finds it later and
+    completes it.
 
     Exceptions of the block pass through; MLflow's own trouble here never raises.
     """
     if context is None:
         yield
         return
-    before = _Current.context, _Current.run_id
-    environment = _Environment(os.environ)
-    _Current.context, _Current.run_id = context, context.run_id
-    environment.apply(context)
+    before = _Current.context, _Current.arrival
+    environment = TrialEnvironment()
+    _Current.context, _Current.arrival = context, arrival or RunArrival(context.run_id)
+    environment.apply(context, _Current.arrival)
     _arm()
     process = _Process()
     process.enter(context)
@@ -77,53 +83,10 @@ def redirect(context: RunContext | None) -> Iterator[None]:
         yield
         failed = False
     finally:
+        _Current.arrival.watch(None)
         process.leave(failed)
-        _Current.context, _Current.run_id = before
+        _Current.context, _Current.arrival = before
         environment.restore()
-
-
-class _Environment:
-    """The environment variables that MLflow reads, and their state before the trial."""
-
-    def __init__(self, environ: MutableMapping[str, str]) -> None:
-        self._environ = environ
-        self._names: set[str] = set()
-        self._before: dict[str, str] = {}
-
-    def apply(self, context: RunContext) -> None:
-        """Set the variables of the context."""
-        environ = self._environ
-        env = dict(context.env)
-        env.pop(CHILD_ENV, None)
-        for names in CLOUD_CREDENTIALS.values():
-            if any(name in environ for name in names):  # the worker has an identity of its own
-                for name in names:
-                    env.pop(name, None)
-        env["MLFLOW_TRACKING_URI"] = context.tracking_uri
-        if context.registry_uri is not None:
-            env["MLFLOW_REGISTRY_URI"] = context.registry_uri
-        if context.experiment_id:
-            env["MLFLOW_EXPERIMENT_ID"] = context.experiment_id
-        if context.run_id is not None:
-            env["MLFLOW_RUN_ID"] = context.run_id
-        self._names = set(env) | {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_REGISTRY_URI"}
-        self._before = self._mine()
-        environ.update(env)
-        for name in ("MLFLOW_EXPERIMENT_NAME", *(() if context.run_id else ("MLFLOW_RUN_ID",))):
-            environ.pop(name, None)
-
-    def restore(self) -> None:
-        """Put back what was there, whatever the objective did to it."""
-        for name in set(self._mine()) - set(self._before):
-            del self._environ[name]
-        self._environ.update(self._before)
-
-    def _mine(self) -> dict[str, str]:
-        return {
-            name: value
-            for name, value in self._environ.items()
-            if name in self._names or name.startswith(("MLFLOW_", "DATABRICKS_"))
-        }
 
 
 class _Process:
@@ -194,7 +157,7 @@ def _end_leftovers(fluent: Any, failed: bool) -> None:
             if monitor is not None:
                 monitor.finish()
             store = fluent._get_store()
-            if run.info.run_id != _Current.run_id:
+            if run.info.run_id != _Current.arrival.run_id:
                 fluent.MlflowClient().set_terminated(run.info.run_id, "FAILED" if failed else "FINISHED")
     if store is not None:
         store.flush_async_logging()
@@ -224,7 +187,7 @@ class _RunIdVariable:
             return self._original.get()
         if self._fluent._active_run_stack.get():
             return None  # nested=True below the trial's run
-        run_id = _Current.run_id or _claim_run(context)
+        run_id = _Current.arrival.get() or _claim_run(context, _Current.arrival)
         if run_id is None or not _is_known_here(self._fluent, context, run_id):
             return None
         # start_run refuses to resume a run of another experiment than the one set, and removes the variable.
@@ -236,8 +199,8 @@ class _RunIdVariable:
         """``end_run`` forgets the variable; during a trial it stays, for subprocesses."""
         if _Current.context is None:
             self._original.unset()
-        elif _Current.run_id is not None:
-            os.environ[self.name] = _Current.run_id
+        elif _Current.arrival.run_id is not None:
+            os.environ[self.name] = _Current.arrival.run_id
 
 
 def _is_known_here(fluent: Any, context: RunContext, run_id: str) -> bool:
@@ -254,26 +217,38 @@ def _is_known_here(fluent: Any, context: RunContext, run_id: str) -> bool:
     return True
 
 
-def _claim_run(context: RunContext) -> str | None:
-    """Find or create the run that the driver could not create; None where that fails too."""
-    wanted = json.loads(context.env.get(CHILD_ENV, "null"))
-    if wanted is None or not context.experiment_id:
-        return None
-    try:
-        from mlflow import MlflowClient
+_claiming = threading.Lock()
 
-        from sparktune.tracking.store import find_run
 
-        client = MlflowClient(tracking_uri=context.tracking_uri)
-        run_id = find_run(client, context.experiment_id, wanted["identity"])
-        if run_id is None:
-            run = client.create_run(context.experiment_id, tags=wanted["tags"], run_name=wanted["name"])
-            run_id = str(run.info.run_id)
-    except Exception as error:
-        logger.warning("the trial has no MLflow run: %s", error)
-        return None
-    _Current.run_id = run_id
-    return run_id
+def _claim_run(context: RunContext, arrival: RunArrival) -> str | None:
+    """Find or create the run that the driver could not create; None where that fails too.
+
+    A driver that cannot be asked may well be creating it: it is looked for, ``arrival.search_s`` seconds.
+    """
+    with _claiming:
+        if arrival.run_id is not None or context.claim is None or not context.experiment_id:
+            return arrival.run_id
+        wanted = json.loads(context.claim)
+        try:
+            from mlflow import MlflowClient
+
+            from sparktune.tracking.store import find_run
+
+            client = MlflowClient(tracking_uri=context.tracking_uri)
+            give_up = time.monotonic() + arrival.search_s
+            while (run_id := find_run(client, context.experiment_id, wanted["identity"])) is None:
+                if time.monotonic() >= give_up:
+                    run = client.create_run(
+                        context.experiment_id, tags=wanted["tags"], run_name=wanted["name"]
+                    )
+                    run_id = str(run.info.run_id)
+                    break
+                time.sleep(SEARCH_EVERY_S)
+        except Exception as error:
+            logger.warning("the trial has no MLflow run: %s", error)
+            return None
+        arrival.tell(run_id)
+        return arrival.run_id
 
 
 def _patch_fluent(fluent: Any) -> None:
@@ -287,10 +262,14 @@ def _patch_fluent(fluent: Any) -> None:
         # After a bare log_metric the trial's run is active already; to start it again is no mistake here.
         stack = fluent._active_run_stack.get()
         nested = kwargs.get("nested") or (len(args) > 3 and args[3])
-        is_trials = len(stack) == 1 and stack[0].info.run_id == _Current.run_id
+        is_trials = len(stack) == 1 and stack[0].info.run_id == _Current.arrival.run_id
         if _Current.context is not None and is_trials and not nested:
             stack.clear()
-        return start_run(*args, **kwargs)
+        try:
+            return start_run(*args, **kwargs)
+        finally:  # which removes the variable that it has read
+            if _Current.context is not None:
+                fluent.MLFLOW_RUN_ID.unset()
 
     fluent.start_run = resuming
     package: Any = sys.modules["mlflow"]
@@ -331,14 +310,18 @@ def _patch_client(module: Any) -> None:
 
 def _renamed(client: Any, run_id: str, params: dict[str, str]) -> dict[str, str]:
     """A free key for each of the params that the trial's run holds with another value."""
-    if run_id != _Current.run_id or not params:
+    if run_id != _Current.arrival.run_id or not params:
         return {}
     logged = client.get_run(run_id).data.params
     taken = {*logged, *params}
     return {key: with_suffix(key, taken) for key, value in params.items() if logged.get(key, value) != value}
 
 
-_PATCHES: dict[str, Callable[[Any], None]] = {_FLUENT: _patch_fluent, _STORE_CLIENT: _patch_client}
+_PATCHES: dict[str, Callable[[Any], None]] = {
+    _FLUENT: _patch_fluent,
+    _STORE_CLIENT: _patch_client,
+    "multiprocessing.util": patch_spawn,
+}
 
 
 def _arm() -> None:

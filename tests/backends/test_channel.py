@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sparktune.backends import channel
-from sparktune.backends.channel import Arrived, Begun, ControlClient, ControlServer, Endpoint, Gone
+from sparktune.backends.channel import Arrived, Asked, Begun, ControlClient, ControlServer, Endpoint, Gone
 
 Signals = "queue.SimpleQueue[Any]"
 
@@ -116,6 +116,40 @@ def test_a_connection_that_is_closed_between_trials_is_no_loss(
     other.begin(8, 1, "h")
     assert [type(signals.get(timeout=30)) for _ in range(3)] == [Begun, Arrived, Begun]
     other.close()
+
+
+def test_a_worker_asks_for_its_run(server: ControlServer, client: ControlClient, signals: Signals) -> None:
+    told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    client.begin(7, 1, "h", told.put)
+    client.ask_run(7)
+    assert [type(signals.get(timeout=30)) for _ in range(2)] == [Begun, Asked]
+    server.tell_run(7, None)
+    server.tell_run(8, "of another")
+    server.tell_run(7, "r")
+    assert [told.get(timeout=30) for _ in range(2)] == [None, "r"]
+
+
+def test_a_run_that_comes_after_the_trial_is_told_to_nobody(
+    server: ControlServer, client: ControlClient, signals: Signals
+) -> None:
+    told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    client.begin(7, 1, "h", told.put)
+    client.end(7, b"")
+    server.tell_run(7, "late")
+    client.begin(8, 1, "h", told.put)
+    assert [type(signals.get(timeout=30)) for _ in range(3)] == [Begun, Arrived, Begun]
+    server.tell_run(8, "r")
+    assert told.get(timeout=30) == "r"
+    assert told.empty()
+
+
+def test_who_waits_for_a_run_learns_that_the_driver_is_gone(
+    server: ControlServer, client: ControlClient
+) -> None:
+    told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    client.begin(7, 1, "h", told.put)
+    server.close()
+    assert told.get(timeout=30) is None
 
 
 # -- who is admitted ---------------------------------------------------------------------------------------

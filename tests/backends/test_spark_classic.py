@@ -18,10 +18,11 @@ import psutil
 import pytest
 from py4j.protocol import Py4JNetworkError
 
-from sparktune.backends.base import Backend, Cancelled, Finished, Started
+from sparktune.backends.base import Backend, Cancelled, Finished, Started, Task
 from sparktune.backends.spark_classic import SparkClassicBackend, lost
 from sparktune.errors import ObjectiveNotPicklable
 from sparktune.objective import Objective
+from sparktune.tracking.base import RunContext
 from tests.backends.conformance import (
     BackendConformance,
     Make,
@@ -291,6 +292,99 @@ def test_a_result_that_arrived_stays_a_result(make: Make) -> None:
     assert all(isinstance(ends[i], Finished) for i in range(1, n, 2))
     assert all(isinstance(end, Finished | Cancelled) for end in ends.values())
     assert all(result_of(end)["loss"] == i for i, end in ends.items() if isinstance(end, Finished))
+
+
+# -- the MLflow run of a trial -----------------------------------------------------------------------------
+
+
+class Runs:
+    """Stands for a tracker: notes who asks for a run, and answers when the objective waits for it."""
+
+    def __init__(self, known: str | None = None) -> None:
+        self.known = known
+        self.asked: list[bool] = []
+        self.at_once = False
+
+    def run_context(self) -> RunContext:
+        return RunContext(self.known, "http://127.0.0.1:1", None, "0", claim=None if self.known else "{}")
+
+    def ask_run(self, trial_id: int, tell: Any, *, hurry: bool) -> None:
+        self.asked.append(hurry)
+        if hurry or self.at_once:
+            tell(f"run of {trial_id}")
+
+    def task(self, trial_id: int, x: float = 0.0) -> Task:
+        return task(trial_id, x, run_context=self.run_context, ask_run=self.ask_run)
+
+
+def reads_its_run(x: float) -> Any:
+    if x < 0 and not Path(str(x)).exists():
+        Path(str(x)).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    run = os.getenv("MLFLOW_RUN_ID") if x else ""
+    return {"status": "ok", "loss": x, "run": run}
+
+
+def test_an_objective_that_needs_its_run_waits_for_it(make: Make) -> None:
+    backend, runs = make(reads_its_run), Runs()
+    for trial_id in (3, 4):
+        backend.launch(runs.task(trial_id, 1.0))
+        assert result_of(wait_for_ends(backend, trial_id)[-1])["run"] == f"run of {trial_id}"
+    assert runs.asked == [False, True, False, True]
+
+
+def test_an_objective_that_does_not_need_its_run_does_not_wait(make: Make) -> None:
+    backend, runs = make(reads_its_run), Runs()
+    backend.launch(runs.task(3))
+    assert result_of(wait_for_ends(backend, 3)[-1])["run"] == ""
+    assert runs.asked == [False]
+
+
+def test_a_run_that_exists_travels_with_the_task(make: Make) -> None:
+    backend, runs = make(reads_its_run), Runs("known")
+    backend.launch(runs.task(3, 1.0))
+    assert result_of(wait_for_ends(backend, 3)[-1])["run"] == "known"
+    assert runs.asked == []
+
+
+def test_a_run_that_exists_when_the_objective_begins_is_told_unasked(make: Make) -> None:
+    def waits_for_it(x: float) -> Any:
+        while (run := os.environb.get(b"MLFLOW_RUN_ID")) is None:
+            time.sleep(0.001)
+        return {"status": "ok", "loss": x, "run": run.decode()}
+
+    backend, runs = make(waits_for_it), Runs()
+    runs.at_once = True
+    backend.launch(runs.task(3, 1.0))
+    assert result_of(wait_for_ends(backend, 3)[-1])["run"] == "run of 3"
+    assert runs.asked == [False]
+
+
+def test_a_trial_that_is_begun_anew_finds_its_run(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path)
+
+    def fn(x: float) -> Any:
+        os.chdir(folder)
+        return reads_its_run(x)
+
+    backend, runs = make(fn), Runs()
+    backend.launch(runs.task(3, -1.0))
+    events = wait_for_ends(backend, 3)
+    assert [event.attempt for event in events if isinstance(event, Started)] == [1, 2]
+    assert result_of(events[-1])["run"] == "run of 3"
+
+
+def test_a_run_is_waited_for_before_the_launch_until_a_worker_was_heard(make: Make) -> None:
+    """Where no worker reaches the driver's port, nobody could tell it the run."""
+    backend, runs = make(reads_its_run), Runs()
+    backend._is_reached = False  # type: ignore[attr-defined]
+    backend.launch(runs.task(3, 1.0))
+    assert result_of(wait_for_ends(backend, 3)[-1])["run"] == "run of 3"
+    backend.launch(runs.task(4, 1.0))
+    assert result_of(wait_for_ends(backend, 4)[-1])["run"] == "run of 4"
+    assert runs.asked == [True, False, False, True]
 
 
 # -- what is said of a lost worker -------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import queue
 import socket
 import threading
 import time
@@ -40,6 +41,13 @@ def artifact(run_id: str, name: str) -> str:
     return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
 
 
+def run_id_of(tracker: MlflowTracker, number: int) -> str | None:
+    """What a worker is told that needs the trial's run."""
+    answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    tracker.ask_run(number, answer.put, hurry=True)
+    return answer.get(timeout=30)
+
+
 def study(tracker: MlflowTracker, losses: list[float], **changes: Any) -> list[Trial]:
     """A whole study of trials that complete."""
     tracker.begin(info(**changes))
@@ -47,9 +55,11 @@ def study(tracker: MlflowTracker, losses: list[float], **changes: Any) -> list[T
     for number, loss in enumerate(losses):
         trial = running(number)
         tracker.launched(trial)
+        run_id = run_id_of(tracker, number)
         context = tracker.run_context(number)
         assert context is not None
-        assert context.run_id is not None
+        assert (context.run_id, context.claim) == (run_id, None)
+        assert run_id is not None
         trials.append(completed(trial, loss))
         tracker.ended(trials[-1], document(trials[-1]))
     best = min(trials, key=lambda trial: trial.loss or 0.0)
@@ -200,12 +210,10 @@ def test_a_long_trial_shows_its_params_while_it_runs(sqlite_uri: str) -> None:
     tracker = MlflowTracker()
     tracker.begin(info())
     tracker.launched(running(0, C=0.5, kernel="rbf"))
-    context = tracker.run_context(0)
-    assert context is not None
-    assert context.run_id is not None
+    run_id = run_id_of(tracker, 0)
     assert tracker._writer is not None
     assert tracker._writer.flush(None, 10)
-    run = MlflowClient().get_run(context.run_id)
+    run = MlflowClient().get_run(run_id)
     assert run.data.params == {"C": "0.5", "kernel": "rbf"}
     assert run.info.status == "RUNNING"
     assert run.data.tags["trial_status"] == "running"
@@ -245,19 +253,66 @@ def test_limits_odd_labels_and_odd_results(sqlite_uri: str) -> None:
     assert stored["sparktune_left_out"] == ["result.model"]
 
 
+def test_nobody_waits_for_a_run_that_does_not_exist(sqlite_uri: str) -> None:
+    """A trial's worker is on its way before its run exists; whoever asks first has it created."""
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    assert tracker._writer is not None
+    told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    with tracker._writer.lock:  # the writer can do nothing meanwhile
+        tracker.launched(running(0))
+        context = tracker.run_context(0)
+        tracker.ask_run(0, told.put, hurry=False)
+    assert context is not None
+    assert context.run_id is None
+    wanted = json.loads(context.claim or "")
+    assert wanted["tags"]["mlflow.parentRunId"] == tracker.run_id
+    run_id = run_id_of(tracker, 0)
+    assert told.get(timeout=30) == run_id
+    assert MlflowClient().get_run(run_id).data.tags["sparktune.trial_id"] == "0"
+    tracker.finish(StudySummary([], None))
+    assert run_id_of(tracker, 0) == run_id
+    assert run_id_of(tracker, 99) is None
+
+
+def test_trials_that_are_over_before_their_runs_exist(sqlite_uri: str) -> None:
+    """They are written whole, many at a time, and nothing is missing: artifacts, long documents."""
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    assert tracker._writer is not None
+    trials = []
+    with tracker._writer.lock:
+        for number in range(20):
+            trial = running(number, **{f"p{n}": n for n in range(120)})
+            tracker.launched(trial)
+            trials.append(failed(trial) if number == 7 else completed(trial, 0.5, text="y" * 3000 * number))
+            tracker.ended(trials[-1], document(trials[-1]))
+    tracker.finish(StudySummary(trials, trials[0]))
+    children = children_of(run_of(tracker).info.run_id)
+    assert set(children) == {f"trial {number}" for number in range(20)}
+    for number in range(20):
+        run = children[f"trial {number}"]
+        assert run.info.status == ("FAILED" if number == 7 else "FINISHED")
+        assert run.info.end_time is not None
+        assert len(run.data.params) == 120
+        assert run.data.metrics == ({} if number == 7 else {"loss": 0.5})
+        assert run.data.tags["trial_status"] == ("failed" if number == 7 else "completed")
+    assert artifact(children["trial 7"].info.run_id, "traceback.txt").endswith("odd")
+    stored = json.loads(artifact(children["trial 19"].info.run_id, "trial.json"))
+    assert stored["result"]["text"] == "y" * 3000 * 19
+
+
 def test_a_param_logged_by_the_objective_stays(sqlite_uri: str) -> None:
     tracker = MlflowTracker()
     tracker.begin(info())
     trial = running(0, C=10.0, kernel="rbf")
     tracker.launched(trial)
-    context = tracker.run_context(0)
-    assert context is not None
-    assert context.run_id is not None
-    MlflowClient().log_param(context.run_id, "C", 10)
+    run_id = run_id_of(tracker, 0)
+    MlflowClient().log_param(run_id, "C", 10)
     trial = completed(trial, 0.5)
     tracker.ended(trial, document(trial))
     tracker.finish(StudySummary([trial], trial))
-    run = MlflowClient().get_run(context.run_id)
+    run = MlflowClient().get_run(run_id)
     assert run.data.params == {"C": "10", "kernel": "rbf"}
     assert run.data.metrics == {"loss": 0.5}
     assert run.info.status == "FINISHED"
@@ -271,10 +326,7 @@ def test_a_deleted_run_does_not_hold_up_the_others(
     trials = [completed(running(n), float(n)) for n in range(3)]
     for n in range(3):
         tracker.launched(running(n))
-    context = tracker.run_context(1)
-    assert context is not None
-    assert context.run_id is not None
-    MlflowClient().delete_run(context.run_id)
+    MlflowClient().delete_run(run_id_of(tracker, 1))
     for trial in trials:
         tracker.ended(trial, document(trial))
     tracker.finish(StudySummary(trials, trials[0]))
@@ -321,17 +373,17 @@ def test_a_server_that_dies_and_comes_back(server: Server, caplog: pytest.LogCap
     for number in range(10):
         step(number)
     step(10, end=False)
-    context = tracker.run_context(10)
-    assert context is not None
-    assert context.run_id is not None
+    assert run_id_of(tracker, 10) is not None
     server.kill()
     for number in range(11, 21):
         step(number)
     lost = tracker.run_context(20)
     assert lost is not None
     assert lost.run_id is None
+    assert json.loads(lost.claim or "")["name"] == "trial 20"
+    assert run_id_of(tracker, 20) is None
     start = time.perf_counter()
-    assert tracker.run_context(19).run_id is None  # type: ignore[union-attr]
+    assert run_id_of(tracker, 19) is None
     assert time.perf_counter() - start < 0.5
     trials[10] = failed(running(10))
     tracker.ended(trials[10], document(trials[10]))
@@ -378,6 +430,7 @@ def test_a_server_that_never_answers(
         context = tracker.run_context(number)
         assert context is not None
         assert context.run_id is None
+        assert run_id_of(tracker, number) is None
         trials.append(completed(running(number), float(number)))
         tracker.ended(trials[-1], document(trials[-1]))
     tracker.finish(StudySummary(trials, trials[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,8 +16,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient, start_run  # start_run: bound before anything is patched
 
+from sparktune.tracking.arrival import RunArrival
 from sparktune.tracking.base import RunContext
-from sparktune.tracking.places import CHILD_ENV
 from sparktune.tracking.worker import redirect
 
 
@@ -220,11 +221,10 @@ def test_a_run_that_the_driver_could_not_create(context: RunContext) -> None:
     """The first call makes it, as a child; the trial's later calls, and the driver, find it again."""
     identity = {"fmin_uuid": "abc", "sparktune.trial_id": "3"}
     wanted = {"name": "trial 3", "identity": identity, "tags": identity | {"mlflow.parentRunId": "p"}}
-    env = {CHILD_ENV: json.dumps(wanted)}
-    lost = RunContext(None, context.tracking_uri, None, context.experiment_id, env)
+    claim = json.dumps(wanted)
+    lost = RunContext(None, context.tracking_uri, None, context.experiment_id, claim=claim)
     for _ in range(2):
         with redirect(lost):
-            assert CHILD_ENV not in os.environ
             mlflow.log_metric("auc", 1.0)
             mlflow.end_run()
             with mlflow.start_run(nested=True):
@@ -234,6 +234,79 @@ def test_a_run_that_the_driver_could_not_create(context: RunContext) -> None:
     assert run.data.tags["mlflow.parentRunId"] == "p"
     assert run.data.metrics == {"auc": 2.0}
     assert count_runs(context) == 3
+
+
+def later(context: RunContext, *answers: str | None) -> tuple[RunContext, RunArrival, list[str]]:
+    """The context without its run; the driver gives these answers, each from a thread of its own."""
+    questions: list[str] = []
+    left = iter(answers)
+
+    def ask() -> None:
+        questions.append("?")
+        threading.Thread(target=arrival.tell, args=(next(left),)).start()
+
+    arrival = RunArrival(None, ask)
+    claim = json.dumps({"name": "trial 17", "identity": {"fmin_uuid": "abc"}, "tags": {"fmin_uuid": "abc"}})
+    return dataclasses.replace(context, run_id=None, claim=claim), arrival, questions
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [log_plainly, log_in_runs, log_before_a_run, log_in_a_thread, log_elsewhere_first, log_and_end],
+)
+def test_a_run_that_is_told_when_it_is_needed(context: RunContext, objective: Any) -> None:
+    before = state()
+    for _ in range(2):
+        pending, arrival, questions = later(context, context.run_id)
+        with redirect(pending, arrival):
+            objective()
+        assert questions == ["?"]
+        assert state() == before
+    assert child_of(context).data.metrics == {"auc": 0.9}
+    assert count_runs(context) == 2
+
+
+def test_a_run_that_the_driver_cannot_create_now(context: RunContext) -> None:
+    """The worker creates it; what the driver says of it later changes nothing."""
+    pending, arrival, _ = later(context, None)
+    with redirect(pending, arrival):
+        mlflow.log_metric("auc", 1.0)
+        arrival.tell("another")
+        mlflow.log_metric("loss", 2.0)
+        claimed = os.environ["MLFLOW_RUN_ID"]
+    run = MlflowClient(context.tracking_uri).get_run(claimed)
+    assert run.data.metrics == {"auc": 1.0, "loss": 2.0}
+    assert count_runs(context) == 3
+
+
+def test_a_worker_that_cannot_ask_looks_for_the_run_before_it_creates_one(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(context.tracking_uri)
+    pending, _, _ = later(context)
+
+    def created_meanwhile(seconds: float) -> None:
+        client.set_tag(context.run_id, "fmin_uuid", "abc")
+
+    monkeypatch.setattr("sparktune.tracking.worker.time.sleep", created_meanwhile)
+    with redirect(pending, RunArrival(None, search_s=30)):
+        mlflow.log_metric("auc", 1.0)
+    assert child_of(context).data.metrics == {"auc": 1.0}
+    assert count_runs(context) == 2
+
+
+def test_autologging_with_a_run_that_comes_later(context: RunContext) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    pending, arrival, _ = later(context, context.run_id)
+    with redirect(pending, arrival):
+        mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
+        try:
+            LogisticRegression(C=0.25).fit([[0.0], [1.0]], [0, 1])
+        finally:
+            mlflow.sklearn.autolog(disable=True, silent=True)
+    assert child_of(context).data.params["C"] == "0.25"
+    assert count_runs(context) == 2
 
 
 def run_script(body: str, *arguments: str, **env: str) -> str:
