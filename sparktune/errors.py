@@ -4,6 +4,7 @@
 
     SparktuneError
     ├── SparkNotAvailable      (ImportError)  pyspark or Java is missing
+    ├── PlotlyNotAvailable     (ImportError)  plotly is missing, and a picture was asked for
     ├── ObjectiveNotPicklable  (TypeError)    the objective cannot be sent to a worker
     ├── InvalidPoint           (ValueError)   a point of points_to_evaluate does not fit the search space
     ├── InvalidSpace           (ValueError)   the search space cannot be searched: an empty range, ...
@@ -27,6 +28,10 @@ class SparktuneError(Exception):
 
 class SparkNotAvailable(SparktuneError, ImportError):
     """pyspark is not installed, or Java is missing, or the Spark session has no usable context."""
+
+
+class PlotlyNotAvailable(SparktuneError, ImportError):
+    """A picture was asked for, and plotly is not installed."""
 
 
 class ObjectiveNotPicklable(SparktuneError, TypeError):

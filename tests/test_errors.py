@@ -11,6 +11,7 @@ from sparktune import errors
 
 TREE = {
     "SparkNotAvailable": ImportError,
+    "PlotlyNotAvailable": ImportError,
     "ObjectiveNotPicklable": TypeError,
     "InvalidPoint": ValueError,
     "InvalidSpace": ValueError,
