@@ -42,6 +42,7 @@ from hyperopt import (
     trials_from_docs,
 )
 
+from sparktune.compare import compare
 from sparktune.early_termination import (
     AshaPolicy,
     BanditPolicy,
@@ -102,6 +103,7 @@ __all__ = [
     "anneal",
     "atpe",
     "base",
+    "compare",
     "early_stop",
     "exceptions",
     "fmin",

@@ -25,6 +25,7 @@ OURS = [
     "StudyInProgress",
     "TrialTerminated",
     "TruncationSelectionPolicy",
+    "compare",
     "report",
 ]
 
