@@ -21,7 +21,16 @@ def block_of(space: SearchSpace, columns: tuple[int, ...]) -> Block:
 
 
 class Pool:
-    """Candidates drawn from l, and the logarithm of l / g at each."""
+    """Candidates drawn from l, and the logarithms of l and g at each.
+
+    Args:
+        block: the parameters.
+        good: the density l.
+        others: the density g.
+        size: how many candidates to draw at once.
+        n_compete: how many of them compete for one suggestion.
+        rng: what they are drawn from.
+    """
 
     def __init__(
         self,
@@ -34,36 +43,40 @@ class Pool:
     ) -> None:
         self.block = block
         self._good, self._others = good, others
-        self._size, self._n_compete = size, n_compete
-        self._running: list[Kernels] = []
-        self._fill(rng)
+        self._size, self._n_compete, self._rng = size, n_compete, rng
+        self._drawn: list[Array] = []
+        self._fill()
 
-    def _fill(self, rng: np.random.Generator) -> None:
+    def _fill(self) -> None:
         block = self.block
-        self._values = block.values(*self._good.sample(self._size, rng))
-        self._numbers, self._options = block.scaled_columns(self._values)  # after rounding
-        self._score = self._good.log_density(self._numbers, self._options)
-        self._log_g = self._others.log_density(self._numbers, self._options)
+        self._values = block.values(*self._good.sample(self._size, self._rng))
+        self._points = block.scaled_columns(self._values)  # after rounding
+        self._log_l = self._good.log_density(*self._points)
+        self._log_g = self._others.log_density(*self._points)
         self._left = np.arange(self._size)
-        for kernel in self._running:
-            self._log_g = np.logaddexp(self._log_g, kernel.log_density(self._numbers, self._options))
+        if self._drawn:
+            for numbers, options in zip(*block.scaled_columns(np.array(self._drawn)), strict=True):
+                self._repel(numbers, options)
 
-    def draw(self, rng: np.random.Generator) -> Array:
-        """The best of some candidates that were not drawn yet; values in the order of the block's columns."""
+    def draw(self) -> Array:
+        """The best of some candidates that were not drawn yet; values in the order of the block's columns.
+
+        It counts as running from now on: g grows around it.
+        """
         if not len(self._left):
-            self._fill(rng)
+            self._fill()
         some = self._left
         if len(some) > self._n_compete:
-            some = rng.choice(some, self._n_compete, replace=False)
-        best = some[(self._score[some] - self._log_g[some]).argmax()]
+            some = some[self._rng.choice(len(some), self._n_compete, replace=False, shuffle=False)]
+        best = some[(self._log_l[some] - self._log_g[some]).argmax()]
         self._left = self._left[self._left != best]
+        if len(self._left):
+            self._drawn.append(self._values[best])
+            self._repel(self._points[0][best], self._points[1][best])
         return np.asarray(self._values[best])
 
-    def repel(self, row: Array) -> None:
-        """Count a suggested configuration ``(n_params,)`` among the running ones."""
-        kernel = self._others.on(*self.block.scaled(row[None]))
-        self._running.append(kernel)
-        self._log_g = np.logaddexp(self._log_g, kernel.log_density(self._numbers, self._options))
+    def _repel(self, numbers: Array, options: Indices) -> None:
+        self._log_g = np.logaddexp(self._log_g, self._others.log_kernel(numbers, options, *self._points))
 
 
 # -- the two densities -----------------------------------------------------------------------------------

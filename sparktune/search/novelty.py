@@ -21,18 +21,14 @@ class Tried:
     """
 
     def __init__(self, history: History) -> None:
-        self._values = np.concatenate([history.values, history.pending])
-        self._missing = np.isnan(self._values)
+        self._known = {*_keys(history.values), *_keys(history.pending)}
 
     def __contains__(self, row: Array) -> bool:
-        missing = np.isnan(row)
-        same = (self._values == row) | (self._missing & missing)
-        return bool(same.all(axis=1).any())
+        return _keys(row[None])[0] in self._known
 
     def add(self, row: Array) -> None:
         """Count a configuration as tried."""
-        self._values = np.vstack([self._values, row])
-        self._missing = np.isnan(self._values)
+        self._known.add(_keys(row[None])[0])
 
     def first_new(self, *draws: Callable[[], Array]) -> Array:
         """The first new configuration of ``TRIES`` from each source in turn; counted as tried from now on.
@@ -48,3 +44,10 @@ class Tried:
                 row = draw()
         self.add(row)
         return row
+
+
+def _keys(values: Array) -> list[bytes]:
+    """A key for each configuration: equal values, equal keys, also for NaN and for -0.0."""
+    plain = np.where(np.isnan(values), np.nan, values + 0.0)
+    data, size = plain.tobytes(), plain.itemsize * plain.shape[1]
+    return [data[i * size : (i + 1) * size] for i in range(len(plain))]

@@ -11,13 +11,12 @@ Sources, cited where used:
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
 from sparktune.search.parameters import Array
 from sparktune.search.space import SearchSpace
@@ -113,41 +112,55 @@ class Kernels:
     bandwidths: Array
     spill: Array
 
-    @functools.cached_property
-    def _log_scale(self) -> Array:
-        """Logarithm of weight over normalisation of each kernel, ``(n,)``."""
-        mass = np.where(
-            self.block.is_bounded,
-            ndtr((1 - self.numbers) / self.bandwidths) - ndtr(-self.numbers / self.bandwidths),
-            1.0,
-        )
-        norm = np.log(mass).sum(axis=1) + np.log(self.bandwidths * np.sqrt(2 * np.pi)).sum()
-        return np.asarray(np.log(self.weights[:-1]) - norm)
+    def _log_normalised(self, numbers: Array, weights: Array) -> Array:
+        """Logarithm of weight over normalisation of kernels on ``(n, n_numbers)`` centres, ``(n,)``."""
+        mass = ndtr((1 - numbers) / self.bandwidths) - ndtr(-numbers / self.bandwidths)
+        norm = np.log(np.where(self.block.is_bounded, mass, 1.0)).sum(axis=1)
+        return np.asarray(np.log(weights) - norm - self._log_area)
 
-    def _log_options(self, choice: int, spill: float) -> Array:
-        """``(n_options, n_options)``: log probability of an option (column) under a kernel on one (row)."""
-        probabilities = np.exp(self.block.log_priors[choice])
-        table: Array = spill * np.tile(probabilities, (len(probabilities), 1))
-        with np.errstate(divide="ignore"):
-            return np.asarray(np.log(table + (1 - spill) * np.eye(len(probabilities))))
+    @functools.cached_property
+    def _log_area(self) -> float:
+        """Logarithm of the integral of a kernel that is cut off nowhere and is 1 at its centre."""
+        return float(np.log(self.bandwidths * np.sqrt(2 * np.pi)).sum())
+
+    @functools.cached_property
+    def _log_options(self) -> list[Array]:
+        """For each choice the log probability of an option (column) under a kernel on one (row)."""
+        tables = []
+        for parameter, spill in zip(self.block.options, self.spill, strict=True):
+            prior: Array = np.tile(parameter.probabilities, (parameter.n_options, 1))
+            with np.errstate(divide="ignore"):
+                tables.append(np.log(spill * prior + (1 - spill) * np.eye(parameter.n_options)))
+        return tables
 
     def log_density(self, numbers: Array, options: Indices) -> Array:
         """The mixture's log density at ``(m, ...)`` points: ``(m,)``."""
         centres, points = self.numbers / self.bandwidths, numbers / self.bandwidths
         # |p - c|^2 = |p|^2 + |c|^2 - 2 pc, so that the work is one product of matrices.
         square = (points**2).sum(1)[:, None] + (centres**2).sum(1)[None, :] - 2 * points @ centres.T
-        logs = self._log_scale[None, :] - np.maximum(square, 0.0) / 2
-        for j in range(options.shape[1]):
-            logs += self._log_options(j, self.spill[j])[self.options[:, j]][:, options[:, j]].T
+        logs = self._log_normalised(self.numbers, self.weights[:-1]) - np.maximum(square, 0.0) / 2
+        for j, table in enumerate(self._log_options):
+            logs += table.T[options[:, j]][:, self.options[:, j]]
         prior = np.log(self.weights[-1]) + self._log_prior(numbers, options)
-        return np.asarray(logsumexp(np.column_stack([logs, prior]), axis=1))
+        most = np.maximum(logs.max(axis=1, initial=-np.inf), prior)
+        total = np.exp(logs - most[:, None]).sum(axis=1) + np.exp(prior - most)
+        return np.asarray(most + np.log(total))
 
-    def on(self, numbers: Array, options: Indices) -> Kernels:
-        """One kernel alone, on a scaled point, with the weight that each of these has (if they are equal)."""
-        weight = self.weights[0] if len(self.numbers) else self.weights[-1]
-        return dataclasses.replace(
-            self, numbers=numbers, options=options, weights=np.array([weight, np.finfo(float).tiny])
-        )
+    def log_kernel(self, number: Array, option: Indices, numbers: Array, options: Indices) -> Array:
+        """Log density at ``(m, ...)`` points of one more kernel, which weighs as much as each of the others.
+
+        Args:
+            number: ``(n_numbers,)`` its centre.
+            option: ``(n_options,)`` its centre.
+            numbers: of the points, scaled.
+            options: of the points, indices.
+        """
+        steps = (numbers - number) / self.bandwidths
+        weight = self.weights[:1] if len(self.numbers) else self.weights[-1:]
+        logs = self._log_normalised(number[None], weight)[0] - (steps**2).sum(axis=1) / 2
+        for j, table in enumerate(self._log_options):
+            logs += table[option[j], options[:, j]]
+        return np.asarray(logs)
 
     def _log_prior(self, numbers: Array, options: Indices) -> Array:
         free = ~self.block.is_bounded

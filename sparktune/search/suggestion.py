@@ -62,8 +62,8 @@ def new_documents(
             "tid": new_id,
             "cmd": domain.cmd,
             "workdir": domain.workdir,
-            "idxs": {p.label: [new_id] if p.label in config else [] for p in space.parameters},
-            "vals": {p.label: [config[p.label]] if p.label in config else [] for p in space.parameters},
+            "idxs": {label: [new_id] if label in config else [] for label in space.column},
+            "vals": {label: [config[label]] if label in config else [] for label in space.column},
             **(marks[i] if marks else {}),
         }
         documents += trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])

@@ -2,19 +2,19 @@
 
 Bergstra et al. 2011 (Algorithms for Hyper-Parameter Optimization, section 4): split the finished trials into
 good ones, density l, and the others, density g, and try where l(x) / g(x) is greatest among candidates drawn
-from l, for there the expected improvement is greatest (their equation 5). What is done besides, each with its
-reason:
+from l, for there the expected improvement is greatest (their equations 2 and 3). What is done besides, each
+with its reason:
 
 - *Joint kernels*, one per trial over all active parameters (Falkner et al. 2018): parameters interact.
 - *Branches apart*: the options that decide which parameters there are, are drawn first (``branches``); then
   the kernels are those of trials in the same branch, and good is what is good in that branch.
 - *Weights by rank* in l: of the good trials the best tell most. The logarithmic ranks of CMA-ES (Hansen 2016,
   arXiv 1604.00772, equation 49), which depend on no scale of the loss, and so on no outlier.
-- *Bandwidths by the weighted spread* of the good trials (Scott's rule; Falkner et al. 2018), in which the prior
-  counts as one more of them: the search contracts in the parameters on which they agree, and never to a point.
+- *Bandwidths by the weighted spread* of the good trials (Scott's rule, as Falkner et al. 2018 do), in which
+  the prior counts as one more: the search contracts in parameters on which they agree, never to a point.
 - *Running trials count as observations of g* (in the spirit of the constant liar, Ginsbourger et al. 2010),
   but not in the split: they push the next ones away, and do not make others good.
-- *Few candidates*: choosing the best of many follows the noise of two estimated densities (Watanabe 2023).
+- *Few candidates*: the best of many follows the noise of two estimated densities.
 - *No configuration twice*, as long as there is another one.
 - Failed trials and those that were terminated early are never good.
 

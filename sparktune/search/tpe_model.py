@@ -21,17 +21,17 @@ MOST_GOOD = 25
 """More good trials than these sharpen nothing (Bergstra's own limit)."""
 FEWEST_IN_BRANCH = 10
 """With fewer trials in just this branch, those of its neighbours are used too."""
-EXTRA_CANDIDATES = 4
+EXTRA_CANDIDATES = 2
 """How many candidates each further suggestion of the same call adds to the pool."""
 POOLS = 4
 """How often candidates are drawn anew when all of them were tried before."""
 FEWEST_IN_BRANCH = 10
 """With fewer trials in just this branch, those of its neighbours are used too."""
-EXTRA_CANDIDATES = 4
+EXTRA_CANDIDATES = 2
 """How many candidates each further suggestion of the same call adds to the pool."""
 POOLS = 4
 """How often candidates are drawn anew when all of them were tried before."""
-EXTRA_CANDIDATES = 4
+EXTRA_CANDIDATES = 2
 """How many candidates each further suggestion of the same call adds to the pool."""
 POOLS = 4
 """How often candidates are drawn anew when all of them were tried before."""
@@ -92,16 +92,12 @@ class TreeModel:
         if pools is None:
             pools = self._pools[row.tobytes()] = self._pools_in(row)
         for pool in pools:
-            row[pool.block.columns] = pool.draw(self._rng)
+            row[pool.block.columns] = pool.draw()
         return row
 
     def add_pending(self, row: Array) -> None:
         """The configuration was suggested: it runs from now on."""
         self._pending = np.concatenate([self._pending, row[None]])
-        for pools in self._pools.values():
-            for pool in pools:
-                if not np.isnan(row[pool.block.columns]).any():
-                    pool.repel(row)
 
     def _branch(self) -> Array:
         """A configuration of which only the options are set that decide which parameters there are."""
