@@ -8,6 +8,8 @@
     ├── ObjectiveNotPicklable  (TypeError)    the objective cannot be sent to a worker
     ├── InvalidPoint           (ValueError)   a point of points_to_evaluate does not fit the search space
     ├── InvalidSpace           (ValueError)   the search space cannot be searched: an empty range, ...
+    │   └── DuplicateLabel     (hyperopt.exceptions.DuplicateLabel)  ... two parameters of one name
+    ├── NoMorePoints           (LookupError)  a searcher was asked for a point and has no more
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
     ├── WorkerLost             (RuntimeError) the kind of error of a trial whose worker died for good
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call
@@ -44,6 +46,14 @@ class InvalidPoint(SparktuneError, ValueError):
 
 class InvalidSpace(SparktuneError, ValueError):
     """The search space cannot be searched: an empty range, no options, a label used twice."""
+
+
+class DuplicateLabel(InvalidSpace, _hyperopt_exceptions.DuplicateLabel):  # type: ignore[misc]
+    """Two hyperparameters of a search space have the same label."""
+
+
+class NoMorePoints(SparktuneError, LookupError):
+    """A searcher was asked for a point, and its algorithm has no more: the grid is exhausted."""
 
 
 class SaveFileError(SparktuneError, ValueError):

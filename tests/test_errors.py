@@ -15,6 +15,8 @@ TREE = {
     "ObjectiveNotPicklable": TypeError,
     "InvalidPoint": ValueError,
     "InvalidSpace": ValueError,
+    "DuplicateLabel": hyperopt.exceptions.DuplicateLabel,
+    "NoMorePoints": LookupError,
     "SaveFileError": ValueError,
     "WorkerLost": RuntimeError,
     "StudyInProgress": RuntimeError,

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hyperopt import pyll
 
-from sparktune.errors import InvalidSpace
+from sparktune.errors import DuplicateLabel, InvalidSpace
 from sparktune.search.parameters import Parameter
 
 LARGEST_RANDINT = 10_000
 """Integers of ``hp.randint`` up to this many are options of their own; of more, the order is used."""
+
+
+class NotKnown(InvalidSpace):
+    """A parameter that our algorithms do not know, though hyperopt's may."""
+
+
+def check(expression: Any) -> None:
+    """Refuse a pyll expression that no algorithm can search; what only ours do not know is let pass.
+
+    Raises:
+        InvalidSpace: an empty range, ``q`` or ``sigma`` not above 0, no options, one label for two
+            parameters; the message names the label and the value.
+    """
+    labels: set[str] = set()
+    for node in pyll.dfs(expression):
+        if node.name != "hyperopt_param":
+            continue
+        label = str(node.arg["label"].obj)
+        if label in labels:
+            raise _used_twice(label)
+        labels.add(label)
+        with contextlib.suppress(NotKnown):
+            _parameter(label, node, (), False)
+
+
+def _used_twice(label: str) -> DuplicateLabel:
+    return DuplicateLabel(
+        f"the label {label!r} is used by two hyperparameters; give each a name of its own, or use the same "
+        "object in both places"
+    )
 
 
 def compiled(expression: Any) -> Iterator[Parameter]:
@@ -46,9 +77,7 @@ def _collect(
     if node.name == "hyperopt_param":
         label = str(node.arg["label"].obj)
         if label in nodes and nodes[label] is not node:
-            raise InvalidSpace(
-                f"the label {label!r} is used by two hyperparameters; give each a name of its own"
-            )
+            raise _used_twice(label)
         nodes[label] = node
         if condition is None:
             conditions[label] = None
@@ -107,7 +136,7 @@ def _literal(dist: Any, name: str, label: str) -> Any:
     try:
         return pyll.rec_eval(node)
     except Exception:
-        raise InvalidSpace(
+        raise NotKnown(
             f"{name} of the hyperparameter {label!r} is no plain number: the search needs to know the range"
         ) from None
 
@@ -145,7 +174,7 @@ def _parameter(label: str, node: Any, when: tuple[tuple[int, int], ...], is_bran
         if sigma <= 0:
             raise InvalidSpace(f"sigma of {label!r}, {text}, is {sigma:g}; it must be greater than 0")
         return Parameter(kind="normal", mu=mu, sigma=sigma, text=text, **common)
-    raise InvalidSpace(
+    raise NotKnown(
         f"the hyperparameter {label!r} has the distribution {name!r}, which the search does not know; use "
         "those of hp"
     )
@@ -169,7 +198,7 @@ def _options(label: str, dist: Any, common: Mapping[str, Any]) -> Parameter:
         weights = [float(w) for w in _probabilities(dist, label)]
         if not weights:
             raise InvalidSpace(f"hp.pchoice({label!r}) has no options")
-        if any(not w >= 0 for w in weights) or abs(sum(weights) - 1) > 1e-3:
+        if any(not w >= 0 for w in weights) or abs(sum(weights) - 1) > 0.02:
             raise InvalidSpace(
                 f"the probabilities of hp.pchoice({label!r}) are {weights}; they must be at least 0 and "
                 "have the sum 1"
@@ -213,4 +242,4 @@ def _probabilities(dist: Any, label: str) -> Sequence[Any]:
     try:
         return list(pyll.rec_eval(node))
     except Exception:
-        raise InvalidSpace(f"the probabilities of hp.pchoice({label!r}) are no plain numbers") from None
+        raise NotKnown(f"the probabilities of hp.pchoice({label!r}) are no plain numbers") from None
