@@ -13,7 +13,10 @@ from hyperopt.exceptions import InvalidAnnotatedParameter
 from hyperopt.fmin import generate_trials_to_calculate
 
 from sparktune import savefile
+from sparktune.distributions import as_space
 from sparktune.randomness import as_generator
+from sparktune.search import compiling
+from sparktune.space import SpaceView
 from sparktune.trials import SparkTrials, StudyTrials
 
 __all__ = ["fmin", "generate_trials_to_calculate"]
@@ -46,7 +49,8 @@ def fmin(
     Args:
         fn: called on a worker with a point of the space; returns the loss, or a dict with ``status`` and
             ``loss``, whose ``attachments`` are taken out and kept in ``trials.trial_attachments``.
-        space: an expression of ``hp`` nodes, or ``"annotated"`` to read it from ``fn``'s annotations.
+        space: an expression of ``hp`` nodes, a dict of frozen ``scipy.stats`` distributions, or
+            ``"annotated"`` to read it from ``fn``'s annotations.
         algo: the suggest function, ``tpe.suggest`` by default.
         max_evals: the most trials, those already in ``trials`` included; None for no limit.
         timeout: seconds for the whole call: then running trials are cancelled, finished results kept.
@@ -61,7 +65,8 @@ def fmin(
         verbose: False shows no progress bar.
         return_argmin: True returns label -> raw value of the best trial; False the evaluated point, or None
             when no trial completed.
-        points_to_evaluate: points to run first, as label -> raw value.
+        points_to_evaluate: points to run first, as label -> raw value; an ``hp.reverseloguniform`` may be
+            given by its value.
         max_queue_len: n > 1 suggests n - 1 trials ahead of the slots.
         show_progressbar: True, False, or a context manager as in ``hyperopt.progress``.
         early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes, with the
@@ -73,6 +78,7 @@ def fmin(
 
     Raises:
         AllTrialsFailed: no trial completed; the message tells the commonest cause.
+        InvalidSpace: ``space`` cannot be searched; raised before the first trial, with the label.
         ObjectiveNotPicklable: ``fn`` cannot be sent to a worker; raised before the first trial.
         SparkNotAvailable: pyspark or Java is missing.
         KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results are in ``trials``.
@@ -104,9 +110,13 @@ def fmin(
                 f"{type(trials).__name__}: leave it out, or pass trials=Trials()"
             )
         return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
+    space = as_space(space)
+    compiling.check(hyperopt.pyll.as_apply(space))
     if points_to_evaluate and not trials._dynamic_trials:
+        view = SpaceView(space)
+        points = [view.raw_point(point) for point in points_to_evaluate]
         # Not refreshed, as hyperopt leaves them: so the points come on top of max_evals.
-        trials.insert_trial_docs(generate_trials_to_calculate(list(points_to_evaluate))._dynamic_trials)
+        trials.insert_trial_docs(generate_trials_to_calculate(points)._dynamic_trials)
     if rstate is not None:
         options["rstate"] = as_generator(rstate)
     return hyperopt.fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)

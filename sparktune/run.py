@@ -20,10 +20,11 @@ from hyperopt.base import JOB_STATE_DONE, validate_loss_threshold, validate_time
 
 from sparktune import documents, progress, randomness, savefile
 from sparktune.backends.base import Backend, Reported
+from sparktune.distributions import as_space
 from sparktune.driver import Driver
 from sparktune.errors import AllTrialsFailed, SaveFileError
 from sparktune.objective import Objective
-from sparktune.search import tpe
+from sparktune.search import compiling, tpe
 from sparktune.space import SpaceView
 from sparktune.study import Study
 from sparktune.tracking.base import StudyInfo, StudySummary, Tracker
@@ -72,6 +73,8 @@ def run_study(
     timeout = timeout if trials.timeout is None else trials.timeout
     loss_threshold = trials.loss_threshold if loss_threshold is None else loss_threshold
     with trials._claimed(), _interrupts_raise():
+        space = as_space(space)
+        compiling.check(hyperopt.pyll.as_apply(space))
         domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)
         view = SpaceView(domain.expr)
         if trials_save_file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +13,11 @@ from hyperopt import pyll
 from sparktune.errors import InvalidPoint
 
 Render = Callable[[Any], Any]
+
+ARITHMETIC = frozenset(
+    ("abs", "add", "exp", "float", "floordiv", "int", "log", "mul", "neg", "pow", "sqrt", "sub", "truediv")
+)
+"""What a space may do with one parameter and plain numbers, so that the objective receives a single value."""
 
 
 class SpaceView:
@@ -30,6 +36,7 @@ class SpaceView:
                 consumers.setdefault(id(part), []).append(node)
         self._renders: dict[str, Render] = {}
         self._options: dict[str, int] = {}
+        self._reverse_logs: set[str] = set()
         for node in nodes:
             if node.name != "hyperopt_param":
                 continue
@@ -38,7 +45,10 @@ class SpaceView:
                 (c for c in consumers.get(id(node), ()) if c.name == "switch" and c.pos_args[0] is node), None
             )
             if switch is None:
-                self._renders[label] = _conversion(node, consumers)
+                chain = _chain(node, consumers)
+                self._renders[label] = _conversion(node, chain)
+                if _is_reverse_log(node, chain):
+                    self._reverse_logs.add(label)
             else:
                 options = switch.pos_args[1:]
                 self._options[label] = len(options)
@@ -64,6 +74,25 @@ class SpaceView:
             InvalidPoint: a label that is needed is missing.
         """
         return set(_walk(self.expression, config))
+
+    def raw_point(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """A point with the values of ``hp.reverseloguniform`` made raw: 0.99 becomes ``log(0.01)``.
+
+        Raw ones, as in ``fmin``'s argmin, are not positive and stay.
+
+        Raises:
+            InvalidPoint: a value that is not below 1.
+        """
+        raw = dict(point)
+        for label in self._reverse_logs & raw.keys():
+            value = raw[label]
+            if value >= 1:
+                raise InvalidPoint(
+                    f"points_to_evaluate sets {label!r} to {value!r}; hp.reverseloguniform has values below 1"
+                )
+            if value > 0:
+                raw[label] = math.log1p(-value)
+        return raw
 
     def checked_point(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """A point given by the user (``points_to_evaluate``), reduced to its active labels.
@@ -93,6 +122,7 @@ class SpaceView:
                     f"points_to_evaluate sets {label!r} to {value!r}; hp.choice takes the index of an "
                     f"option, 0 to {n_options - 1}"
                 )
+        point = self.raw_point(point)
         active = self.active_labels(point)
         return {
             label: int(float(value)) if label in self._options else value
@@ -124,13 +154,32 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
 
 
-def _conversion(node: Any, consumers: Mapping[int, list[Any]]) -> Render:
-    """What the space itself does to a raw value: ``scope.int(hp.quniform(...))`` gives an integer."""
-    as_int = False
-    while len(users := consumers.get(id(node), [])) == 1 and users[0].name in ("int", "float"):
+def _chain(node: Any, consumers: Mapping[int, list[Any]]) -> list[Any]:
+    """The arithmetic that the space does on one parameter alone, innermost first."""
+    chain: list[Any] = []
+    while len(users := consumers.get(id(node), [])) == 1 and users[0].name in ARITHMETIC:
+        if any(part is not node and part.name != "literal" for part in users[0].inputs()):
+            break
         node = users[0]
-        as_int = node.name == "int"
-    return (lambda value: int(value)) if as_int else _plain
+        chain.append(node)
+    return chain
+
+
+def _conversion(node: Any, chain: list[Any]) -> Render:
+    """What the space itself does to a raw value: ``scope.int(hp.quniform(...))`` gives an integer."""
+    names = {part.name for part in chain}
+    if names <= {"int", "float"}:
+        return (lambda value: int(value)) if chain and chain[-1].name == "int" else _plain
+    return lambda value: _plain(pyll.rec_eval(chain[-1], memo={node: value}))
+
+
+def _is_reverse_log(node: Any, chain: list[Any]) -> bool:
+    """Whether a parameter is an ``hp.reverseloguniform``: ``1 - exp(uniform)``, the uniform up to 0."""
+    dist = node.arg["obj"]
+    if [part.name for part in chain[:3]] != ["float", "exp", "sub"] or dist.name != "uniform":
+        return False
+    one, high = chain[2].pos_args[0], dist.arg["high"]
+    return all(part.name == "literal" for part in (one, high)) and one.obj == 1 and high.obj <= 0
 
 
 def _chooser(options: list[Any]) -> Render:
