@@ -1,0 +1,43 @@
+"""Looking at a search space before tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperopt import pyll
+
+from sparktune.distributions import as_space
+from sparktune.search import compiling
+from sparktune.search.space import SearchSpace
+from sparktune.space import SpaceView
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def sample(space: Any, n: int = 1000, rng: Any = None) -> pd.DataFrame:
+    """Random points of a space, as random search would try them.
+
+    ``sparktune.plots_space.plot_space`` draws their histograms.
+
+    Args:
+        space: what ``fmin`` takes.
+        n: how many points.
+        rng: a ``numpy.random.Generator`` or a seed; None for other points each time.
+
+    Returns:
+        ``n`` rows and a column per parameter by its label, holding the values that an objective receives (of
+        an ``hp.choice`` the option or its branch's name), missing where the parameter is not active.
+
+    Raises:
+        InvalidSpace: the space cannot be searched.
+    """
+    import pandas as pd
+
+    expression = pyll.as_apply(as_space(space))
+    compiling.check(expression)
+    compiled, view = SearchSpace(expression), SpaceView(expression)
+    rows = compiled.sample(n, np.random.default_rng(rng))
+    records = [view.params(compiled.config(row)) for row in rows]
+    return pd.DataFrame.from_records(records, columns=view.labels, index=range(n))
