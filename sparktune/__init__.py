@@ -27,22 +27,21 @@ from hyperopt import (
     Domain,
     FMinIter,
     Trials,
-    anneal,
     atpe,
     base,
     early_stop,
     exceptions,
     fmin_pass_expr_memo_ctrl,
-    hp,
     mix,
     partial,
     pyll,
-    rand,
-    space_eval,
     trials_from_docs,
 )
 
+from sparktune import hp
+from sparktune.ask_and_tell import Candidate, Searcher
 from sparktune.compare import compare
+from sparktune.distributions import space_eval
 from sparktune.early_termination import (
     AshaPolicy,
     BanditPolicy,
@@ -53,6 +52,7 @@ from sparktune.errors import (
     AllTrialsFailed,
     InvalidPoint,
     InvalidSpace,
+    NoMorePoints,
     ObjectiveNotPicklable,
     SaveFileError,
     SparkNotAvailable,
@@ -61,7 +61,8 @@ from sparktune.errors import (
 )
 from sparktune.fmin import fmin
 from sparktune.reporting import TrialTerminated, report
-from sparktune.search import tpe
+from sparktune.sampling import sample
+from sparktune.search import anneal, grid, local, rand, sobol, tpe
 from sparktune.trials import SimulatedTrials, SparkTrials
 
 try:
@@ -84,14 +85,17 @@ __all__ = [
     "AllTrialsFailed",
     "AshaPolicy",
     "BanditPolicy",
+    "Candidate",
     "Ctrl",
     "Domain",
     "FMinIter",
     "InvalidPoint",
     "InvalidSpace",
     "MedianStoppingPolicy",
+    "NoMorePoints",
     "ObjectiveNotPicklable",
     "SaveFileError",
+    "Searcher",
     "SimulatedTrials",
     "SparkNotAvailable",
     "SparkTrials",
@@ -108,12 +112,16 @@ __all__ = [
     "exceptions",
     "fmin",
     "fmin_pass_expr_memo_ctrl",
+    "grid",
     "hp",
+    "local",
     "mix",
     "partial",
     "pyll",
     "rand",
     "report",
+    "sample",
+    "sobol",
     "space_eval",
     "tpe",
     "trials_from_docs",

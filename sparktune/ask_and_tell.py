@@ -24,7 +24,7 @@ from hyperopt.utils import coarse_utcnow
 
 from sparktune.distributions import as_space
 from sparktune.errors import NoMorePoints
-from sparktune.search import compiling
+from sparktune.search import compiling, tpe
 from sparktune.space import SpaceView
 
 logger = logging.getLogger("sparktune")
@@ -68,7 +68,7 @@ class Searcher:
     def __init__(self, space: Any, algo: Callable[..., Any] | None = None, seed: Any = None) -> None:
         self._space = as_space(space)
         compiling.check(hyperopt.pyll.as_apply(self._space))
-        self._algo = algo or hyperopt.tpe.suggest
+        self._algo = algo or tpe.suggest
         self._rng = np.random.default_rng(seed)
         self._trials = hyperopt.Trials()
         self._documents: dict[int, dict[str, Any]] = {}
