@@ -50,16 +50,19 @@ from sparktune.early_termination import (
 )
 from sparktune.errors import (
     AllTrialsFailed,
+    DuplicateLabel,
     InvalidPoint,
     InvalidSpace,
     NoMorePoints,
     ObjectiveNotPicklable,
+    PlotlyNotAvailable,
     SaveFileError,
     SparkNotAvailable,
     SparktuneError,
     StudyInProgress,
 )
 from sparktune.fmin import fmin
+from sparktune.plots_space import plot_space
 from sparktune.reporting import TrialTerminated, report
 from sparktune.sampling import sample
 from sparktune.search import anneal, grid, local, rand, sobol, tpe
@@ -88,12 +91,14 @@ __all__ = [
     "Candidate",
     "Ctrl",
     "Domain",
+    "DuplicateLabel",
     "FMinIter",
     "InvalidPoint",
     "InvalidSpace",
     "MedianStoppingPolicy",
     "NoMorePoints",
     "ObjectiveNotPicklable",
+    "PlotlyNotAvailable",
     "SaveFileError",
     "Searcher",
     "SimulatedTrials",
@@ -117,6 +122,7 @@ __all__ = [
     "local",
     "mix",
     "partial",
+    "plot_space",
     "pyll",
     "rand",
     "report",

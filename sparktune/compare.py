@@ -17,9 +17,11 @@ from hyperopt import hp
 
 from sparktune import pickling, progress
 from sparktune.comparison import Comparison, curve
+from sparktune.distributions import as_space
 from sparktune.errors import AllTrialsFailed, InvalidSpace, SparktuneError
 from sparktune.fmin import fmin
 from sparktune.repetition import Duration, Repetition
+from sparktune.search import compiling
 from sparktune.space import SpaceView
 from sparktune.trials import SparkTrials
 
@@ -103,6 +105,7 @@ def compare(
     if reference is not None and reference not in algos:
         raise ValueError(f"reference is {reference!r}, which is none of the algorithms {list(algos)}")
     packed = {name: pickling.dumps(suggest, f"algos[{name!r}]") for name, suggest in algos.items()}
+    space = as_space(space)
     expression = _checked_space(fn, space, packed)
     reference = reference or next((name for name in algos if name in RANDOM_NAMES), None)
     trials = SparkTrials(spark_session=spark_session, mlflow=False)
@@ -164,6 +167,7 @@ def _checked_space(fn: Callable[..., Any], space: Any, packed: Mapping[str, byte
 
     What is wrong with a space or an algorithm shows here, before anything runs.
     """
+    compiling.check(hyperopt.pyll.as_apply(space))
     domain = hyperopt.Domain(fn, space)
     if not SpaceView(domain.expr).labels:
         raise InvalidSpace(

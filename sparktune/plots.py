@@ -10,6 +10,10 @@ from sparktune.errors import PlotlyNotAvailable
 if TYPE_CHECKING:
     import pandas as pd
 
+NO_PLOTLY = (
+    "pictures are drawn with plotly, which is not installed in this environment. Install it with: "
+    "pip install 'sparktune[plots]'"
+)
 COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e")
 
 
@@ -30,10 +34,7 @@ def any_time(by_trials: pd.DataFrame, by_time: pd.DataFrame) -> Any:
         import plotly.graph_objects as go
         from plotly.subplots import make_subplots
     except ImportError as error:
-        raise PlotlyNotAvailable(
-            "pictures are drawn with plotly, which is not installed in this environment. Install it with: "
-            "pip install 'sparktune[plots]'"
-        ) from error
+        raise PlotlyNotAvailable(NO_PLOTLY) from error
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
     panels = ((by_trials, "trial", "trials ended"), (by_time, "time_s", "seconds"))
     for column, (data, axis, title) in enumerate(panels, 1):

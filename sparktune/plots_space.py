@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparktune.distributions import as_space
+from sparktune.errors import PlotlyNotAvailable
+from sparktune.plots import NO_PLOTLY
 from sparktune.sampling import sample
 from sparktune.search.space import SearchSpace
 
@@ -33,13 +35,13 @@ def plot_space(space: Any, n: int = 1000, rng: Any = None) -> go.Figure:
         A plotly figure, a panel for each parameter.
 
     Raises:
-        ImportError: plotly is missing; it comes with ``pip install sparktune[plots]``.
+        PlotlyNotAvailable: plotly is not installed.
         InvalidSpace: the space cannot be searched.
     """
     try:
         from plotly.subplots import make_subplots
-    except ImportError:
-        raise ImportError("plot_space needs plotly: pip install 'sparktune[plots]'") from None
+    except ImportError as error:
+        raise PlotlyNotAvailable(NO_PLOTLY) from error
 
     frame = sample(space, n, rng)
     parameters = {p.label: p for p in SearchSpace(as_space(space)).parameters}

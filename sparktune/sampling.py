@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def sample(space: Any, n: int = 1000, rng: Any = None) -> pd.DataFrame:
     """Random points of a space, as random search would try them.
 
-    ``sparktune.plots_space.plot_space`` draws their histograms.
+    ``plot_space`` draws their histograms.
 
     Args:
         space: what ``fmin`` takes.

@@ -15,6 +15,7 @@ import hyperopt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sparktune import SparkTrials, compare, hp, rand, tpe
 from sparktune.errors import AllTrialsFailed, InvalidSpace, ObjectiveNotPicklable
@@ -36,6 +37,10 @@ def sometimes(point: Any) -> Any:
     if point["x"] < -4:
         return math.nan
     return {"status": "fail"} if point["x"] < -2 else {"status": "ok", "loss": point["x"] ** 2}
+
+
+def bowl_of_two(point: dict[str, float]) -> float:
+    return point["x"] ** 2 + point["y"]
 
 
 def seconds(config: Any, result: Any) -> float:
@@ -79,6 +84,7 @@ ALGOS = {"tpe": tpe.suggest, "rand": rand.suggest}
         ({"algos": {"none": lambda *_: []}}, ValueError, r"algos\['none'\] suggests no point"),
         ({"reference": "random"}, ValueError, "reference is 'random', which is none of the algorithms"),
         ({"space": {"x": 1}}, InvalidSpace, "has no hyperparameters"),
+        ({"space": {"x": hp.quniform("x", 0, 1, 0)}}, InvalidSpace, "q of 'x'"),
     ],
 )
 def test_bad_arguments_are_named_before_anything_runs(options: Any, error: Any, message: str) -> None:
@@ -276,6 +282,12 @@ def test_when_nothing_ends_the_cause_is_told(spark: Any, mlflow_store: str) -> N
     (run,) = mlflow.search_runs(output_format="list")
     assert run.info.status == "FAILED"
     assert "out of ideas" in run.data.tags["sparktune.error"]
+
+
+def test_distributions_of_scipy_are_a_space(spark: Any) -> None:
+    space = {"x": stats.uniform(-1, 2), "y": stats.loguniform(1e-3, 1)}
+    result = compare(bowl_of_two, space, {"tpe": tpe.suggest}, 8, 1, spark_session=spark, mlflow=False)
+    assert len(result.curves) == 8
 
 
 def test_when_no_trial_gives_a_loss_the_cause_is_told(spark: Any) -> None:
