@@ -13,6 +13,9 @@ from sparktune.search.space import SearchSpace
 LEAST_BANDWIDTH = 0.01
 """No kernel is narrower, as a share of the range; the prior's part in ``spread`` keeps nearly all wider."""
 
+OTHERS_SHARPNESS = 0.7
+"""Kernels of g, in units of Scott's rule: made for one hill, it would blur what failed around a peak."""
+
 
 @functools.lru_cache(maxsize=256)
 def block_of(space: SearchSpace, columns: tuple[int, ...]) -> Block:
@@ -101,7 +104,7 @@ def other_kernels(block: Block, values: Array, prior_weight: float) -> Kernels:
     """The density g on all other configurations, ``(n, n_params)``."""
     numbers, options = block.scaled(values)
     n = len(values)
-    widths = block.prior_std * scott(n + 1, len(block.columns))
+    widths = OTHERS_SHARPNESS * block.prior_std * scott(n + 1, len(block.columns))
     return _kernels(block, numbers, options, np.ones(n), widths, prior_weight)
 
 
