@@ -27,7 +27,7 @@ REQUEST_TIMEOUT_S = 30
 """The longest that one request may take, unless MLFLOW_HTTP_REQUEST_TIMEOUT asks for less."""
 
 RUNS_TOGETHER = 8
-"""How many runs go into one transaction. It keeps SQLite to itself for some 50 ms."""
+"""How many runs go into one transaction. SQLite takes no other writer meanwhile, so not very many."""
 
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
 

@@ -2,7 +2,7 @@
 
 Each method of the store opens sessions of its own, up to three inside one another, and commits each: a run
 that is created, filled and ended costs seven commits. In one session the same calls cost one, and what they
-read of the run they need not read again; measured with SQLite, eight such runs take 40 % of the processor
+read of the run they need not read again; measured with SQLite, ten such runs take about 40 % of the processor
 time. Only for runs that are created in the transaction itself: where others may write too, MLflow's own way
 to deal with conflicts must be able to roll back.
 """
