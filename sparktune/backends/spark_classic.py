@@ -96,6 +96,8 @@ class _Lane:
     inbox: queue.SimpleQueue[_Run | None] = field(default_factory=queue.SimpleQueue)
     lock: threading.Lock = field(default_factory=threading.Lock)
     run: _Run | None = None
+    context: RunContext | None = None
+    rdd: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,6 @@ class SparkClassicBackend:
         self._slots_until = 0.0
         self._epoch = time.time() - time.monotonic()
         self._closed = False
-        self._template: tuple[RunContext | None, Any] | None = None
-        self._template_lock = threading.Lock()
         self._is_dead = False
         # Workers on this machine reach the driver's port; elsewhere the first to do so shows that it is open.
         self._is_reached = str(self._sc.master).startswith("local")
@@ -429,7 +429,7 @@ class SparkClassicBackend:
                 context = self._run_context(run)
                 if run.stopping_since is None:
                     self._sc.setLocalProperty("spark.job.description", run.task.description)
-                    rows = self._collected(self._job(run.task, context))
+                    rows = self._collected(self._job(lane, run.task, context))
             except Exception as raised:
                 error = raised
             with lane.lock:
@@ -450,21 +450,21 @@ class SparkClassicBackend:
             context = dataclasses.replace(context, run_id=answer.get(timeout=RUN_PATIENCE_S))
         return context
 
-    def _job(self, task: Task, context: RunContext | None) -> Any:
+    def _job(self, lane: _Lane, task: Task, context: RunContext | None) -> Any:
         """The RDD whose one task runs the trial.
 
-        Building one takes some twenty calls to the JVM, so a study has one for all its trials, and a local
-        property of the job says which is meant. It is built anew when the environment of the trials changes
-        (the tracking server came late).
+        Building one takes some twenty calls to the JVM, so a lane has one for all its trials, and a local
+        property of the job says which is meant. No two lanes share one: with a stage, Spark aborts every
+        job under way on the stage's RDD. It is built anew when the environment of the trials changes (the
+        tracking server came late).
         """
         common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
-        with self._template_lock:
-            if self._template is None or common != self._template[0]:
-                self._template = common, self._rdd(functools.partial(run_announced, self._assignment(common)))
-            job = self._template[1]
+        if lane.rdd is None or common != lane.context:
+            lane.context = common
+            lane.rdd = self._rdd(functools.partial(run_announced, self._assignment(common)))
         known = (None, None) if context is None else (context.run_id, context.claim)
         self._sc.setLocalProperty(ANNOUNCEMENT, Announcement(task.trial_id, task.config, *known).as_text())
-        return job
+        return lane.rdd
 
     def _assignment(self, context: RunContext | None) -> Assignment:
         return Assignment(
@@ -481,7 +481,6 @@ class SparkClassicBackend:
         rdd = self._rows.mapPartitions(body)
         if self._profile is not None:
             rdd = rdd.withResources(self._profile)
-        rdd._jrdd  # noqa: B018  built now, under the lock: two lanes would build it twice
         return rdd
 
     def _collected(self, rdd: Any) -> list[bytes]:

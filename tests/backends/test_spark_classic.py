@@ -141,6 +141,29 @@ def test_os_exit_without_a_word(make: Make) -> None:
     assert "the worker died" in error.message
 
 
+def test_a_worker_that_dies_for_good_fails_its_own_trial_only(make: Make, tmp_path: Path) -> None:
+    """Spark aborts every job on the RDD whose stage it aborts (DAGScheduler.stageDependsOn)."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    def fn(x: float) -> float:
+        if x < 0:
+            os._exit(1)
+        return float(gate.read_text())  # waits until the test writes
+
+    backend = make(fn)
+    backend.launch(task(0, 1.0))
+    wait_for(backend, started(0))
+    backend.launch(task(1, -1.0))
+    events = wait_for_ends(backend, 1)
+    assert error_of(events[-1]).type_name == "WorkerLost"
+    assert 0 not in ends_of(events)
+    opened = os.open(gate, os.O_WRONLY)
+    os.write(opened, b"7.5")
+    os.close(opened)
+    assert result_of(wait_for_ends(backend, 0)[-1])["loss"] == 7.5
+
+
 def test_a_result_of_a_class_that_the_driver_cannot_import(make: Make) -> None:
     def fn(x: float) -> Any:
         import types
