@@ -46,6 +46,13 @@ def _can_be_written(record: RunRecord) -> bool:
     return record.run_id is not None or record.parent is None or record.parent.run_id is not None
 
 
+def _is_given_up(record: RunRecord) -> bool:
+    """Whether the record is never written: it was set aside, or the run above it was and does not exist."""
+    parent = record.parent
+    has_no_parent = parent is not None and parent.set_aside is not None and parent.run_id is None
+    return record.set_aside is not None or (record.run_id is None and has_no_parent)
+
+
 class Writer:
     """See the module.
 
@@ -305,7 +312,7 @@ class Writer:
         record.set_aside = cut(f"{type(error).__name__}: {error}", 500)
         logger.warning("MLflow does not take the run %r: %s", record.name, record.set_aside)
         self._give_up_waiting(record)
-        if record.parent is None:  # nobody's run can be created now
+        if record.parent is None and record.run_id is None:  # nobody's run can be created now
             self._wake_waiting()
 
     def _wake_waiting(self) -> None:
@@ -347,8 +354,7 @@ class Writer:
 
     def _is_lost(self, record: RunRecord) -> bool:
         """Whether the run cannot be created for now, or never."""
-        parent_lost = record.parent is not None and record.parent.set_aside is not None
-        return self._closed or record.set_aside is not None or parent_lost or self._trouble is not None
+        return self._closed or self._trouble is not None or _is_given_up(record)
 
     def wait_created(self, record: RunRecord, stall_s: float, longest_s: float) -> str | None:
         """The record's run id, waiting for it while the store makes progress.
@@ -392,8 +398,7 @@ class Writer:
                         record._due = None
                         self._enqueue(record)
                 patience = stall_s - (self._clock() - max(start, self._last_success))
-                hopeless = all(r.set_aside or (r.parent is not None and r.parent.set_aside) for r in left)
-                if patience <= 0 or self._closed or hopeless:
+                if patience <= 0 or self._closed or all(map(_is_given_up, left)):
                     return False
                 self._done.wait(patience)
 

@@ -339,6 +339,29 @@ def test_a_deleted_run_does_not_hold_up_the_others(
     assert len(list(tmp_path.glob("sparktune-unwritten-*.jsonl"))) == 1
 
 
+def test_a_study_goes_on_when_its_own_run_is_deleted(sqlite_uri: str, tmp_path: Path) -> None:
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    assert tracker.run_id is not None
+    tracker.launched(running(0))
+    assert run_id_of(tracker, 0) is not None
+    MlflowClient().delete_run(tracker.run_id)
+    trials = [completed(running(number), float(number)) for number in range(3)]
+    tracker.ended(trials[0], document(trials[0]))
+    assert tracker._writer is not None
+    tracker._writer.flush(None, 30)
+    for trial in trials[1:]:
+        tracker.launched(running(trial.trial_id))
+        assert run_id_of(tracker, trial.trial_id) is not None
+        tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary(trials, trials[0]))
+    statuses = {name: run.info.status for name, run in children_of(tracker.run_id).items()}
+    assert statuses == dict.fromkeys(("trial 0", "trial 1", "trial 2"), "FINISHED")
+    (path,) = tmp_path.glob("sparktune-unwritten-*.jsonl")
+    _, entry = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (entry["child"], entry["run_id"]) == (False, tracker.run_id)
+
+
 def test_the_context_travels(sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")

@@ -397,3 +397,29 @@ def test_children_of_a_parent_that_is_refused_do_not_wait(store: Memory, writer:
     assert writer.wait_created(child, 60, 60) is None
     assert not writer.flush(None, 60)
     assert writer.unwritten() == [parent, child]
+
+
+def test_children_of_a_parent_that_was_deleted_are_written(store: Memory, writer: Writer) -> None:
+    """Its run is there, and theirs can be: only its own record is given up."""
+    parent = record("parent")
+    writer.put(parent)
+    assert writer.flush(None, 5)
+
+    def fail(what: str, name: str) -> None:
+        if name == "parent":
+            raise RefusedError("deleted")
+
+    store.fail = fail  # type: ignore[method-assign]
+    with writer.lock:
+        parent.params["a"] = "1"
+    writer.put(parent)
+    assert not writer.flush([parent], 5)
+    child = record("child", parent)
+    writer.put(child, create_in_s=60)
+    assert told(writer, child, hurry=True).get(timeout=5) is not None
+    with writer.lock:
+        child.status = "FINISHED"
+        writer.put(child, within_s=60)
+    assert not writer.flush(None, 5)
+    assert writer.unwritten() == [parent]
+    assert store.runs[child.run_id or ""]["status"] == "FINISHED"
