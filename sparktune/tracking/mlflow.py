@@ -281,7 +281,8 @@ class MlflowTracker:
             identity=identity,
             parent=self._parent,
             params=schema.params_of(trial.params),
-            tags=identity | {"trial_status": str(TrialState.RUNNING), "algo": self._info.algo},
+            tags=identity
+            | {"trial_status": str(TrialState.RUNNING), "algo": schema.param_value(self._info.algo)},
         )
         self._children[trial.trial_id] = record
         self._counts["total"] += 1

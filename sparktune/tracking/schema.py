@@ -28,6 +28,8 @@ MAX_METRICS_PER_BATCH = 1000
 MAX_ITEMS_PER_BATCH = 1000
 MAX_BATCH_BYTES = 900_000
 """Below MLflow's 1 MB, to leave room for the JSON around the items."""
+MAX_JSON_BITS = 14_000
+"""Larger integers have more digits than Python turns into text (``sys.get_int_max_str_digits``: 4300)."""
 
 STUDY_TAG = "fmin_uuid"
 TRIAL_ID_TAG = "sparktune.trial_id"
@@ -83,14 +85,24 @@ def valid_key(label: str) -> str:
     return f"{stem or 'param'}-{digest}"
 
 
+def storable(text: str) -> str:
+    """``text`` as every store takes it: lone surrogates, which UTF-8 lacks, and NUL are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
 def cut(text: str, limit: int) -> str:
-    """``text``, or its beginning and an ellipsis where it is longer than ``limit`` characters."""
+    """``text`` as a store takes it; its beginning and an ellipsis where it is over ``limit`` characters."""
+    text = storable(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def param_value(value: Any) -> str:
     """A param's value as text: ``str(value)``, as ``mlflow.log_param`` makes it, cut to the limit."""
-    return cut(str(value), MAX_PARAM_VALUE)
+    try:
+        text = str(value)
+    except Exception as error:  # an option of hp.choice may be any object of the user's
+        text = f"<{type(value).__name__} without a text: {type(error).__name__}>"
+    return cut(text, MAX_PARAM_VALUE)
 
 
 def params_of(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -105,13 +117,14 @@ def metric_value(value: Any) -> float | None:
     """
     if isinstance(value, str | bytes) or value is None:
         return None
-    if not isinstance(value, numbers.Real) and not hasattr(value, "dtype"):
-        return None
     try:
-        if hasattr(value, "dtype") and (getattr(value, "size", 0) != 1 or value.dtype.kind not in "biuf"):
+        dtype = getattr(value, "dtype", None)
+        if dtype is None and not isinstance(value, numbers.Real):
+            return None
+        if dtype is not None and (getattr(value, "size", 0) != 1 or dtype.kind not in "biuf"):
             return None
         return float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever the user's object raises, it is no number
         return None
 
 
@@ -148,11 +161,13 @@ def jsonable(value: Any) -> Any:
     infinities stay floats, in the form that Python's ``json`` writes and reads.
 
     Raises:
-        TypeError: there is no such form.
+        TypeError, ValueError: there is no such form. Objects of the user's may raise anything.
     """
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
+        if value.bit_length() > MAX_JSON_BITS:
+            raise ValueError("an integer with too many digits")
         return int(value)
     if isinstance(value, float):
         return float(value)
@@ -183,17 +198,17 @@ def document_json(document: Mapping[str, Any]) -> str:
             for key, entry in value.items():
                 try:
                     inner[str(key)] = jsonable(entry)
-                except (TypeError, ValueError, RecursionError):
+                except Exception:  # whatever the user's object raises; it is named in the document
                     left_out.append(f"{name}.{key}")
             safe[str(name)] = inner
             continue
         try:
             safe[str(name)] = jsonable(value)
-        except (TypeError, ValueError, RecursionError):
+        except Exception:  # as above
             left_out.append(str(name))
     if left_out:
         safe["sparktune_left_out"] = left_out
-    return json.dumps(safe, separators=(",", ":"), ensure_ascii=False)
+    return storable(json.dumps(safe, separators=(",", ":"), ensure_ascii=False))
 
 
 # Runs ------------------------------------------------------------------------------------------------------
@@ -292,8 +307,8 @@ def trials_table(trials: Sequence[Trial], run_ids: Mapping[int, str]) -> str:
 def _cell(value: Any) -> Any:
     try:
         safe = jsonable(value)
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
+    except Exception:  # whatever the user's object raises
+        return param_value(value)
     if isinstance(safe, float) and not math.isfinite(safe):
         return str(safe)
     return safe if safe is None or isinstance(safe, bool | int | float | str) else json.dumps(safe)

@@ -1,4 +1,4 @@
-"""Keys, values, documents and batches, without MLflow."""
+"""Keys, values, documents and batches, without a store."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_param
 
 from sparktune.tracking import schema
 from sparktune.tracking.base import StudySummary
@@ -32,6 +33,7 @@ def test_odd_labels_become_keys(label: str) -> None:
     assert schema.valid_key(label) == schema.valid_key(label)
 
 
+@settings(deadline=None)  # on a busy machine the time says nothing
 @given(st.sets(st.text(max_size=300), max_size=30))
 def test_keys_are_valid_and_never_collide(labels: set[str]) -> None:
     keys = {schema.valid_key(label) for label in labels}
@@ -39,10 +41,9 @@ def test_keys_are_valid_and_never_collide(labels: set[str]) -> None:
     assert all(schema.is_valid_key(key) for key in keys)
 
 
+@settings(deadline=None)  # on a busy machine the time says nothing
 @given(st.text(max_size=30))
 def test_keys_satisfy_mlflow(label: str) -> None:
-    from mlflow.utils.validation import _validate_param
-
     _validate_param(schema.valid_key(label), "1")
 
 
@@ -93,7 +94,7 @@ values = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=False)
-    | st.text()
+    | st.text(st.characters())
     | st.datetimes()
     | st.builds(np.float64, st.floats(allow_nan=False))
     | st.builds(np.array, st.lists(st.integers(0, 9), max_size=3))
@@ -104,6 +105,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)  # on a busy machine the time says nothing
 @given(st.dictionaries(st.text(max_size=8), values, max_size=5))
 def test_every_document_can_be_written(result: dict[str, Any]) -> None:
     written = json.loads(schema.document_json({"tid": 1, "result": result}))
@@ -125,6 +127,40 @@ def test_documents_keep_what_can_be_kept() -> None:
     }
 
 
+class Odd:
+    """An object that raises whenever somebody looks at it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    @property
+    def dtype(self) -> str:
+        raise RuntimeError("no dtype")
+
+
+def test_objects_that_raise_are_named_and_end_nothing() -> None:
+    result = {"loss": 0.5, "odd": Odd(), "many digits": 10**5000}
+    written = json.loads(schema.document_json({"result": result, "owner": Odd()}))
+    assert written["result"] == {"loss": 0.5}
+    assert written["sparktune_left_out"] == ["result.odd", "result.many digits", "owner"]
+    params = schema.params_of({"odd": Odd(), "many digits": 10**5000})
+    assert params["odd"] == "<Odd without a text: RuntimeError>"
+    table = json.loads(schema.trials_table([running(0, odd=Odd(), digits=10**5000)], {}))
+    assert table["data"][0][-2] == "<Odd without a text: RuntimeError>"
+    assert schema.numeric_entries({"odd": Odd()}) == ({}, {})
+
+
+def test_text_that_no_store_takes_is_escaped() -> None:
+    assert schema.cut("größe 𝄞", 100) == "größe 𝄞"
+    assert schema.cut("a\ud800b\0", 100) == r"a\ud800b\x00"
+    assert len(schema.cut("\ud800" * 100, 100)) == 100
+    document = {"result": {"text": "\ud800\0"}}
+    text = schema.document_json(document)
+    assert text.isascii()
+    assert json.loads(text) == document
+
+
+@settings(deadline=None)  # on a busy machine the time says nothing
 @given(
     st.dictionaries(st.text("abc", min_size=1, max_size=6), st.text(max_size=5), max_size=300),
     st.integers(0, 250),
