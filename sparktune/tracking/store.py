@@ -43,8 +43,13 @@ class Snapshot(NamedTuple):
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the store answered, and will answer the same again."""
-    return getattr(error, "error_code", None) in _REFUSALS
+    """Whether the store answered, and will answer the same again.
+
+    In a file store keys are paths: there ``model`` and ``model/C`` cannot both be.
+    """
+    cause = error.__cause__ or error.__context__
+    is_bad_path = isinstance(cause, IsADirectoryError | NotADirectoryError | FileExistsError)
+    return is_bad_path or getattr(error, "error_code", None) in _REFUSALS
 
 
 class MlflowStore:
@@ -67,6 +72,7 @@ class MlflowStore:
         self._store: Any = None
         self._transaction: Transaction | None = None
         self._context_tags: dict[str, str] = {}
+        self._refused: set[str] = set()  # keys of which it was said
 
     def open(self) -> None:
         """Connect, the first time; a local store may be laid out here, which takes seconds."""
@@ -233,18 +239,23 @@ class MlflowStore:
         singles = [Batch({key: value}, {}, []) for key, value in params.items()]
         singles += [Batch({}, {key: value}, []) for key, value in batch.tags.items()]
         singles += [Batch({}, {}, [point]) for point in batch.metrics]
-        refused = 0
+        refused: dict[str, Exception] = {}
+        written = 0
         for single in singles:
             try:
                 self._log_batch(run_id, single)
+                written += 1
             except Exception as error:
                 if not is_refusal(error):
                     raise _translated(error) from error
-                refused += 1
-                if refused < len(singles):
-                    logger.warning("MLflow refuses a value of run %s: %s", run_id, error)
-        if singles and refused == len(singles):
+                (key,) = [*single.params, *single.tags, *(point.key for point in single.metrics)]
+                refused[key] = error
+        if refused and not written:
             raise RefusedError(str(cause)) from cause
+        for key, refusal in refused.items():
+            if key not in self._refused:
+                self._refused.add(key)
+                logger.warning("MLflow refuses %r, here of the run %s: %s", key, run_id, refusal)
 
     def _artifact(self, run_id: str, name: str, text: str) -> None:
         """Store a text artifact; where the store of artifacts fails but tracking works, keep it aside."""

@@ -339,6 +339,42 @@ def test_a_deleted_run_does_not_hold_up_the_others(
     assert len(list(tmp_path.glob("sparktune-unwritten-*.jsonl"))) == 1
 
 
+def test_text_that_no_store_takes(sqlite_uri: str) -> None:
+    tracker = MlflowTracker()
+    tracker.begin(info(space="\ud800", algo="a" * 9000))
+    trial = completed(running(0, C="\ud800", D="a\0b"), 0.5, text="\ud800", **{"\ud800": 1.0})
+    tracker.launched(trial)
+    assert run_id_of(tracker, 0) is not None
+    tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary([trial], trial))
+    run = children_of(run_of(tracker).info.run_id)["trial 0"]
+    assert run.data.params == {"C": r"\ud800", "D": r"a\x00b"}
+    assert run.data.metrics["loss"] == 0.5
+    assert json.loads(run.data.tags["sparktune.trial"])["result"]["text"] == "\ud800"
+
+
+def test_labels_that_cannot_both_be_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a file store ``model/C`` would be a file in the file ``model``."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri("mlruns")
+    tracker = MlflowTracker()
+    tracker.begin(info(labels=["model", "model/C"]))
+    trials = [completed(running(n, **{"model": "svm", "model/C": 0.5, "z": n}), float(n)) for n in range(3)]
+    for trial in trials:
+        tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary(trials, trials[0]))
+    assert not list(tmp_path.glob("sparktune-unwritten-*.jsonl"))
+    children = children_of(run_of(tracker).info.run_id)
+    assert len(children) == 3
+    for run in children.values():
+        assert run.info.status == "FINISHED"
+        assert run.data.params["model"] == "svm"
+        assert "z" in run.data.params
+    assert caplog.text.count("refuses 'model/C'") == 1
+
+
 def test_a_study_goes_on_when_its_own_run_is_deleted(sqlite_uri: str, tmp_path: Path) -> None:
     tracker = MlflowTracker()
     tracker.begin(info())
