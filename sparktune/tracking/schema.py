@@ -86,7 +86,7 @@ def valid_key(label: str) -> str:
 
 
 def storable(text: str) -> str:
-    """``text`` as every store takes it: lone surrogates, which UTF-8 lacks, and NUL are written as escapes."""
+    """``text`` as every store takes it: lone surrogates (not in UTF-8) and NUL become escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 

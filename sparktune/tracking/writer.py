@@ -7,8 +7,9 @@ never has two requests under way, and what gathers meanwhile goes into one batch
 - The run of a trial under way comes first: its objective may need it, and people look for it. A run whose
   trial is over before it was created is written whole, in one visit, and where the store has transactions
   several in one. Only when more than ``LONG_BACKLOG`` others wait do all take turns.
-- A failed request is tried once more at once. Failing again means trouble: one warning, then one attempt at a
-  time with growing pauses until one succeeds. Nothing is dropped meanwhile.
+- A failed request is tried once more at once. Failing again means trouble, and so does a store that asks for
+  patience for long: one warning, then one attempt at a time with growing pauses until one succeeds. Nothing
+  is dropped meanwhile.
 - A record that keeps failing while others succeed is set aside, said so, and kept for ``unwritten``.
 """
 
@@ -40,6 +41,14 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 MAX_FAILURES = 10
 """How often in a row a record may fail, not counting outages, before it is set aside."""
+BUSY_PATIENCE_S = 10.0
+"""How long a store may ask for patience (HTTP 429) before that counts as an outage too."""
+
+
+def _in_short(error: Exception) -> str:
+    """What went wrong, in one line: SQLAlchemy adds the whole statement, and a link."""
+    text = " ".join(str(error).partition("\n[SQL:")[0].split())
+    return cut(text if isinstance(error, RefusedError) else f"{type(error).__name__}: {text}", 500)
 
 
 def _can_be_written(record: RunRecord) -> bool:
@@ -76,6 +85,7 @@ class Writer:
         self._later: list[tuple[float, int, RunRecord]] = []
         self._count = itertools.count()
         self._unclean: dict[RunRecord, None] = {}
+        self._under_way: dict[RunRecord, Content] = {}
         self._max_threads = threads
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -85,6 +95,8 @@ class Writer:
         self._trouble: str | None = None
         self._pause_s = FIRST_PAUSE_S
         self._not_before = 0.0
+        self._busy_since: float | None = None
+        self._told_set_aside: set[bool] = set()  # whether it was said of a parent, of a child
 
     @property
     def in_trouble(self) -> bool:
@@ -200,6 +212,7 @@ class Writer:
                 for one in group:
                     one._busy = True
                 jobs = [(one, Content.take(one)) for one in group]
+                self._under_way.update(jobs)
                 self.lock.release()
                 error: Exception | None = None
                 try:
@@ -209,9 +222,9 @@ class Writer:
                 finally:
                     self.lock.acquire()
                     self._active -= 1
-                    for one, content in jobs:
+                    for one in group:
                         one._busy = False
-                        content.give_back(one)
+                        self._give_back(one)
                 for one in group:
                     if error is None:
                         self._succeeded(one)
@@ -222,6 +235,12 @@ class Writer:
                         self._failed(one, error)
                 self._done.notify_all()
                 self._work.notify_all() if self._max_threads > 1 else None
+
+    def _give_back(self, record: RunRecord) -> None:
+        """What a request took of the record and has not written is still to be written."""
+        content = self._under_way.pop(record, None)
+        if content is not None:
+            content.give_back(record)
 
     def _write_whole(self, jobs: list[tuple[RunRecord, Content]]) -> None:
         """Create runs of trials that are over, with all that is to be said of them; without the lock."""
@@ -273,13 +292,12 @@ class Writer:
             logger.info("MLflow answers again; %d runs wait to be written", waiting)
             self._trouble = None
             self._work.notify_all()
-        self._pause_s, self._not_before = FIRST_PAUSE_S, 0.0
+        self._pause_s, self._not_before, self._busy_since = FIRST_PAUSE_S, 0.0, None
 
     def _failed(self, record: RunRecord, error: Exception) -> None:
-        now = self._clock()
-        if isinstance(error, StoreBusyError):
-            self._not_before = now + max(error.pause_s, self._pause_s)
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        is_busy = isinstance(error, StoreBusyError)
+        if is_busy and self._is_patient():
+            self._pause(error)
             self._enqueue(record, first=True)
             return
         if record.run_id is None:
@@ -287,7 +305,7 @@ class Writer:
         if isinstance(error, RefusedError):
             self._set_aside(record, error)
             return
-        if self._trouble is None:
+        if self._trouble is None and not is_busy:
             record.failures += 1
             if record.failures == 1:
                 self._enqueue(record, first=True)
@@ -296,7 +314,7 @@ class Writer:
                 self._set_aside(record, error)
                 return
         if self._trouble is None:
-            self._trouble = cut(f"{type(error).__name__}: {error}", 500)
+            self._trouble = _in_short(error)
             logger.warning(
                 "MLflow cannot be written to (%s). The study goes on; records are kept and written when the "
                 "server is back.",
@@ -304,13 +322,28 @@ class Writer:
             )
             self._wake_waiting()
         self._give_up_waiting(record)
-        self._not_before = now + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._pause(error)
         self._enqueue(record)
 
+    def _is_patient(self) -> bool:
+        """The store asks for patience: whether it has not asked for long, nor is known to be away."""
+        now = self._clock()
+        if self._busy_since is None:
+            self._busy_since = now
+        return self._trouble is None and now - self._busy_since < BUSY_PATIENCE_S
+
+    def _pause(self, error: Exception) -> None:
+        wanted_s = error.pause_s if isinstance(error, StoreBusyError) else 0.0
+        self._not_before = self._clock() + max(wanted_s, self._pause_s)
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+
     def _set_aside(self, record: RunRecord, error: Exception) -> None:
-        record.set_aside = cut(f"{type(error).__name__}: {error}", 500)
-        logger.warning("MLflow does not take the run %r: %s", record.name, record.set_aside)
+        record.set_aside = _in_short(error)
+        is_child = record.parent is not None
+        what = f"the run {record.name!r}" if record.name else "the parent run"
+        level = logging.DEBUG if is_child in self._told_set_aside else logging.WARNING
+        self._told_set_aside.add(is_child)
+        logger.log(level, "MLflow does not take %s: %s", what, record.set_aside)
         self._give_up_waiting(record)
         if record.parent is None and record.run_id is None:  # nobody's run can be created now
             self._wake_waiting()
@@ -377,15 +410,17 @@ class Writer:
                 record._created.clear()
             record._created.wait(left)
 
-    def flush(self, records: Iterable[RunRecord] | None, stall_s: float) -> bool:
+    def flush(self, records: Iterable[RunRecord] | None, stall_s: float, since: float | None = None) -> bool:
         """Wait until the records (default: all) are written, as long as the store makes progress.
+
+        ``since`` is the time (``now``) from which on to wait, where that is earlier than the call.
 
         Returns:
             Whether all are; False after ``stall_s`` seconds without any success, and when what is left was
             set aside.
         """
         chosen = None if records is None else list(records)
-        start = self._clock()
+        start = self._clock() if since is None else since
         with self.lock:
             self._not_before, self._pause_s = 0.0, FIRST_PAUSE_S
             self._work.notify_all()
@@ -408,8 +443,13 @@ class Writer:
             return sorted(self._unclean, key=lambda record: record.parent is not None)
 
     def close(self) -> None:
-        """End the threads once their requests under way return; does not wait for them."""
+        """End the threads once their requests under way return; does not wait for them.
+
+        What these have not written until now counts as unwritten.
+        """
         with self.lock:
             self._closed = True
+            for record in list(self._under_way):
+                self._give_back(record)
             self._work.notify_all()
             self._wake_waiting()

@@ -385,6 +385,81 @@ def test_waiting_ends_when_the_store_is_stuck(store: Memory, writer: Writer) -> 
     assert writer.flush(None, 5)
 
 
+def test_what_a_stuck_request_holds_is_not_lost(store: Memory, writer: Writer) -> None:
+    parent, gate, begun = record("parent"), threading.Event(), threading.Event()
+    writer.put(parent)
+    assert writer.flush(None, 5)
+
+    def fail(what: str, name: str) -> None:
+        begun.set()
+        gate.wait(60)
+
+    store.fail = fail  # type: ignore[method-assign]
+    child = record("child", parent)
+    child.params, child.metrics, child.status = {"a": "1"}, [Point("m", 1.0, 0)], "FINISHED"
+    writer.put(child)
+    assert begun.wait(60)
+    assert not writer.flush(None, 0.05)
+    writer.close()
+    (left,) = writer.unwritten()
+    expected = ({"a": "1"}, {"id": "child"}, [Point("m", 1.0, 0)], "FINISHED")
+    assert (left.params, left.tags, left.metrics, left.status) == expected
+    gate.set()
+    for thread in writer._threads:
+        thread.join(60)
+    assert left.metrics == [Point("m", 1.0, 0)]
+
+
+def test_a_store_that_asks_for_patience_for_long_is_in_trouble(
+    store: Memory, writer: Writer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_PATIENCE_S", 0.02)
+    busy = threading.Event()
+    busy.set()
+
+    def fail(what: str, name: str) -> None:
+        if busy.is_set():
+            raise StoreBusyError("too many requests", 0.001)
+
+    store.fail = fail  # type: ignore[method-assign]
+    one = record("one")
+    writer.put(one)
+    assert told(writer, one, hurry=True).get(timeout=30) is None
+    assert writer.in_trouble
+    busy.clear()
+    assert writer.flush(None, 30)
+    assert caplog.text.count("too many requests") == 1
+
+
+def test_a_flush_goes_on_with_the_patience_of_another(store: Memory, writer: Writer) -> None:
+    gate = threading.Event()
+    store.fail = lambda what, name: gate.wait(60)  # type: ignore[method-assign, assignment]
+    one = record("one")
+    writer.put(one)
+    began = writer.now()
+    assert not writer.flush(None, 0.05)
+    assert not writer.flush([one], 1.0, since=began - 1.0)
+    gate.set()
+    assert writer.flush([one], 5.0)
+
+
+def test_many_refusals_are_said_once(store: Memory, writer: Writer, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(what: str, name: str) -> None:
+        if name:
+            raise RefusedError("the experiment was deleted")
+
+    store.fail = fail  # type: ignore[method-assign]
+    parent = record("")
+    writer.put(parent)
+    assert writer.flush(None, 5)
+    for n in range(9):
+        writer.put(record(f"r{n}", parent))
+    assert not writer.flush(None, 5)
+    assert len(writer.unwritten()) == 9
+    assert len(caplog.records) == 1
+    assert "does not take the run 'r0': the experiment was deleted" in caplog.text
+
+
 def test_children_of_a_parent_that_is_refused_do_not_wait(store: Memory, writer: Writer) -> None:
     def fail(what: str, name: str) -> None:
         raise RefusedError("no such experiment")
