@@ -15,7 +15,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from sparktune.tracking import schema
@@ -24,6 +23,7 @@ from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, w
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
+from sparktune.tracking.unwritten import Unwritten
 from sparktune.tracking.watcher import MetricWatcher
 from sparktune.tracking.writer import Writer
 from sparktune.trial import Trial, TrialState
@@ -224,12 +224,14 @@ class MlflowTracker:
                 lost = trial if trial.state.is_final else trial.to(TrialState.CANCELLED)
                 self.ended(final.get(trial_id, lost), {"tid": trial_id})
             self._finished = True
+            began = self._writer.now()
+            if self._writer.in_trouble:
+                logger.warning("the study is over; MLflow gets %g s more to answer", self._patience_s)
             try:
                 self._writer.flush(None, self._patience_s)
             finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
                 self._close_parent(summary)
-            if not self._writer.in_trouble:
-                self._writer.flush([self._parent], self._patience_s)
+            self._writer.flush([self._parent], self._patience_s, since=began)
         finally:
             self._finished = True
             self._writer.close()
@@ -361,39 +363,32 @@ class MlflowTracker:
         assert self._info is not None
         assert self._writer is not None
         with self._writer.lock:
-            records = [(record, record.as_dict()) for record in self._writer.unwritten()]
-        lines = [entry | {"child": record.parent is not None} for record, entry in records]
-        for line in lines:
-            if not line["child"]:
-                line["run_id"] = self.run_id
-        by_run: dict[str, dict[str, str]] = {}
+            records = self._writer.unwritten()
+        reasons = [self._writer.why, *(record.set_aside for record in records)]
+        why = next((reason for reason in reasons if reason), "it does not store artifacts")
+        rejected: dict[str, dict[str, str]] = {}
         for run_id, name, text in self._store.rejected:
-            by_run.setdefault(run_id, {})[name] = text
-        lines += [{"run_id": run_id, "artifacts": texts} for run_id, texts in by_run.items()]
-        if not lines:
+            rejected.setdefault(run_id, {})[name] = text
+        for run_id, texts in rejected.items():
+            records.append(RunRecord("", 0, parent=self._parent, run_id=run_id, artifacts=texts))
+        if not records:
             return
-        head = {
-            "tracking_uri": self._uri,
-            "experiment_id": self._store.experiment_id,
-            "parent_run_id": self.run_id,
-            "study_id": self._info.study_id,
-        }
-        path = Path(self._directory or os.getcwd(), f"sparktune-unwritten-{self._info.study_id}.jsonl")
+        experiment_id, study_id = self._store.experiment_id, self._info.study_id
         try:
-            path.write_text("".join(json.dumps(line) + "\n" for line in [head, *lines]), encoding="utf-8")
+            path = Unwritten(self._uri, experiment_id, self.run_id, study_id, records).save(self._directory)
         except OSError as error:
             logger.error(
-                "%d runs are lost to MLflow: it did not take them (%s), nor did %s",
-                len(lines),
-                self._writer.why,
+                "%d runs are lost to MLflow: it did not take them (%s), and no file could be written: %s",
+                len(records),
+                why,
                 error,
             )
             return
         logger.warning(
             "%d runs are not fully written to MLflow (%s). Nothing is lost: what is missing is in %s; once "
             "the cause is gone, write it with `python -m sparktune.tracking.replay %s`.",
-            len(lines),
-            self._writer.why or "the store refuses",
+            len(records),
+            why,
             path,
             path,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from sparktune.tracking.schema import Point
 
@@ -75,21 +75,6 @@ class RunRecord:
         """Whether anything is still to be written."""
         content = self.params or self.tags or self.metrics or self.artifacts or self.status
         return bool(content) or self.run_id is None
-
-    def as_dict(self) -> dict[str, Any]:
-        """What is unwritten, for a file (``sparktune.tracking.replay`` reads it)."""
-        return {
-            "name": self.name,
-            "start_ms": self.start_ms,
-            "identity": dict(self.identity),
-            "run_id": self.run_id,
-            "params": dict(self.params),
-            "tags": dict(self.tags),
-            "metrics": [list(point) for point in self.metrics],
-            "artifacts": dict(self.artifacts),
-            "status": self.status,
-            "end_ms": self.end_ms,
-        }
 
 
 @dataclass

@@ -6,15 +6,13 @@ are completed and not created twice.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparktune.tracking.records import RunRecord
-from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore
+from sparktune.tracking.unwritten import Unwritten
 from sparktune.tracking.writer import Writer
 
 
@@ -32,38 +30,14 @@ def replay(path: str | Path, tracking_uri: str | None = None, stall_s: float = 6
     Raises:
         OSError, ValueError: the file cannot be read, or is not such a file.
     """
-    head, *entries = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    if "tracking_uri" not in head:
-        raise ValueError(f"{path} does not begin with a line that names the tracking_uri; is it whole?")
-    store = MlflowStore(tracking_uri or head["tracking_uri"])
-    store.experiment_id = head["experiment_id"]
+    unwritten = Unwritten.load(path)
+    store = MlflowStore(tracking_uri or unwritten.tracking_uri)
+    store.experiment_id = unwritten.experiment_id
     writer = Writer(store, threads=1)
-    entries.sort(key=lambda entry: bool(entry.get("child", True)))
-    parent = RunRecord(name="", start_ms=0, run_id=head["parent_run_id"])
-    records = []
-    for entry in entries:
-        is_parent = not entry.get("child", True)
-        record = RunRecord(
-            name=entry.get("name", ""),
-            start_ms=entry.get("start_ms", 0),
-            identity=entry.get("identity", {}),
-            parent=None if is_parent else parent,
-            run_id=entry.get("run_id"),
-            uncertain=True,
-            params=entry.get("params", {}),
-            tags=entry.get("identity", {}) | entry.get("tags", {}),
-            metrics=[Point(*point) for point in entry.get("metrics", [])],
-            artifacts=entry.get("artifacts", {}),
-            status=entry.get("status"),
-            end_ms=entry.get("end_ms"),
-        )
-        if is_parent:
-            parent = record
-        records.append(record)
     store.open()
     if not store.experiment_id:
         store.use_active_experiment()
-    for record in records:
+    for record in unwritten.records:
         writer.put(record)
     written = writer.flush(None, stall_s) and not store.rejected
     writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
@@ -9,6 +10,7 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from mlflow import MlflowClient
 from sparktune.tracking.base import StudySummary
 from sparktune.tracking.mlflow import MlflowTracker
 from sparktune.tracking.replay import replay
+from sparktune.tracking.unwritten import Unwritten
 from sparktune.trial import Trial, TrialState
 from tests.tracking.conftest import Server
 from tests.tracking.studies import completed, document, failed, info, running
@@ -469,6 +472,97 @@ def test_a_server_that_dies_and_comes_back(server: Server, caplog: pytest.LogCap
     told = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
     assert len([text for text in told if "cannot be written to" in text]) == 1
     assert len([text for text in told if "answers again" in text]) == 1
+
+
+class Silent:
+    """A server that takes every request and never answers, from ``silence`` on; before, it passes them on."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.uri = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.silence = threading.Event()
+        self.was_asked = threading.Event()
+        self._kept: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client = self._socket.accept()[0]
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._port))
+            self._kept += [client, server]
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if self.silence.is_set():
+                    self.was_asked.set()
+                    continue
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        for one in [self._socket, *self._kept]:
+            one.close()
+
+
+@pytest.fixture
+def silent(server: Server) -> Iterator[Silent]:
+    silent = Silent(server.port)
+    mlflow.set_tracking_uri(silent.uri)
+    yield silent
+    silent.close()
+
+
+def test_a_server_that_falls_silent(silent: Silent, server: Server, tmp_path: Path) -> None:
+    """What a request holds that nobody answers is in the file too."""
+    tracker = MlflowTracker(patience_s=0.5)
+    tracker.begin(info())
+    assert tracker.run_id is not None
+    trials = [completed(running(number), float(number)) for number in range(4)]
+    for number in range(4):
+        tracker.launched(running(number))
+        assert run_id_of(tracker, number) is not None
+    assert tracker._writer is not None
+    assert tracker._writer.flush(None, 30)
+    silent.silence.set()
+    for trial in trials:
+        tracker.ended(trial, document(trial))
+    assert silent.was_asked.wait(30)
+    tracker.finish(StudySummary(trials, trials[0]))
+    (path,) = tmp_path.glob("sparktune-unwritten-*.jsonl")
+    mlflow.set_tracking_uri(server.uri)
+    assert replay(path, server.uri)
+    children = children_of(tracker.run_id)
+    assert {run.info.status for run in children.values()} == {"FINISHED"}
+    assert {name: run.data.metrics for name, run in children.items()} == {
+        f"trial {number}": {"loss": float(number)} for number in range(4)
+    }
+    assert run_of(tracker).data.params["best_C"] == "0.0"
+
+
+def test_a_file_is_left_even_where_the_working_directory_takes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{closed.getsockname()[1]}")
+    tracker = MlflowTracker(patience_s=0.1, directory=tmp_path / "not there")
+    tracker.begin(info())
+    trial = completed(running(0), 0.5)
+    tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary([trial], trial))
+    (path,) = elsewhere.glob("sparktune-unwritten-*.jsonl")
+    assert str(path) in caplog.text
+    assert [record.name for record in Unwritten.load(path).records] == ["", "trial 0"]
 
 
 def test_a_server_that_never_answers(
