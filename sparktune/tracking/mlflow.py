@@ -122,6 +122,8 @@ class MlflowTracker:
         )
         if active is not None:
             self._store.experiment_id = str(active.info.experiment_id)
+        elif self._joined is None:  # a worker may have to create its trial's run before the store is open
+            self._store.expect_experiment()
         self._writer.put(self._parent)
         wait_s = 5.0 if remote else 120.0
         self._writer.wait_created(self._parent, wait_s, wait_s)

@@ -12,6 +12,7 @@ import importlib
 import itertools
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,14 @@ class MlflowStore:
         """
         self.experiment_id = str(_mlflow("tracking.fluent")._get_experiment_id() or "0")
 
+    def expect_experiment(self) -> None:
+        """Set ``experiment_id`` as ``use_active_experiment`` would, as far as nobody must be asked for it."""
+        named = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        chosen = _mlflow("tracking.fluent")._active_experiment_id
+        if chosen or not named:
+            default = "" if self.tracking_uri.startswith("databricks") else "0"
+            self.experiment_id = str(chosen or os.environ.get("MLFLOW_EXPERIMENT_ID") or default)
+
     def snapshot(self, run_id: str) -> Snapshot:
         """What the run holds now.
 
@@ -111,12 +120,10 @@ class MlflowStore:
         return Snapshot(run_id, str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)
 
     def create(self, record: RunRecord, tags: Mapping[str, str]) -> str:
-        """See ``records.Store``; adds MLflow's own tags (user, source) and the parent's id."""
+        """See ``records.Store``; adds MLflow's own tags and the parent's id."""
         from mlflow.entities import RunTag
 
-        every = self._context_tags | dict(tags)
-        if record.parent is not None and record.parent.run_id is not None:
-            every[PARENT_TAG] = record.parent.run_id
+        every = self._own_tags(record) | dict(tags)
         try:
             run = self._store.create_run(
                 experiment_id=self.experiment_id,
@@ -179,8 +186,21 @@ class MlflowStore:
         return sorted(((p.value, p.step, p.timestamp) for p in points), key=lambda point: point[1:])
 
     def find(self, record: RunRecord) -> str | None:
-        """See ``records.Store``."""
-        return find_run(self._store, self.experiment_id, record.identity)
+        """See ``records.Store``; gives the run the tags that ``create`` would, where a worker created it."""
+        run = find_run(self._store, self.experiment_id, record.identity)
+        if run is None:
+            return None
+        run_id = str(run.info.run_id)
+        missing = {key: tag for key, tag in self._own_tags(record).items() if key not in run.data.tags}
+        if missing:
+            self._log(run_id, Batch({}, missing, []))
+        return run_id
+
+    def _own_tags(self, record: RunRecord) -> dict[str, str]:
+        """MLflow's own tags (user, source) and the parent's id."""
+        if record.parent is None or record.parent.run_id is None:
+            return dict(self._context_tags)
+        return self._context_tags | {PARENT_TAG: record.parent.run_id}
 
     def write(self, run_id: str, content: Content) -> None:
         """See ``records.Store``: batches, then the end of the run, then artifacts."""
@@ -277,13 +297,13 @@ class MlflowStore:
         self.rejected.append((run_id, name, text))
 
 
-def find_run(store: Any, experiment_id: str, identity: Mapping[str, str]) -> str | None:
-    """The id of the run that bears all tags of ``identity``, or None."""
+def find_run(store: Any, experiment_id: str, identity: Mapping[str, str]) -> Any | None:
+    """The run that bears all tags of ``identity``, or None."""
     from mlflow.entities import ViewType
 
     wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in identity.items())
     found = store.search_runs([experiment_id], wanted, ViewType.ACTIVE_ONLY, max_results=1)
-    return str(found[0].info.run_id) if found else None
+    return found[0] if found else None
 
 
 def _mlflow(module: str) -> Any:

@@ -66,7 +66,8 @@ def redirect(context: RunContext | None, arrival: RunArrival | None = None) -> I
     trial's run is looked for, and created, when the objective first needs it; the driver finds it later and
     completes it.
 
-    Exceptions of the block pass through; MLflow's own trouble here never raises.
+    Exceptions of the block pass through. MLflow's trouble with calls of the objective is raised there, as it
+    always is; going in and out of the block raises none.
     """
     if context is None:
         yield
@@ -96,6 +97,7 @@ class _Process:
         self._tracking_uri: str | None = None
         self._registry_uri: str | None = None
         self._experiment_id: str | None = None
+        self._last_run_id: str | None = None
         self._stacks: list[tuple[list[Any], list[Any]]] = []
 
     def enter(self, context: RunContext) -> None:
@@ -106,6 +108,7 @@ class _Process:
         self._tracking_uri = _tracking()._tracking_uri
         self._registry_uri = _registry()._registry_uri
         self._experiment_id = fluent._active_experiment_id
+        self._last_run_id = fluent._last_active_run_id.get()
         for stack in fluent._active_run_stack.get_all_thread_values().values():
             self._stacks.append((stack, list(stack)))
             stack.clear()
@@ -128,7 +131,7 @@ class _Process:
                 stack.clear()
             for stack, runs in self._stacks:
                 stack.extend(runs)
-            fluent._last_active_run_id.set(None)
+            fluent._last_active_run_id.set(self._last_run_id)
             fluent._active_experiment_id = self._experiment_id
             _registry()._registry_uri = self._registry_uri
             _set_tracking_uri(self._tracking_uri)
@@ -188,8 +191,14 @@ class _RunIdVariable:
         if self._fluent._active_run_stack.get():
             return None  # nested=True below the trial's run
         run_id = _Current.arrival.get() or _claim_run(context, _Current.arrival)
-        if run_id is None or not _is_known_here(self._fluent, context, run_id):
+        if run_id is None:
             return None
+        if not _is_known_here(self._fluent, context, run_id):
+            # The objective chose another server: the experiment of ours says nothing there.
+            os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+            return None
+        if context.experiment_id:
+            os.environ["MLFLOW_EXPERIMENT_ID"] = context.experiment_id
         # start_run refuses to resume a run of another experiment than the one set, and removes the variable.
         self._fluent._active_experiment_id = None
         os.environ[self.name] = run_id
@@ -221,33 +230,31 @@ _claiming = threading.Lock()
 
 
 def _claim_run(context: RunContext, arrival: RunArrival) -> str | None:
-    """Find or create the run that the driver could not create; None where that fails too.
+    """Find or create the run that the driver could not create.
 
     A driver that cannot be asked may well be creating it: it is looked for, ``arrival.search_s`` seconds.
+    What MLflow raises passes through, as from any other call of the objective's; a run of the objective's
+    own, which the driver would never find, is no way out.
+
+    Returns:
+        The run's id; None where not even its experiment is known.
     """
     with _claiming:
         if arrival.run_id is not None or context.claim is None or not context.experiment_id:
             return arrival.run_id
+        from mlflow import MlflowClient
+
+        from sparktune.tracking.store import find_run
+
         wanted = json.loads(context.claim)
-        try:
-            from mlflow import MlflowClient
-
-            from sparktune.tracking.store import find_run
-
-            client = MlflowClient(tracking_uri=context.tracking_uri)
-            give_up = time.monotonic() + arrival.search_s
-            while (run_id := find_run(client, context.experiment_id, wanted["identity"])) is None:
-                if time.monotonic() >= give_up:
-                    run = client.create_run(
-                        context.experiment_id, tags=wanted["tags"], run_name=wanted["name"]
-                    )
-                    run_id = str(run.info.run_id)
-                    break
-                time.sleep(SEARCH_EVERY_S)
-        except Exception as error:
-            logger.warning("the trial has no MLflow run: %s", error)
-            return None
-        arrival.tell(run_id)
+        client = MlflowClient(tracking_uri=context.tracking_uri)
+        give_up = time.monotonic() + arrival.search_s
+        while (run := find_run(client, context.experiment_id, wanted["identity"])) is None:
+            if time.monotonic() >= give_up:
+                run = client.create_run(context.experiment_id, tags=wanted["tags"], run_name=wanted["name"])
+                break
+            time.sleep(SEARCH_EVERY_S)
+        arrival.tell(str(run.info.run_id))
         return arrival.run_id
 
 
@@ -266,8 +273,14 @@ def _patch_fluent(fluent: Any) -> None:
         if _Current.context is not None and is_trials and not nested:
             stack.clear()
         try:
-            return start_run(*args, **kwargs)
-        finally:  # which removes the variable that it has read
+            while True:
+                try:
+                    return start_run(*args, **kwargs)
+                except KeyError as error:
+                    # It reads the variable and removes it, before all else; another thread was faster.
+                    if _Current.context is None or error.args != (fluent.MLFLOW_RUN_ID.name,):
+                        raise
+        finally:
             if _Current.context is not None:
                 fluent.MLFLOW_RUN_ID.unset()
 

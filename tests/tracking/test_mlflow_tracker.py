@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from sparktune.tracking.arrival import RunArrival
 from sparktune.tracking.base import StudySummary
 from sparktune.tracking.mlflow import MlflowTracker
 from sparktune.tracking.replay import replay
 from sparktune.tracking.unwritten import Unwritten
+from sparktune.tracking.worker import redirect
 from sparktune.trial import Trial, TrialState
 from tests.tracking.conftest import Server
 from tests.tracking.studies import completed, document, failed, info, running
@@ -472,6 +474,30 @@ def test_a_server_that_dies_and_comes_back(server: Server, caplog: pytest.LogCap
     told = [record.getMessage() for record in caplog.records if "MLflow" in record.getMessage()]
     assert len([text for text in told if "cannot be written to" in text]) == 1
     assert len([text for text in told if "answers again" in text]) == 1
+
+
+def test_a_worker_creates_the_run_before_the_study_has_one(server: Server) -> None:
+    server.kill()
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    tracker.launched(running(0))
+    assert run_id_of(tracker, 0) is None
+    context = tracker.run_context(0)
+    assert context is not None
+    assert (context.run_id, tracker.run_id) == (None, None)
+    assert tracker._writer is not None
+    server.start()
+    with tracker._writer.lock, redirect(context, RunArrival(None)):  # the writer can do nothing meanwhile
+        mlflow.log_metric("auc", 0.9)
+    trial = completed(running(0), 0.5)
+    tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary([trial], trial))
+    assert tracker.run_id is not None
+    (run,) = children_of(tracker.run_id).values()
+    assert run.data.metrics == {"auc": 0.9, "loss": 0.5}
+    assert run.info.status == "FINISHED"
+    study = f"tags.fmin_uuid = '{run.data.tags['fmin_uuid']}'"
+    assert len(MlflowClient().search_runs([run.info.experiment_id], study)) == 2
 
 
 class Silent:

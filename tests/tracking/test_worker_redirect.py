@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -186,7 +187,51 @@ def test_runs_active_around_a_trial_come_back(context: RunContext, sqlite_uri: s
         with redirect(context):
             mlflow.log_metric("auc", 1.0)
         assert mlflow.active_run().info.run_id == own.info.run_id
+    with redirect(context):
+        mlflow.log_metric("auc", 1.0)
+    assert mlflow.last_active_run().info.run_id == own.info.run_id
     assert child_of(context).data.metrics == {"auc": 1.0}
+
+
+def test_an_objective_that_chooses_another_server(
+    context: RunContext, tmp_path: Path, empty_database: bytes
+) -> None:
+    """Its runs there are its own affair; back at the study's server it has the trial's run again."""
+    (tmp_path / "other.db").write_bytes(empty_database)
+    other = f"sqlite:///{tmp_path}/other.db"
+    with redirect(context):
+        mlflow.set_tracking_uri(other)
+        with mlflow.start_run(run_name="elsewhere") as elsewhere:
+            mlflow.log_metric("auc", 2.0)
+        mlflow.set_tracking_uri(context.tracking_uri)
+        with mlflow.start_run():
+            mlflow.log_metric("auc", 1.0)
+            with mlflow.start_run(nested=True) as fold:
+                pass
+    assert elsewhere.info.experiment_id == "0"
+    assert fold.info.experiment_id == context.experiment_id
+    assert MlflowClient(other).get_run(elsewhere.info.run_id).data.metrics == {"auc": 2.0}
+    assert child_of(context).data.metrics == {"auc": 1.0}
+
+
+def test_two_threads_that_start_a_run_at_the_same_moment(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between MLflow's reading of MLFLOW_RUN_ID and its removing, another thread removes it."""
+    with redirect(context):
+        variable = mlflow.tracking.fluent.MLFLOW_RUN_ID
+        get, others = type(variable).get, iter([True])
+
+        def overtaken(self: Any) -> Any:
+            run_id = get(self)
+            if next(others, False):
+                del os.environ["MLFLOW_RUN_ID"]
+            return run_id
+
+        monkeypatch.setattr(type(variable), "get", overtaken)
+        mlflow.log_metric("auc", 1.0)
+    assert child_of(context).data.metrics == {"auc": 1.0}
+    assert count_runs(context) == 2
 
 
 def test_a_param_with_another_value_does_not_fail_the_objective(context: RunContext) -> None:
@@ -234,6 +279,18 @@ def test_a_run_that_the_driver_could_not_create(context: RunContext) -> None:
     assert run.data.tags["mlflow.parentRunId"] == "p"
     assert run.data.metrics == {"auc": 2.0}
     assert count_runs(context) == 3
+
+
+def test_a_run_that_nobody_can_create(context: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The objective learns what is wrong; it gets no run of its own."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    claim = json.dumps({"name": "trial 3", "identity": {"fmin_uuid": "abc"}, "tags": {}})
+    lost = RunContext(None, uri, None, "0", claim=claim)
+    with redirect(lost), pytest.raises(mlflow.MlflowException, match=r"runs/search.*refused"):
+        mlflow.log_metric("auc", 1.0)
 
 
 def later(context: RunContext, *answers: str | None) -> tuple[RunContext, RunArrival, list[str]]:
