@@ -37,7 +37,8 @@ from sparktune.backends.base import (
     Task,
     Terminated,
 )
-from sparktune.backends.channel import Arrived, Asked, Begun, ControlServer, Gone, Signal, Told
+from sparktune.backends.channel import Arrived, Asked, Begun, Gone, Signal, Told
+from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_task import (
     ANNOUNCEMENT,
     Announcement,

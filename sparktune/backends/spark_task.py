@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sparktune import reporting
-from sparktune.backends.channel import ControlClient, Endpoint
+from sparktune.backends.channel import Endpoint
+from sparktune.backends.channel_client import ControlClient
 from sparktune.objective import Objective
 from sparktune.pickling import dumps_result
 from sparktune.tracking.arrival import RunArrival
@@ -167,17 +168,32 @@ def _arrival(assignment: Assignment, client: ControlClient | None) -> RunArrival
     return RunArrival(run_id, partial(client.ask_run, assignment.trial_id))
 
 
-class _Reporter:
-    """Sends a trial's reports to the driver; keeps those that cannot be sent, for the outcome."""
+class TrialReporter:
+    """Sends a trial's reports to the driver; keeps those that cannot be sent, for the outcome.
 
-    def __init__(self, client: ControlClient | None, trial_id: int) -> None:
+    A process that the objective forks has a connection of its own, made when it first reports.
+
+    Args:
+        client: the worker's connection, or None.
+        endpoint: the driver's control port, or None.
+        trial_id: the trial.
+
+    Attributes:
+        unsent: (step, value) of the reports that could not be sent.
+    """
+
+    def __init__(self, client: ControlClient | None, endpoint: Endpoint | None, trial_id: int) -> None:
         self._client = client
+        self._endpoint = endpoint
         self._trial_id = trial_id
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self.unsent: list[tuple[int, float]] = []
 
     def report(self, step: int, value: float) -> bool:
         """See ``reporting.Reporter``."""
+        if self._pid != os.getpid():
+            self._connect_anew()
         with self._lock:
             if self._client is not None:
                 try:
@@ -187,6 +203,15 @@ class _Reporter:
             self.unsent.append((step, value))
             return False
 
+    def _connect_anew(self) -> None:
+        self._pid, self._lock = os.getpid(), threading.Lock()
+        if self._client is not None and self._endpoint is not None:
+            try:
+                self._client = ControlClient(self._endpoint)
+                self._client.join(self._trial_id)
+            except OSError:
+                self._client = None
+
 
 def _run(
     assignment: Assignment, client: ControlClient | None, arrival: RunArrival, attempt: int, host: str
@@ -195,7 +220,7 @@ def _run(
     payload: bytes | None = None
     error: TrialError | None = None
     terminated = False
-    reporter = _Reporter(client, assignment.trial_id)
+    reporter = TrialReporter(client, assignment.endpoint, assignment.trial_id)
     reporting.begin(reporter)
     try:
         objective = _objective(assignment)

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from sparktune.backends import channel
-from sparktune.backends.channel import Arrived, Asked, Begun, ControlClient, ControlServer, Endpoint, Gone
+from sparktune.backends import channel, channel_client, channel_server
+from sparktune.backends.channel import Arrived, Asked, Begun, Endpoint, Gone
+from sparktune.backends.channel_client import ControlClient
+from sparktune.backends.channel_server import ControlServer
 
 Signals = "queue.SimpleQueue[Any]"
 
@@ -85,6 +87,17 @@ def test_a_big_outcome(client: ControlClient, signals: Signals) -> None:
     assert client.end(0, data)
     signals.get(timeout=30)
     assert signals.get(timeout=30).outcome == data
+
+
+def test_an_outcome_that_no_frame_can_hold_goes_another_way(
+    client: ControlClient, signals: Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel_client, "MAX_FRAME_BYTES", 100)
+    client.begin(0, 1, "h")
+    assert client.end(0, b"x" * 100) is False
+    client.begin(1, 1, "h")
+    assert client.end(1, b"x") is True
+    assert [type(signals.get(timeout=30)) for _ in range(3)] == [Begun, Begun, Arrived]
 
 
 def test_an_outcome_that_nobody_confirms_is_said_to_be_unconfirmed(
@@ -170,7 +183,7 @@ def test_nothing_is_read_before_the_handshake(
 ) -> None:
     """A frame from a stranger, well formed and with a pickle that would run code, is not unpickled."""
     body = pickle.dumps((0, 1, "evil", 1))
-    frame = channel._HEADER.pack(len(body), channel.BEGIN) + body
+    frame = channel.HEADER.pack(len(body), channel.BEGIN) + body
     with connect(server.endpoint) as stranger:
         stranger.sendall(frame.ljust(channel.HELLO_BYTES, b"\0") + frame)
         assert len(read_to_end(stranger)) == channel.NONCE_BYTES
@@ -203,7 +216,7 @@ def test_a_flood_of_garbage_is_harmless(
 def test_a_stranger_who_says_nothing_is_shown_out(
     server: ControlServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(channel, "HANDSHAKE_S", 0.05)
+    monkeypatch.setattr(channel_server, "HANDSHAKE_S", 0.05)
     with connect(server.endpoint) as stranger:
         assert len(read_to_end(stranger)) == channel.NONCE_BYTES
     assert logged(caplog, "refused")
@@ -213,7 +226,7 @@ def test_a_frame_without_end_is_refused(
     server: ControlServer, client: ControlClient, signals: Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.begin(0, 1, "h")
-    client._socket.sendall(channel._HEADER.pack(2**32 - 1, channel.OUTCOME))
+    client._socket.sendall(channel.HEADER.pack(2**32 - 1, channel.OUTCOME))
     assert isinstance(signals.get(timeout=30), Begun)
     assert signals.get(timeout=30) == Gone(0)
     assert logged(caplog, "broke")
@@ -246,11 +259,14 @@ def test_the_token_is_not_shown(server: ControlServer) -> None:
 # -- kill --------------------------------------------------------------------------------------------------
 
 WORKER = """
-import pickle, signal, sys, time
-from sparktune.backends.channel import ControlClient
+import os, pickle, signal, sys, time
+from sparktune.backends.channel_client import ControlClient
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 client = ControlClient(pickle.loads(bytes.fromhex(sys.argv[1])))
 client.begin(5, 1, "h")
+if sys.argv[2:] == ["with a child"] and os.fork() == 0:
+    sys.stdin.read()  # which ends when the test closes it
+    os._exit(0)
 time.sleep(3600)
 """
 
@@ -270,6 +286,18 @@ def test_kill_ends_the_process(worker: Any, server: ControlServer, signals: Sign
     server.kill(5)
     assert worker.wait(timeout=30) == -signal.SIGKILL
     assert signals.get(timeout=30) == Gone(5)
+
+
+def test_a_child_of_the_worker_does_not_hide_that_it_is_dead(
+    server: ControlServer, signals: Signals, subprocess_env: Any
+) -> None:
+    """The pool of an objective, say: forked, and left behind by a kill."""
+    command = [sys.executable, "-c", WORKER, pickle.dumps(server.endpoint).hex(), "with a child"]
+    with subprocess.Popen(command, env=subprocess_env, stdin=subprocess.PIPE) as worker:
+        assert signals.get(timeout=60) == Begun(5, 1, "h", worker.pid)
+        server.kill(5)
+        assert worker.wait(timeout=30) == -signal.SIGKILL
+        assert signals.get(timeout=30) == Gone(5)
 
 
 def test_kill_that_comes_late_spares_the_next_trial(

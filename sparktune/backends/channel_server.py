@@ -1,0 +1,177 @@
+"""The driver's end of the control channel (see ``sparktune.backends.channel``)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import pickle
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Mapping
+
+from sparktune.backends.channel import (
+    ACK,
+    ANSWER_BODY,
+    ASK,
+    BEGIN,
+    GO_ON,
+    HEADER,
+    HELLO_BYTES,
+    ID,
+    KILL,
+    MAX_FRAME_BYTES,
+    NONCE_BYTES,
+    OUTCOME,
+    REPORT,
+    REPORT_BODY,
+    RUN,
+    TERMINATE,
+    Arrived,
+    Asked,
+    Begun,
+    Endpoint,
+    Gone,
+    Signal,
+    Told,
+    proof,
+)
+
+logger = logging.getLogger("sparktune")
+
+HANDSHAKE_S = 10.0
+
+
+class ControlServer:
+    """The driver's end. Runs an event loop in a thread of its own.
+
+    Args:
+        sink: takes the signals, in the loop's thread; must not block.
+        bind: the address to listen on.
+        advertise: the host name that workers connect to.
+    """
+
+    def __init__(self, sink: Callable[[Signal], None], bind: str, advertise: str) -> None:
+        self._sink = sink
+        self._token = secrets.token_bytes(32)
+        self._running: dict[int, asyncio.StreamWriter] = {}
+        self._reporting: dict[int, asyncio.StreamWriter] = {}  # also a child of the worker's may report
+        self._connections: set[asyncio.Task[None]] = set()
+        self._socket = socket.create_server((bind, 0), backlog=1024)
+        self.endpoint = Endpoint(advertise, self._socket.getsockname()[1], self._token)
+        self._loop = asyncio.new_event_loop()
+        self._serving = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="sparktune-control", daemon=True)
+        self._thread.start()
+        self._serving.wait()  # a loop that is stopped before it serves would leave its socket open
+
+    def kill(self, trial_id: int) -> None:
+        """End the worker process that runs this trial now, if there is one."""
+        self._tell(self._running, trial_id, KILL)
+
+    def answer(self, trial_id: int, number: int, *, terminate: bool) -> None:
+        """Answer a report, in the process that sent it: the objective goes on, or ends."""
+        answer = ANSWER_BODY.pack(trial_id, number)
+        self._tell(self._reporting, trial_id, TERMINATE if terminate else GO_ON, answer[ID.size :])
+
+    def tell_run(self, trial_id: int, run_id: str | None) -> None:
+        """Tell the worker that runs this trial, if there is one, the trial's MLflow run."""
+        self._tell(self._running, trial_id, RUN, (run_id or "").encode())
+
+    def _tell(
+        self, whom: Mapping[int, asyncio.StreamWriter], trial_id: int, kind: bytes, more: bytes = b""
+    ) -> None:
+        def write() -> None:
+            if trial_id in whom:
+                body = ID.pack(trial_id) + more
+                whom[trial_id].write(HEADER.pack(len(body), kind) + body)
+
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(write)
+
+    def close(self) -> None:
+        """Close every connection and end the thread."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def _serve(self) -> None:
+        loop = self._loop
+        asyncio.set_event_loop(loop)
+        server = loop.run_until_complete(asyncio.start_server(self._accept, sock=self._socket))
+        loop.call_soon(self._serving.set)
+        try:
+            loop.run_forever()
+        finally:
+            server.close()
+            for task in self._connections:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        current: list[int] = []
+        try:
+            if await self._admit(reader, writer):
+                await self._listen(reader, writer, current)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        except Exception:
+            logger.exception("the control connection from %s broke", writer.get_extra_info("peername"))
+        finally:
+            self._connections.discard(task)
+            for trial_id in current:
+                if self._running.get(trial_id) is writer:
+                    del self._running[trial_id]
+                    self._sink(Gone(trial_id))
+            writer.close()
+
+    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        writer.write(nonce)
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                hello = await reader.readexactly(HELLO_BYTES)
+        except (TimeoutError, asyncio.IncompleteReadError):
+            hello = b""
+        if not hmac.compare_digest(hello[NONCE_BYTES:], proof(self._token, nonce, b"worker")):
+            logger.warning(
+                "refused a connection from %s to the study's control port: it does not hold the token",
+                writer.get_extra_info("peername"),
+            )
+            return False
+        writer.write(proof(self._token, hello[:NONCE_BYTES], b"driver"))
+        return True
+
+    async def _listen(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, current: list[int]
+    ) -> None:
+        while True:
+            length, kind = HEADER.unpack(await reader.readexactly(HEADER.size))
+            if length > MAX_FRAME_BYTES:
+                raise ValueError(f"a frame of {length} bytes; the limit is {MAX_FRAME_BYTES}")
+            body = await reader.readexactly(length)
+            if kind == BEGIN:
+                begun = Begun(*pickle.loads(body))
+                current[:] = [begun.trial_id]
+                self._running[begun.trial_id] = writer
+                self._sink(begun)
+            elif kind == REPORT:
+                told = Told(*REPORT_BODY.unpack(body))
+                self._reporting[told.trial_id] = writer
+                self._sink(told)
+            elif kind == ASK:
+                self._sink(Asked(*ID.unpack(body)))
+            elif kind == OUTCOME:
+                trial_id = ID.unpack_from(body)[0]
+                current.clear()
+                self._running.pop(trial_id, None)
+                self._reporting.pop(trial_id, None)
+                self._sink(Arrived(trial_id, body[ID.size :]))
+                writer.write(HEADER.pack(ID.size, ACK) + ID.pack(trial_id))
