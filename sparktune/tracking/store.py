@@ -33,6 +33,17 @@ RUNS_TOGETHER = 8
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
 
 
+class _SaidByTheWriter(logging.Filter):
+    """Drops what MLflow logs of each failed statement, a page long, in threads of ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is of another thread."""
+        return not (record.threadName or "").startswith("sparktune-")
+
+
+_said_by_the_writer = _SaidByTheWriter()
+
+
 class Snapshot(NamedTuple):
     """What a run held at one moment: ids, params and tags by key, the names of its metrics."""
 
@@ -79,6 +90,7 @@ class MlflowStore:
         """Connect, the first time; a local store may be laid out here, which takes seconds."""
         if self._store is not None:
             return
+        logging.getLogger("mlflow.store.db.utils").addFilter(_said_by_the_writer)
         store = _mlflow("tracking")._get_store(self.tracking_uri)
         tags = _mlflow("tracking.context.registry").resolve_tags()
         self._context_tags = {key: str(value) for key, value in tags.items()}

@@ -8,6 +8,7 @@ import json
 import logging
 import queue
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -498,6 +499,25 @@ def test_a_worker_creates_the_run_before_the_study_has_one(server: Server) -> No
     assert run.info.status == "FINISHED"
     study = f"tags.fmin_uuid = '{run.data.tags['fmin_uuid']}'"
     assert len(MlflowClient().search_runs([run.info.experiment_id], study)) == 2
+
+
+def test_a_broken_database_is_said_in_a_line(
+    sqlite_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = MlflowTracker(patience_s=3.0)
+    tracker.begin(info())
+    assert tracker._writer is not None
+    assert tracker._writer.flush(None, 30)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("DROP TABLE tags")
+    trial = completed(running(0), 0.5)
+    tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary([trial], trial))
+    told, *rest = [record.getMessage() for record in caplog.records]
+    assert "no such table: tags)" in told
+    assert "SELECT" not in caplog.text
+    assert len(rest) <= 2, "that it is waited for, and what became of it"
+    assert len(list(tmp_path.glob("sparktune-unwritten-*.jsonl"))) == 1
 
 
 class Silent:
