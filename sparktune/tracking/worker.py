@@ -25,19 +25,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from sparktune.tracking import on_import
 from sparktune.tracking.arrival import RunArrival
 from sparktune.tracking.base import RunContext
 from sparktune.tracking.environment import TrialEnvironment, patch_spawn
@@ -76,7 +73,7 @@ def redirect(context: RunContext | None, arrival: RunArrival | None = None) -> I
     environment = TrialEnvironment()
     _Current.context, _Current.arrival = context, arrival or RunArrival(context.run_id)
     environment.apply(context, _Current.arrival)
-    _arm()
+    on_import.patch(_PATCHES)
     process = _Process()
     process.enter(context)
     failed = True
@@ -124,8 +121,8 @@ class _Process:
             return
         try:
             _end_leftovers(fluent, failed)
-        except Exception as error:
-            logger.debug("MLflow state of the objective not cleaned up: %s", error)
+        except Exception as error:  # MLflow's trouble must not cost the trial its result
+            logger.warning("what the objective left open in MLflow could not be ended: %s", error)
         finally:
             for stack in fluent._active_run_stack.get_all_thread_values().values():
                 stack.clear()
@@ -221,7 +218,8 @@ def _is_known_here(fluent: Any, context: RunContext, run_id: str) -> bool:
         return True
     try:
         fluent.MlflowClient().get_run(run_id)
-    except Exception:
+    except Exception as error:  # what it raises depends on the other store
+        logger.debug("the objective's own tracking server does not know the trial's run: %s", error)
         return False
     return True
 
@@ -300,7 +298,7 @@ def _patch_client(module: Any) -> None:
     def tolerant_param(self: Any, run_id: str, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return log_param(self, run_id, key, value, *args, **kwargs)
-        except Exception:
+        except Exception:  # raised anew, unless another name for the param helps
             renamed = _renamed(self, run_id, {key: str(value)})
             if not renamed:
                 raise
@@ -311,7 +309,7 @@ def _patch_client(module: Any) -> None:
     ) -> Any:
         try:
             return log_batch(self, run_id, metrics, params, tags, *args, **kwargs)
-        except Exception:
+        except Exception:  # as above
             renamed = _renamed(self, run_id, {param.key: param.value for param in params})
             if not renamed:
                 raise
@@ -335,68 +333,3 @@ _PATCHES: dict[str, Callable[[Any], None]] = {
     _STORE_CLIENT: _patch_client,
     "multiprocessing.util": patch_spawn,
 }
-
-
-def _arm() -> None:
-    """Patch MLflow where it is loaded, and see to it that it is patched when it gets loaded."""
-    waiting = False
-    for name, patch in _PATCHES.items():
-        module = sys.modules.get(name)
-        if module is None:
-            waiting = True
-        else:
-            _safely(patch, module)
-    if waiting and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
-
-
-def _safely(patch: Callable[[Any], None], module: ModuleType) -> None:
-    try:
-        patch(module)
-    except Exception as error:
-        logger.warning(
-            "sparktune does not know this version of MLflow (%s): calls in the objective may land on a run "
-            "of their own",
-            error,
-        )
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Patches the modules of ``_PATCHES`` right after they are executed, before anybody can use them."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """The spec that the other finders give, with a loader that patches."""
-        patch = _PATCHES.get(fullname)
-        if patch is None:
-            return None
-        for finder in sys.meta_path:
-            if isinstance(finder, _Finder):
-                continue
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None and spec.loader is not None:
-                spec.loader = _Loader(spec.loader, patch)
-                return spec
-        return None
-
-
-class _Loader(importlib.abc.Loader):
-    """Another loader's work, and a patch after it."""
-
-    def __init__(self, loader: Any, patch: Callable[[Any], None]) -> None:
-        self._loader = loader
-        self._patch = patch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """As the other loader does."""
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Execute the module, then patch it."""
-        self._loader.exec_module(module)
-        _safely(self._patch, module)
