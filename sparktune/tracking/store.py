@@ -1,16 +1,13 @@
 """The driver's way to MLflow's tracking store: few requests, short patience, and refusals told from outages.
 
 It calls the store (``AbstractStore``, the interface of MLflow's own store plug-ins) rather than
-``MlflowClient``: over HTTP the client reads every run again and prints two lines when it ends one. And MLflow
-repeats a failing request for minutes; the writer does that better, because it goes on with other work.
+``MlflowClient``: over HTTP the client reads every run again and prints two lines when it ends one.
 """
 
 from __future__ import annotations
 
-import copy
 import importlib
 import itertools
-import json
 import logging
 import os
 import tempfile
@@ -18,14 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, StoreBusyError
+from sparktune.tracking.patience import with_short_patience
+from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord
 from sparktune.tracking.schema import PARENT_TAG, Batch, batches
 from sparktune.tracking.transaction import Transaction
 
 logger = logging.getLogger("sparktune")
-
-REQUEST_TIMEOUT_S = 30
-"""The longest that one request may take, unless MLFLOW_HTTP_REQUEST_TIMEOUT asks for less."""
 
 RUNS_TOGETHER = 8
 """How many runs go into one transaction. SQLite takes no other writer meanwhile, so not very many."""
@@ -94,7 +89,7 @@ class MlflowStore:
         store = _mlflow("tracking")._get_store(self.tracking_uri)
         tags = _mlflow("tracking.context.registry").resolve_tags()
         self._context_tags = {key: str(value) for key, value in tags.items()}
-        self._store = _with_short_patience(store)
+        self._store = with_short_patience(store)
         self._transaction = Transaction.of(self._store)
         if self._transaction is not None:
             self._store, self.together = self._transaction.store, RUNS_TOGETHER
@@ -325,50 +320,3 @@ def _mlflow(module: str) -> Any:
 
 def _translated(error: Exception) -> Exception:
     return RefusedError(str(error)) if is_refusal(error) else error
-
-
-def _with_short_patience(store: Any) -> Any:
-    """The store, or for one behind HTTP a copy of it that makes each request once."""
-    from mlflow.store.tracking.rest_store import RestStore
-
-    if not isinstance(store, RestStore):
-        return store
-    api_names = ("CreateRun", "GetRun", "LogBatch", "SearchRuns", "UpdateRun")
-    service = _mlflow("protos.service_pb2")
-    routes = {getattr(service, name): store._METHOD_TO_INFO[getattr(service, name)] for name in api_names}
-    rest = _mlflow("utils.rest_utils")
-    parse_dict = _mlflow("utils.proto_json_utils").parse_dict
-    timeout_s = min(REQUEST_TIMEOUT_S, _mlflow("environment_variables").MLFLOW_HTTP_REQUEST_TIMEOUT.get())
-
-    limited: Any = copy.copy(store)
-    patient: Any = limited._call_endpoint
-
-    def call(api: Any, json_body: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        credentials = store.get_host_creds()
-        if api not in routes or args or kwargs or credentials.use_databricks_sdk:
-            if credentials.use_databricks_sdk:  # the SDK has its own way to retry, limited in time
-                kwargs.setdefault("retry_timeout_seconds", REQUEST_TIMEOUT_S)
-            return patient(api, json_body, *args, **kwargs)
-        path, method = routes[api]
-        body = json.loads(json_body or "{}")
-        payload = {"params": body} if method == "GET" else {"json": body}
-        response = rest.http_request(
-            credentials,
-            path,
-            method,
-            max_retries=0,
-            retry_codes=(),
-            raise_on_status=False,
-            timeout=timeout_s,
-            **payload,
-        )
-        if response.status_code == 429:
-            pause = response.headers.get("Retry-After", "")
-            raise StoreBusyError("too many requests", float(pause) if pause.isdigit() else 1.0)
-        rest.verify_rest_response(response, path)
-        message = api.Response()
-        parse_dict(json.loads(response.text), message)
-        return message
-
-    limited._call_endpoint = call
-    return limited
