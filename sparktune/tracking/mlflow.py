@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +21,8 @@ from sparktune.tracking.base import RUN_PATIENCE_S, RunContext, StudyInfo, Study
 from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
-from sparktune.tracking.store import MlflowStore, Snapshot
+from sparktune.tracking.store import MlflowStore
+from sparktune.tracking.study_run import PROGRESS_EVERY_S, StudyRun
 from sparktune.tracking.unwritten import Unwritten
 from sparktune.tracking.watcher import MetricWatcher
 from sparktune.tracking.writer import Writer
@@ -44,8 +44,8 @@ REPORTS_EVERY_S = 1.0
 CLAIMABLE_AFTER_S = RUN_PATIENCE_S - 5.0
 """When a run that a worker waits for is looked for before it is created: a little before the worker itself
 creates it."""
-PROGRESS_EVERY_S = 1.0
-"""How often the parent's metrics are written."""
+REMOTE_BEGIN_S, LOCAL_BEGIN_S = 5.0, 120.0
+"""How long ``begin`` waits for the parent: a local store may have to be laid out first."""
 
 
 def tracking_uri() -> str:
@@ -80,12 +80,6 @@ class MlflowTracker:
         self._finished = False
         self._children: dict[int, RunRecord] = {}
         self._open: dict[int, Trial] = {}
-        self._taken: Snapshot | None = None
-        self._study_number = 0
-        self._counts = dict.fromkeys(("successful", "failed", "cancelled", "total"), 0)
-        self._of_cancelled: Counter[str] = Counter()
-        self._counts_written_s = 0.0
-        self._best_loss: float | None = None
         self._watcher: MetricWatcher | None = None
 
     # What the driver calls --------------------------------------------------------------------------------
@@ -93,7 +87,7 @@ class MlflowTracker:
     @property
     def run_id(self) -> str | None:
         """The parent run, once it is known."""
-        return self._joined or self._parent.run_id if self._writer is not None else None
+        return self._study.run_id if self._writer is not None else None
 
     def begin(self, info: StudyInfo) -> None:
         """Join or create the parent run.
@@ -110,23 +104,19 @@ class MlflowTracker:
         self._registry_uri = None if registry_uri == self._uri else registry_uri
         self._env = travelling_env(os.environ) | _databricks_env(self._uri)
         active = mlflow.active_run()
-        self._joined = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
+        joined = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
         remote = is_remote(self._uri)
         self._store = MlflowStore(self._uri)
-        self._writer = Writer(self._store, REMOTE_THREADS if remote else 1)
-        self._parent = RunRecord(
-            name="",
-            start_ms=self._now_ms(),
-            identity={schema.STUDY_TAG: info.study_id, "sparktune.role": "study"},
-            prepare=self._open_parent,
-        )
         if active is not None:
             self._store.experiment_id = str(active.info.experiment_id)
-        elif self._joined is None:  # a worker may have to create its trial's run before the store is open
+        elif joined is None:  # a worker may have to create its trial's run before the store is open
             self._store.expect_experiment()
-        self._writer.put(self._parent)
-        wait_s = 5.0 if remote else 120.0
-        self._writer.wait_created(self._parent, wait_s, wait_s)
+        writer = Writer(self._store, REMOTE_THREADS if remote else 1)
+        self._study = StudyRun(info, self._store, writer.lock, joined, self._now_ms())
+        self._writer = writer
+        writer.put(self._study.record)
+        wait_s = REMOTE_BEGIN_S if remote else LOCAL_BEGIN_S
+        writer.wait_created(self._study.record, wait_s, wait_s)
 
     def launched(self, trial: Trial) -> None:
         """Have a run created for the trial."""
@@ -211,16 +201,16 @@ class MlflowTracker:
             record.artifacts |= artifacts
             record.status, record.end_ms = schema.run_status(trial.state), now_ms
             self._writer.put(record)
-            self._count(trial, now_ms)
-            self._writer.put(self._parent, PROGRESS_EVERY_S)
+            self._study.ended(trial, now_ms)
+            self._writer.put(self._study.record, PROGRESS_EVERY_S)
 
     def finish(self, summary: StudySummary) -> None:
         """Write everything, end the parent if it is ours; what cannot be written goes to a local file."""
         if self._writer is None or self._finished:
             return
-        if self._watcher is not None:
-            self._watcher.close()
         try:
+            if self._watcher is not None:
+                self._watcher.close()
             final = {trial.trial_id: trial for trial in summary.trials if trial.state.is_final}
             for trial_id, trial in list(self._open.items()):
                 lost = trial if trial.state.is_final else trial.to(TrialState.CANCELLED)
@@ -232,49 +222,19 @@ class MlflowTracker:
             try:
                 self._writer.flush(None, self._patience_s)
             finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
-                self._close_parent(summary)
-            self._writer.flush([self._parent], self._patience_s, since=began)
+                run_ids = {n: record.run_id for n, record in self._children.items() if record.run_id}
+                self._study.close(summary, run_ids, self._now_ms())
+                self._writer.put(self._study.record)
+            self._writer.flush([self._study.record], self._patience_s, since=began)
         finally:
             self._finished = True
             self._writer.close()
             self._keep_unwritten()
 
-    # What the writer's threads call -----------------------------------------------------------------------
-
-    def _open_parent(self) -> str:
-        """Join or create the parent run and note what it is to hold; may be called again after a failure."""
-        assert self._info is not None
-        assert self._writer is not None
-        self._store.open()
-        created = False
-        if self._joined is not None:
-            run_id = self._joined
-            if self._taken is None:
-                self._taken = self._store.snapshot(run_id)
-                self._store.experiment_id = self._taken.experiment_id
-                self._study_number = sum(key.startswith(schema.STUDY_TAG) for key in self._taken.tags)
-        else:
-            self._store.use_active_experiment()
-            found = self._store.find(self._parent) if self._parent.uncertain else None
-            run_id = found or self._store.create(self._parent, self._parent.identity)
-            created = True
-        self._note_study(created)
-        return run_id
-
     # Inside -----------------------------------------------------------------------------------------------
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
-
-    def _note_study(self, created: bool) -> None:
-        assert self._info is not None
-        assert self._writer is not None
-        tags = {"space": schema.cut(self._info.space, schema.MAX_TAG_VALUE)}
-        if not created:
-            tags[schema.STUDY_TAG] = self._info.study_id
-        with self._writer.lock:
-            self._parent.params |= self._free(schema.parent_params(self._info), "params")
-            self._parent.tags |= self._free(tags, "tags")
 
     def _record_of(self, trial: Trial) -> RunRecord:
         assert self._info is not None
@@ -283,82 +243,14 @@ class MlflowTracker:
             name=f"trial {trial.trial_id}",
             start_ms=self._now_ms(),
             identity=identity,
-            parent=self._parent,
+            parent=self._study.record,
             params=schema.params_of(trial.params),
             tags=identity
             | {"trial_status": str(TrialState.RUNNING), "algo": schema.param_value(self._info.algo)},
         )
         self._children[trial.trial_id] = record
-        self._counts["total"] += 1
+        self._study.launched()
         return record
-
-    def _free_key(self, key: str, kind: str) -> str:
-        """The key under which this study writes to the parent: with a suffix where another has it."""
-        taken = getattr(self._taken, kind) if self._taken is not None else ()
-        return schema.with_suffix(key, set(taken), max(1, self._study_number)) if key in taken else key
-
-    def _free(self, wanted: Mapping[str, str], kind: str) -> dict[str, str]:
-        taken: Mapping[str, str] = getattr(self._taken, kind) if self._taken is not None else {}
-        return {
-            (key if taken.get(key) == value else self._free_key(key, kind)): value
-            for key, value in wanted.items()
-        }
-
-    def _count(self, trial: Trial, now_ms: int) -> None:
-        """Note the study's progress in the parent's record; the caller holds the writer's lock."""
-        status = schema.run_status(trial.state)
-        self._counts[{"FINISHED": "successful", "FAILED": "failed"}.get(status, "cancelled")] += 1
-        if trial.state in (TrialState.EARLY_TERMINATED, TrialState.TIMED_OUT):
-            self._of_cancelled[trial.state.value] += 1
-        finished = sum(self._counts.values()) - self._counts["total"]
-        if trial.state is TrialState.COMPLETED and trial.loss is not None:
-            self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
-        if self._best_loss is not None and math.isfinite(self._best_loss):
-            key = self._free_key("best_trial_loss", "metrics")
-            self._parent.metrics.append(Point(key, self._best_loss, now_ms, finished))
-        if now_ms / 1000 - self._counts_written_s >= PROGRESS_EVERY_S:
-            self._write_counts(now_ms, finished)
-
-    def _write_counts(self, now_ms: int, step: int) -> None:
-        self._counts_written_s = now_ms / 1000
-        for name, count in (self._counts | self._of_cancelled).items():
-            key = self._free_key(f"{name}_trials_count", "metrics")
-            self._parent.metrics.append(Point(key, float(count), now_ms, step))
-
-    def _close_parent(self, summary: StudySummary) -> None:
-        """Put the study's results into the parent's record."""
-        assert self._writer is not None
-        run_ids = {number: r.run_id for number, r in self._children.items() if r.run_id is not None}
-        params: dict[str, str] = {}
-        tags: dict[str, str] = {}
-        if summary.best is not None:
-            params = schema.params_of(summary.best.params, prefix="best_")
-            tags["sparktune.best_trial_id"] = str(summary.best.trial_id)
-            if summary.best.trial_id in run_ids:
-                tags["sparktune.best_run_id"] = run_ids[summary.best.trial_id]
-        if summary.stop_reason:
-            tags["sparktune.stop_reason"] = schema.cut(summary.stop_reason, schema.MAX_TAG_VALUE)
-        if summary.error:
-            tags["sparktune.error"] = schema.cut(summary.error, schema.MAX_TAG_VALUE)
-        table = f"trials_{self._study_number}.json" if self._study_number else "trials.json"
-        logged = list(
-            json.loads((self._taken.tags if self._taken else {}).get("mlflow.loggedArtifacts", "[]"))
-        )
-        tables = json.dumps([*logged, {"path": table, "type": "table"}])
-        now_ms = self._now_ms()
-        with self._writer.lock:
-            if self._parent.run_id is None:  # never opened: the file is to hold all of it
-                self._note_study(created=False)
-            self._parent.params |= self._free(params, "params")
-            self._parent.tags |= self._free(tags, "tags") | {"mlflow.loggedArtifacts": tables}
-            self._parent.artifacts[table] = schema.trials_table(summary.trials, run_ids)
-            self._write_counts(now_ms, sum(self._counts.values()) - self._counts["total"])
-            if summary.share_saved is not None:
-                key = self._free_key("compute_saved_share", "metrics")
-                self._parent.metrics.append(Point(key, summary.share_saved, now_ms, 0))
-            if self._joined is None:
-                self._parent.status, self._parent.end_ms = schema.parent_status(summary), now_ms
-            self._writer.put(self._parent)
 
     def _keep_unwritten(self) -> None:
         """Leave what the store did not take in a file, and say how to write it later."""
@@ -372,7 +264,7 @@ class MlflowTracker:
         for run_id, name, text in self._store.rejected:
             rejected.setdefault(run_id, {})[name] = text
         for run_id, texts in rejected.items():
-            records.append(RunRecord("", 0, parent=self._parent, run_id=run_id, artifacts=texts))
+            records.append(RunRecord("", 0, parent=self._study.record, run_id=run_id, artifacts=texts))
         if not records:
             return
         experiment_id, study_id = self._store.experiment_id, self._info.study_id

@@ -1,0 +1,158 @@
+"""The parent run of a study, joined or created: what is written to it before, during and after the study."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+from sparktune.tracking import schema
+from sparktune.tracking.base import StudyInfo, StudySummary
+from sparktune.tracking.records import RunRecord
+from sparktune.tracking.schema import Point
+from sparktune.tracking.store import MlflowStore, Snapshot
+from sparktune.trial import Trial, TrialState
+
+PROGRESS_EVERY_S = 1.0
+"""How often the run's metrics are written while the study runs."""
+
+
+class StudyRun:
+    """Fills the parent's record. Where the run is joined, keys that another study has there get a suffix.
+
+    Args:
+        info: the study.
+        store: where the run is.
+        lock: the writer's, which guards the record.
+        joined: the id of the run to join, or None to create one.
+        start_ms: when the study began.
+
+    Attributes:
+        record: what is still to be written to the run.
+    """
+
+    def __init__(
+        self, info: StudyInfo, store: MlflowStore, lock: threading.RLock, joined: str | None, start_ms: int
+    ) -> None:
+        identity = {schema.STUDY_TAG: info.study_id, "sparktune.role": "study"}
+        self.record = RunRecord(name="", start_ms=start_ms, identity=identity, prepare=self._open)
+        self._info, self._store, self._lock, self._joined = info, store, lock, joined
+        self._taken: Snapshot | None = None
+        self._number = 0  # of studies that were recorded in the run before this one
+        self._counts = dict.fromkeys(("successful", "failed", "cancelled", "total"), 0)
+        self._of_cancelled: Counter[str] = Counter()
+        self._counts_written_ms = 0
+        self._best_loss: float | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """Once it is known."""
+        return self._joined or self.record.run_id
+
+    def _open(self) -> str:
+        """``RunRecord.prepare``: join or create the run, and note what it is to hold."""
+        self._store.open()
+        if self._joined is not None:
+            if self._taken is None:
+                self._taken = self._store.snapshot(self._joined)
+                self._store.experiment_id = self._taken.experiment_id
+                self._number = sum(key.startswith(schema.STUDY_TAG) for key in self._taken.tags)
+            self._describe()
+            return self._joined
+        self._store.use_active_experiment()
+        found = self._store.find(self.record) if self.record.uncertain else None
+        run_id = found or self._store.create(self.record, self.record.identity)
+        self._describe()
+        return run_id
+
+    def _describe(self) -> None:
+        tags = {"space": schema.cut(self._info.space, schema.MAX_TAG_VALUE)}
+        if self._joined is not None:  # a run that was created has it from the beginning
+            tags[schema.STUDY_TAG] = self._info.study_id
+        with self._lock:
+            self.record.params |= self._free(schema.parent_params(self._info), "params")
+            self.record.tags |= self._free(tags, "tags")
+
+    def launched(self) -> None:
+        """A trial was launched."""
+        self._counts["total"] += 1
+
+    def ended(self, trial: Trial, now_ms: int) -> None:
+        """A trial ended: note the study's progress. The caller holds the lock."""
+        status = schema.run_status(trial.state)
+        self._counts[{"FINISHED": "successful", "FAILED": "failed"}.get(status, "cancelled")] += 1
+        if trial.state in (TrialState.EARLY_TERMINATED, TrialState.TIMED_OUT):
+            self._of_cancelled[trial.state.value] += 1
+        if trial.state is TrialState.COMPLETED and trial.loss is not None:
+            self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
+        if self._best_loss is not None and math.isfinite(self._best_loss):
+            self._add("best_trial_loss", self._best_loss, now_ms, self._n_ended)
+        if now_ms - self._counts_written_ms >= 1000 * PROGRESS_EVERY_S:
+            self._add_counts(now_ms)
+
+    def close(self, summary: StudySummary, run_ids: Mapping[int, str], now_ms: int) -> None:
+        """Note the study's results, and the run's end unless it was joined.
+
+        Args:
+            summary: how the study ended.
+            run_ids: trial id -> run, of the trials that have one.
+            now_ms: the end, milliseconds since 1970.
+        """
+        params: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        if summary.best is not None:
+            params = schema.params_of(summary.best.params, prefix="best_")
+            tags["sparktune.best_trial_id"] = str(summary.best.trial_id)
+            if summary.best.trial_id in run_ids:
+                tags["sparktune.best_run_id"] = run_ids[summary.best.trial_id]
+        if summary.stop_reason:
+            tags["sparktune.stop_reason"] = schema.cut(summary.stop_reason, schema.MAX_TAG_VALUE)
+        if summary.error:
+            tags["sparktune.error"] = schema.cut(summary.error, schema.MAX_TAG_VALUE)
+        table = f"trials_{self._number}.json" if self._number else "trials.json"
+        with self._lock:
+            if self.record.run_id is None:  # never opened: the file of unwritten runs is to hold all of it
+                self._describe()
+            self.record.params |= self._free(params, "params")
+            self.record.tags |= self._free(tags, "tags") | self._logged_table(table)
+            self.record.artifacts[table] = schema.trials_table(summary.trials, run_ids)
+            self._add_counts(now_ms)
+            if summary.share_saved is not None:
+                self._add("compute_saved_share", summary.share_saved, now_ms, 0)
+            if self._joined is None:
+                self.record.status, self.record.end_ms = schema.parent_status(summary), now_ms
+
+    @property
+    def _n_ended(self) -> int:
+        return sum(self._counts.values()) - self._counts["total"]
+
+    def _add_counts(self, now_ms: int) -> None:
+        self._counts_written_ms = now_ms
+        for name, count in (self._counts | self._of_cancelled).items():
+            self._add(f"{name}_trials_count", float(count), now_ms, self._n_ended)
+
+    def _add(self, metric: str, value: float, now_ms: int, step: int) -> None:
+        self.record.metrics.append(Point(self._free_key(metric, "metrics"), value, now_ms, step))
+
+    def _logged_table(self, name: str) -> dict[str, str]:
+        """The tag by which MLflow's UI knows tables, with this one added."""
+        tag = "mlflow.loggedArtifacts"
+        try:
+            logged = list(json.loads(self._taken.tags.get(tag, "[]"))) if self._taken is not None else []
+        except (ValueError, TypeError):  # somebody wrote something else there
+            return {}
+        return {tag: json.dumps([*logged, {"path": name, "type": "table"}])}
+
+    def _free_key(self, key: str, kind: str) -> str:
+        """The key under which this study writes to the run: with a suffix where another has it."""
+        taken = getattr(self._taken, kind) if self._taken is not None else ()
+        return schema.with_suffix(key, set(taken), max(1, self._number)) if key in taken else key
+
+    def _free(self, wanted: Mapping[str, str], kind: str) -> dict[str, str]:
+        taken: Mapping[str, str] = getattr(self._taken, kind) if self._taken is not None else {}
+        return {
+            (key if taken.get(key) == value else self._free_key(key, kind)): value
+            for key, value in wanted.items()
+        }
