@@ -4,9 +4,8 @@ It knows nothing of MLflow and nothing of studies. A ``RunRecord`` collects what
 whoever changes one calls ``Writer.put``. Threads of the writer take records one at a time, so that one run
 never has two requests under way, and what gathers meanwhile goes into one batch.
 
-- The run of a trial under way comes first: its objective may need it, and people look for it. A run whose
-  trial is over before it was created is written whole, in one visit, and where the store has transactions
-  several in one. Only when more than ``LONG_BACKLOG`` others wait do all take turns.
+- ``Agenda`` says which record is next. A run whose trial is over before it was created is written whole, in
+  one visit, and where the store has transactions several in one.
 - A failed request is tried once more at once. Failing again means trouble, and so does a store that asks for
   patience for long: one warning, then one attempt at a time with growing pauses until one succeeds. Nothing
   is dropped meanwhile.
@@ -15,15 +14,13 @@ never has two requests under way, and what gathers meanwhile goes into one batch
 
 from __future__ import annotations
 
-import contextlib
-import heapq
 import itertools
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 
+from sparktune.tracking.agenda import Agenda
 from sparktune.tracking.records import (
     TAGS_AT_FIRST,
     Content,
@@ -36,7 +33,6 @@ from sparktune.tracking.schema import cut
 
 logger = logging.getLogger("sparktune")
 
-LONG_BACKLOG = 200
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 MAX_FAILURES = 10
@@ -49,10 +45,6 @@ def _in_short(error: Exception) -> str:
     """What went wrong, in one line: SQLAlchemy adds the whole statement, and a link."""
     text = " ".join(str(error).partition("\n[SQL:")[0].split())
     return cut(text if isinstance(error, RefusedError) else f"{type(error).__name__}: {text}", 500)
-
-
-def _can_be_written(record: RunRecord) -> bool:
-    return record.run_id is not None or record.parent is None or record.parent.run_id is not None
 
 
 def _is_given_up(record: RunRecord) -> bool:
@@ -77,13 +69,7 @@ class Writer:
         self._clock = clock
         self._work = threading.Condition(self.lock)
         self._done = threading.Condition(self.lock)
-        self._creates: deque[RunRecord] = deque()
-        self._over: deque[RunRecord] = deque()  # to be created, but their trials have ended
-        self._writes: deque[RunRecord] = deque()
-        self._queues = (self._creates, self._over, self._writes)
-        self._served = [0, 0, 0]
-        self._later: list[tuple[float, int, RunRecord]] = []
-        self._count = itertools.count()
+        self._agenda = Agenda()
         self._unclean: dict[RunRecord, None] = {}
         self._under_way: dict[RunRecord, Content] = {}
         self._max_threads = threads
@@ -122,62 +108,34 @@ class Writer:
             else:
                 self._enqueue(record, within_s)
 
-    def _enqueue(self, record: RunRecord, within_s: float = 0.0, first: bool = False) -> None:
-        if record._queued or record._busy or record.set_aside:
-            if record._busy:  # the thread that holds it looks again when it is done
-                due = self._clock() + within_s
-                record._due = due if record._due is None else min(record._due, due)
-            return
-        if within_s > 0:
-            due = self._clock() + within_s
-            if record._due is not None and record._due <= due:
-                return
-            record._due = due
-            heapq.heappush(self._later, (due, next(self._count), record))
-        else:
-            self._line_up(record, first)
-        jobs = sum(map(len, self._queues))
-        if self._idle < max(jobs, 1) and len(self._threads) < self._max_threads and not self._closed:
+    def _enqueue(self, record: RunRecord, within_s: float = 0.0, *, first: bool = False) -> None:
+        if self._agenda.add(record, self._clock(), within_s, first=first):
+            self._call_a_thread()
+
+    def _call_a_thread(self) -> None:
+        is_short = self._idle < max(len(self._agenda), 1) and len(self._threads) < self._max_threads
+        if is_short and not self._closed:
             name = f"sparktune-mlflow-{len(self._threads)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
         self._work.notify()
 
-    def _line_up(self, record: RunRecord, first: bool = False) -> None:
-        record._queued, record._due = True, None
-        create = record.run_id is None
-        # Before a parent exists, nothing else can be created.
-        first = first or (create and record.parent is None)
-        is_over = create and record.parent is not None and record.status is not None
-        queue = self._over if is_over else self._creates if create else self._writes
-        (queue.appendleft if first else queue.append)(record)
-
     def _next(self, now: float) -> RunRecord | None:
-        while self._later and self._later[0][0] <= now:
-            due, _, record = heapq.heappop(self._later)
-            if record._due == due and not record._queued and not record._busy:
-                self._line_up(record)
         if now < self._not_before or (self._trouble and self._active):
             return None
-        ready = [n for n, queue in enumerate(self._queues) if queue and _can_be_written(queue[0])]
-        if not ready:
-            return None
-        # In trouble they take turns too: one run that cannot be created must not hide that all else works.
-        turns = self._trouble is not None or len(self._over) + len(self._writes) > LONG_BACKLOG
-        chosen = 0 if ready[0] == 0 and not turns else min(ready, key=lambda n: self._served[n])
-        self._served[chosen] = next(self._count)
-        record = self._queues[chosen].popleft()
-        record._queued = False
-        return record
+        # In trouble they take turns: one run that cannot be created must not hide that all else works.
+        return self._agenda.take(fair=self._trouble is not None)
 
     def _group(self, record: RunRecord) -> list[RunRecord]:
         """The record, and others that can be written in one transaction with it."""
         group = [record]
         if self._is_whole(record):
-            while len(group) < self._store.together and self._over and self._is_whole(self._over[0]):
-                group.append(self._over.popleft())
-                group[-1]._queued = False
+            while len(group) < self._store.together:
+                other = self._agenda.next_over()
+                if other is None or not self._is_whole(other):
+                    break
+                group.append(self._agenda.take_over())
         return group
 
     def _is_whole(self, record: RunRecord) -> bool:
@@ -190,20 +148,18 @@ class Writer:
         claimable = record.claimable_s is not None and self._clock() >= record.claimable_s
         return record.uncertain or claimable
 
-    def _wait_s(self, now: float) -> float | None:
-        moments = [self._later[0][0]] if self._later else []
-        if self._not_before > now and any(self._queues):
-            moments.append(self._not_before)
-        return max(0.0, min(moments) - now) if moments else None
-
     def _run(self) -> None:
         with self.lock:
             while not self._closed:
                 now = self._clock()
+                due_s = self._agenda.advance(now)
                 record = self._next(now)
                 if record is None:
+                    waits = [] if due_s is None else [due_s]
+                    if self._not_before > now and len(self._agenda):
+                        waits.append(self._not_before - now)
                     self._idle += 1
-                    self._work.wait(self._wait_s(now))
+                    self._work.wait(min(waits, default=None))
                     self._idle -= 1
                     continue
                 whole = self._is_whole(record)
@@ -288,8 +244,7 @@ class Writer:
             record._due = None
             self._unclean.pop(record, None)
         if self._trouble is not None:
-            waiting = sum(map(len, self._queues))
-            logger.info("MLflow answers again; %d runs wait to be written", waiting)
+            logger.info("MLflow answers again; %d runs wait to be written", len(self._agenda))
             self._trouble = None
             self._work.notify_all()
         self._pause_s, self._not_before, self._busy_since = FIRST_PAUSE_S, 0.0, None
@@ -378,12 +333,8 @@ class Writer:
             if hurry and self._is_lost(record):
                 self._give_up_waiting(record)
             elif hurry and not record._busy and (record.parent is None or record.parent.run_id is not None):
-                if record._queued:
-                    for queue in self._queues:
-                        with contextlib.suppress(ValueError):
-                            queue.remove(record)
-                    record._queued = False
-                self._enqueue(record, first=True)
+                self._agenda.move_up(record, self._clock())
+                self._call_a_thread()
 
     def _is_lost(self, record: RunRecord) -> bool:
         """Whether the run cannot be created for now, or never."""
