@@ -230,7 +230,7 @@ def _run(
         payload = dumps_result(result, attachments)
     except reporting.TrialTerminated:
         terminated = True
-    except BaseException as raised:
+    except BaseException as raised:  # sys.exit() too: Spark would run the trial again, up to four times
         error = TrialError.of(raised, traceback.format_exc())
     finally:
         reporting.begin(None)

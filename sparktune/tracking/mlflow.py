@@ -295,6 +295,6 @@ def _databricks_env(uri: str) -> dict[str, str]:
     try:
         utils: Any = importlib.import_module("mlflow.utils.databricks_utils")
         return dict(utils.get_databricks_env_vars(uri))
-    except Exception as error:
-        logger.debug("no Databricks credentials to hand to the workers: %s", error)
+    except Exception as error:  # of a module that is not public, and of the login itself
+        logger.warning("mlflow calls in objectives may fail: no Databricks login for the workers (%s)", error)
         return {}

@@ -6,12 +6,13 @@ It calls the store (``AbstractStore``, the interface of MLflow's own store plug-
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,10 +117,8 @@ class MlflowStore:
         Raises:
             RefusedError: there is no such run, or it was deleted.
         """
-        try:
+        with _refusals():
             run = self._store.get_run(run_id)
-        except Exception as error:
-            raise _translated(error) from error
         if run.info.lifecycle_stage == "deleted":
             raise RefusedError(f"the run {run_id} was deleted")
         data = run.data
@@ -131,7 +130,7 @@ class MlflowStore:
         from mlflow.entities import RunTag
 
         every = self._own_tags(record) | dict(tags)
-        try:
+        with _refusals():
             run = self._store.create_run(
                 experiment_id=self.experiment_id,
                 user_id=every.get("mlflow.user", "unknown"),
@@ -139,8 +138,6 @@ class MlflowStore:
                 tags=[RunTag(key, value) for key, value in every.items()],
                 run_name=record.name,
             )
-        except Exception as error:
-            raise _translated(error) from error
         return str(run.info.run_id)
 
     def create_whole(self, runs: Sequence[tuple[RunRecord, Content]]) -> list[str]:
@@ -164,7 +161,8 @@ class MlflowStore:
         from mlflow.entities import RunStatus
 
         if status is not None:
-            self._store.update_run_info(run_id, RunStatus.from_string(status), end_ms, None)
+            with _refusals():
+                self._store.update_run_info(run_id, RunStatus.from_string(status), end_ms, None)
 
     def running_metrics(self, parent_run_id: str) -> dict[str, dict[str, tuple[float, int, int]]]:
         """See ``watcher.MetricSource``."""
@@ -218,12 +216,8 @@ class MlflowStore:
             for key in batch.tags:
                 del content.tags[key]
             del content.metrics[: len(batch.metrics)]
-        if content.status is not None:
-            try:
-                self._end(run_id, content.status, content.end_ms)
-            except Exception as error:
-                raise _translated(error) from error
-            content.status = content.end_ms = None
+        self._end(run_id, content.status, content.end_ms)
+        content.status = content.end_ms = None
         for name in list(content.artifacts):
             self._artifact(run_id, name, content.artifacts[name])
             del content.artifacts[name]
@@ -231,12 +225,15 @@ class MlflowStore:
     def _log_batch(self, run_id: str, batch: Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        self._store.log_batch(
-            run_id,
-            metrics=[Metric(point.key, point.value, point.time_ms, point.step) for point in batch.metrics],
-            params=[Param(key, value) for key, value in batch.params.items()],
-            tags=[RunTag(key, value) for key, value in batch.tags.items()],
-        )
+        with _refusals():
+            self._store.log_batch(
+                run_id,
+                metrics=[
+                    Metric(point.key, point.value, point.time_ms, point.step) for point in batch.metrics
+                ],
+                params=[Param(key, value) for key, value in batch.params.items()],
+                tags=[RunTag(key, value) for key, value in batch.tags.items()],
+            )
 
     def _log(self, run_id: str, batch: Batch) -> None:
         """Write a batch; where the store refuses some of it, write the rest.
@@ -246,43 +243,32 @@ class MlflowStore:
         try:
             self._log_batch(run_id, batch)
             return
-        except Exception as error:
-            if not is_refusal(error):
-                raise _translated(error) from error
-            cause = error
+        except RefusedError as refusal:
+            cause = refusal
         logged = self.snapshot(run_id).params
         params = {key: value for key, value in batch.params.items() if key not in logged}
         if len(params) < len(batch.params):
-            kept = ", ".join(
-                key for key in batch.params if logged.get(key, batch.params[key]) != batch.params[key]
-            )
-            logger.debug("run %s: params logged by the objective are kept: %s", run_id, kept)
-            try:
+            kept = [key for key, value in batch.params.items() if logged.get(key, value) != value]
+            logger.debug("run %s: params logged by the objective are kept: %s", run_id, ", ".join(kept))
+            with contextlib.suppress(RefusedError):
                 self._log_batch(run_id, batch._replace(params=params))
                 return
-            except Exception as error:
-                if not is_refusal(error):
-                    raise _translated(error) from error
-        singles = [Batch({key: value}, {}, []) for key, value in params.items()]
-        singles += [Batch({}, {key: value}, []) for key, value in batch.tags.items()]
-        singles += [Batch({}, {}, [point]) for point in batch.metrics]
-        refused: dict[str, Exception] = {}
+        singles = [(key, Batch({key: value}, {}, [])) for key, value in params.items()]
+        singles += [(key, Batch({}, {key: value}, [])) for key, value in batch.tags.items()]
+        singles += [(point.key, Batch({}, {}, [point])) for point in batch.metrics]
+        refused: dict[str, RefusedError] = {}
         written = 0
-        for single in singles:
+        for key, single in singles:
             try:
                 self._log_batch(run_id, single)
                 written += 1
-            except Exception as error:
-                if not is_refusal(error):
-                    raise _translated(error) from error
-                (key,) = [*single.params, *single.tags, *(point.key for point in single.metrics)]
-                refused[key] = error
+            except RefusedError as refusal:
+                refused[key] = refusal
         if refused and not written:
-            raise RefusedError(str(cause)) from cause
-        for key, refusal in refused.items():
-            if key not in self._refused:
-                self._refused.add(key)
-                logger.warning("MLflow refuses %r, here of the run %s: %s", key, run_id, refusal)
+            raise cause
+        for key in refused.keys() - self._refused:
+            self._refused.add(key)
+            logger.warning("MLflow refuses %r, here of the run %s: %s", key, run_id, refused[key])
 
     def _artifact(self, run_id: str, name: str, text: str) -> None:
         """Store a text artifact; where the store of artifacts fails but tracking works, keep it aside."""
@@ -296,7 +282,7 @@ class MlflowStore:
                     path.write_text(text, encoding="utf-8", errors="replace")
                     client.log_artifact(run_id, str(path))
                 return
-            except Exception as error:
+            except Exception as error:  # stores of artifacts raise what they like; it is said below
                 cause = error
             self.snapshot(run_id)  # raises where the tracking server itself is away
         if not self.rejected:
@@ -318,5 +304,12 @@ def _mlflow(module: str) -> Any:
     return importlib.import_module(f"mlflow.{module}")
 
 
-def _translated(error: Exception) -> Exception:
-    return RefusedError(str(error)) if is_refusal(error) else error
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise ``RefusedError`` where the store refuses; all else that it raises passes as it is."""
+    try:
+        yield
+    except Exception as error:
+        if is_refusal(error):
+            raise RefusedError(str(error)) from error
+        raise

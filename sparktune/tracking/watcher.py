@@ -92,7 +92,7 @@ class MetricWatcher:
             try:
                 self.poll()
                 self._in_trouble = False
-            except Exception as error:
+            except Exception as error:  # whatever the store raises, the next poll may succeed
                 if not self._in_trouble:
                     self._in_trouble = True
                     logger.warning(
