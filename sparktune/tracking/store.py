@@ -41,9 +41,8 @@ _said_by_the_writer = _SaidByTheWriter()
 
 
 class Snapshot(NamedTuple):
-    """What a run held at one moment: ids, params and tags by key, the names of its metrics."""
+    """What a run held at one moment: its experiment, params and tags by key, the names of its metrics."""
 
-    run_id: str
     experiment_id: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
@@ -123,7 +122,7 @@ class MlflowStore:
             raise RefusedError(f"the run {run_id} was deleted")
         data = run.data
         keys = frozenset(data.metrics)
-        return Snapshot(run_id, str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)
+        return Snapshot(str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)
 
     def create(self, record: RunRecord, tags: Mapping[str, str]) -> str:
         """See ``records.Store``; adds MLflow's own tags and the parent's id."""
