@@ -66,7 +66,8 @@ from sparktune.plots_space import plot_space
 from sparktune.reporting import TrialTerminated, report
 from sparktune.sampling import sample
 from sparktune.search import anneal, grid, local, rand, sobol, tpe
-from sparktune.trials import SimulatedTrials, SparkTrials
+from sparktune.simulated_trials import SimulatedTrials
+from sparktune.spark_trials import SparkTrials
 
 try:
     __version__ = version("sparktune")

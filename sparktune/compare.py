@@ -23,7 +23,7 @@ from sparktune.fmin import fmin
 from sparktune.repetition import Duration, Repetition
 from sparktune.search import compiling
 from sparktune.space import SpaceView
-from sparktune.trials import SparkTrials
+from sparktune.spark_trials import SparkTrials
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -66,8 +66,6 @@ class Driver:
         self._deadline_s = deadline_s
         self._trial_timeout_s = trial_timeout_s
         self._trial_deadlines: list[tuple[float, int, float]] = []
-        self.most_running = 0
-        """The most trials that were under way at one time."""
 
     def run(self) -> None:
         """Run the study to its end; when this returns, or raises, no objective of it is running any more.
@@ -133,7 +131,6 @@ class Driver:
                 ask_run=self._tracker.ask_run,
             )
         )
-        self.most_running = max(self.most_running, self._study.n_running)
 
     def _follow(self, trial: Trial, event: Event) -> None:
         """A trial under way has given a sign: note when its time is up, or answer its report."""

@@ -15,9 +15,10 @@ from hyperopt.fmin import generate_trials_to_calculate
 from sparktune import savefile
 from sparktune.distributions import as_space
 from sparktune.randomness import as_generator
+from sparktune.run import RunnableTrials
 from sparktune.search import compiling
 from sparktune.space import SpaceView
-from sparktune.trials import SparkTrials, StudyTrials
+from sparktune.spark_trials import SparkTrials
 
 __all__ = ["fmin", "generate_trials_to_calculate"]
 
@@ -102,8 +103,8 @@ def fmin(
     }
     if trials is None:
         saved = savefile.read(trials_save_file) if trials_save_file else None
-        trials = saved if isinstance(saved, StudyTrials) else SparkTrials()
-    if isinstance(trials, StudyTrials):
+        trials = saved if isinstance(saved, RunnableTrials) else SparkTrials()
+    if isinstance(trials, RunnableTrials):
         if not allow_trials_fmin:
             raise ValueError(
                 f"allow_trials_fmin=False asks for hyperopt's own loop, which cannot run "

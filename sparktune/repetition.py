@@ -18,9 +18,9 @@ import numpy as np
 
 from sparktune.errors import AllTrialsFailed
 from sparktune.fmin import fmin
+from sparktune.simulated_trials import SimulatedTrials
 from sparktune.tracking.base import RunContext
 from sparktune.tracking.worker import redirect
-from sparktune.trials import SimulatedTrials
 
 Duration = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
 """(config, result) -> seconds."""

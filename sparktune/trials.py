@@ -1,17 +1,17 @@
-"""``SparkTrials``: hyperopt's ``Trials`` whose trials are Spark tasks.
+"""``StudyTrials``: hyperopt's trial documents beside sparktune's own records of the same trials.
 
-``StudyTrials`` holds what does not depend on where trials run: the documents, their records, going on where
-an earlier call stopped. ``SparkTrials`` adds Spark, ``SimulatedTrials`` the simulation.
+It holds what does not depend on where trials run: the documents, their records, going on where an earlier
+call stopped.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import copy
 import logging
-import numbers
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import hyperopt
@@ -26,11 +26,10 @@ from hyperopt.base import (
     validate_timeout,
 )
 
-from sparktune import documents, session
+from sparktune import arguments, documents
 from sparktune.backends.base import Backend
-from sparktune.backends.simulated import SimulatedBackend, one_second
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
-from sparktune.errors import SparkNotAvailable, StudyInProgress
+from sparktune.errors import StudyInProgress
 from sparktune.objective import Objective
 from sparktune.space import SpaceView
 from sparktune.tracking.base import NullTracker, Tracker
@@ -38,8 +37,6 @@ from sparktune.trial import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark.resource import ResourceProfile
-    from pyspark.sql import SparkSession
 
 logger = logging.getLogger("sparktune")
 
@@ -47,7 +44,7 @@ COLUMNS = ("trial", "state", "loss", "duration_s", "attempts", "steps", "error")
 """The columns of ``to_dataframe`` before those of the parameters."""
 
 
-class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
+class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     """Trials that sparktune's driver runs; the base of ``SparkTrials``.
 
     Args:
@@ -83,14 +80,11 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
     ) -> None:
         validate_timeout(timeout)
         validate_loss_threshold(loss_threshold)
-        if parallelism is not None and (
-            isinstance(parallelism, bool) or not isinstance(parallelism, numbers.Integral)
-        ):
-            raise TypeError(
-                f"parallelism is {parallelism!r}; it must be a whole number, or None for every slot there is"
-            )
-        _check_metric(metric, goal)
-        _check_ends(early_termination, trial_timeout)
+        arguments.check_parallelism(parallelism)
+        arguments.check_metric(metric, goal)
+        arguments.check_early_termination(early_termination)
+        if trial_timeout is not None:
+            arguments.check_seconds("trial_timeout", trial_timeout)
         self.metric = metric
         self.goal: Goal = goal
         self.early_termination = early_termination
@@ -110,7 +104,6 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
         self._by_id: dict[int, documents.Document] = {}
         self._rng: Any = None
         self._rng_began_with: Any = None
-        self._fmin_cancelled = False
         self._fmin_cancelled_reason: str | None = None
         self._warned_of_slots = False
         self._in_use = threading.Lock()
@@ -118,27 +111,50 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
         """The MLflow parent run of the latest ``fmin`` call, or None."""
         self.share_saved: float | None = None
         """The share of compute that early termination saved in the latest call, judged by the reports."""
+        self.elapsed_s: float | None = None
+        """Seconds that the latest ``fmin`` call took by its backend's clock (virtual ones if simulated),
+        or None when it did not return."""
 
     # -- where trials run ------------------------------------------------------------------------------
 
+    @abc.abstractmethod
     def _backend(self, objective: Objective) -> Backend:
-        raise NotImplementedError
+        """Where the trials of one ``fmin`` call run."""
 
     def _tracker(self) -> Tracker:
+        """What records one ``fmin`` call."""
         return NullTracker()
 
+    @abc.abstractmethod
     def _slots_now(self) -> int:
-        raise NotImplementedError
+        """How many trials could run at once at this moment."""
 
     @property
     def parallelism(self) -> int:
         """The most trials that will run at once: as asked for, or as many as there are slots now."""
-        asked = self.user_specified_parallelism
-        return asked if asked is not None and asked > 0 else max(1, self._slots_now())
+        return self._asked_parallelism or max(1, self._slots_now())
 
     @parallelism.setter
     def parallelism(self, value: int | None) -> None:
         self.user_specified_parallelism = value
+
+    @property
+    def _asked_parallelism(self) -> int | None:
+        """What the user asked for; None for every slot there is, also those that join later."""
+        asked = self.user_specified_parallelism
+        return asked if asked is not None and asked > 0 else None
+
+    def _warn_of_slots(self, slots: int) -> None:
+        """Say, once, that more parallelism was asked for than there are slots."""
+        asked = self._asked_parallelism
+        if asked is not None and asked > slots and not self._warned_of_slots:
+            self._warned_of_slots = True
+            logger.warning(
+                "parallelism is %d, but Spark has %d slots now: %d trials run at a time until slots join",
+                asked,
+                slots,
+                slots,
+            )
 
     @property
     def best_trial(self) -> documents.Document:
@@ -157,6 +173,10 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
         return best
 
     # -- what people ask -------------------------------------------------------------------------------
+
+    @property
+    def _fmin_cancelled(self) -> bool:
+        return self._fmin_cancelled_reason is not None
 
     @property
     def fmin_cancelled_reason(self) -> str | None:
@@ -223,48 +243,6 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
         self._reset()
         super().delete_all()
 
-    def fmin(
-        self,
-        fn: Callable[..., Any],
-        space: Any,
-        algo: Any = None,
-        max_evals: int | None = None,
-        timeout: float | None = None,
-        loss_threshold: float | None = None,
-        max_queue_len: int = 1,
-        rstate: Any = None,
-        verbose: bool = False,
-        pass_expr_memo_ctrl: bool | None = None,
-        catch_eval_exceptions: bool = False,
-        return_argmin: bool = True,
-        show_progressbar: Any = True,
-        early_stop_fn: Any = None,
-        trials_save_file: Any = "",
-        points_to_evaluate: Any = None,
-    ) -> Any:
-        """Run a study on these trials; ``hyperopt.fmin(trials=...)`` calls it. See ``sparktune.fmin``."""
-        from sparktune.run import run_study
-
-        return run_study(
-            self,
-            fn,
-            space,
-            algo=algo,
-            max_evals=max_evals,
-            timeout=timeout,
-            loss_threshold=loss_threshold,
-            max_queue_len=max_queue_len,
-            rstate=rstate,
-            verbose=verbose,
-            pass_expr_memo_ctrl=pass_expr_memo_ctrl,
-            catch_eval_exceptions=catch_eval_exceptions,
-            return_argmin=return_argmin,
-            show_progressbar=show_progressbar,
-            early_stop_fn=early_stop_fn,
-            trials_save_file=trials_save_file,
-            points_to_evaluate=points_to_evaluate,
-        )
-
     # -- the driver's side: records and documents ------------------------------------------------------
 
     def changed(self, trial: Trial) -> None:
@@ -281,15 +259,15 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
                     del self._trials[index]
                     break
 
-    def _add_suggested(self, suggested: list[documents.Document]) -> list[documents.Document]:
-        """Insert documents of new trials, visible at once."""
-        self.insert_trial_docs(suggested)
-        added = self._dynamic_trials[len(self._dynamic_trials) - len(suggested) :]
-        for document in added:
-            self._by_id[document["tid"]] = document
-            self._ids.add(document["tid"])
-        self._trials.extend(added)
-        return list(added)
+    def _enqueue(self, suggested: documents.Document, space: SpaceView) -> Trial:
+        """Insert the document of a new trial, visible at once, and give its record."""
+        self.insert_trial_docs([suggested])
+        document = self._dynamic_trials[-1]  # a copy of what was inserted
+        self._by_id[document["tid"]] = document
+        self._ids.add(document["tid"])
+        self._trials.append(document)
+        trial = self._records[document["tid"]] = documents.queued_trial(document, space)
+        return trial
 
     def _join(self, space: SpaceView) -> tuple[list[Trial], list[Trial]]:
         """The trials of earlier calls: those that ended, and those still to be run.
@@ -355,179 +333,3 @@ class StudyTrials(hyperopt.Trials):  # type: ignore[misc]
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._in_use = threading.Lock()
-
-
-class SparkTrials(StudyTrials):
-    """Trials that run as Spark tasks, one each, and are recorded as nested MLflow runs.
-
-    The first five arguments are those of ``hyperopt.SparkTrials``, in its order.
-
-    Args:
-        parallelism: the most trials to run at once; None or a value below 1 for as many as Spark has slots.
-            Never more are under way than Spark has slots at that moment.
-        timeout: seconds that one ``fmin`` call may take; goes before ``fmin``'s own ``timeout``.
-        loss_threshold: stop when the best loss is at or below it; ``fmin``'s own goes before it.
-        spark_session: the session to use; None for the active one, or a new one on this machine.
-        resource_profile: what each trial asks of Spark (stage-level scheduling); not on ``local``.
-        mlflow: record the study in MLflow.
-        metric: the primary metric: the name of what objectives report or log, and of the entry of the result
-            that gives the loss where it has none.
-        goal: what is good in it; to be maximized, the loss is its negative.
-        early_termination: a policy that ends weak trials while they run, or None.
-        trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
-        watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.
-
-    Raises:
-        SparkNotAvailable: pyspark or Java is missing, or the session is a Spark Connect session.
-    """
-
-    def __init__(
-        self,
-        parallelism: int | None = None,
-        timeout: float | None = None,
-        loss_threshold: float | None = None,
-        spark_session: SparkSession | None = None,
-        resource_profile: ResourceProfile | None = None,
-        *,
-        mlflow: bool = True,
-        metric: str = "loss",
-        goal: Goal = "minimize",
-        early_termination: EarlyTerminationPolicy | None = None,
-        trial_timeout: float | None = None,
-        watch_interval: float = 5.0,
-    ) -> None:
-        super().__init__(
-            parallelism,
-            timeout,
-            loss_threshold,
-            metric=metric,
-            goal=goal,
-            early_termination=early_termination,
-            trial_timeout=trial_timeout,
-        )
-        _check_seconds("watch_interval", watch_interval)
-        self.mlflow = mlflow
-        self.watch_interval = watch_interval
-        self._spark: SparkSession | None = spark_session
-        self._resource_profile = resource_profile
-        spark = self._session()
-        if resource_profile is not None and str(spark.sparkContext.master).startswith("local["):
-            logger.warning(
-                "resource_profile is left out: Spark has no stage-level scheduling on a local master"
-            )
-            self._resource_profile = None
-
-    def _slots_now(self) -> int:
-        from sparktune.backends.spark_classic import count_slots
-
-        return count_slots(self._session().sparkContext, self._resource_profile)
-
-    def _session(self) -> SparkSession:
-        spark = self._spark
-        if spark is None or _has_stopped(spark):
-            spark = self._spark = session.get_or_create()
-        if not hasattr(type(spark), "sparkContext") or type(spark).__module__.startswith(
-            "pyspark.sql.connect"
-        ):
-            raise SparkNotAvailable(
-                f"SparkTrials got a {type(spark).__module__}.{type(spark).__name__}: Spark Connect is not "
-                "supported yet. Pass a classic session as spark_session, or unset SPARK_REMOTE"
-            )
-        return spark
-
-    def _backend(self, objective: Objective) -> Backend:
-        from sparktune.backends.spark_classic import SparkClassicBackend
-
-        return SparkClassicBackend(self._session(), objective, self._resource_profile)
-
-    def _tracker(self) -> Tracker:
-        if not self.mlflow:
-            return NullTracker()
-        from sparktune.tracking.mlflow import MlflowTracker, tracking_uri, warn_if_store_is_local
-
-        warning = warn_if_store_is_local(tracking_uri(), str(self._session().sparkContext.master))
-        if warning:
-            logger.warning(warning)
-        return MlflowTracker()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A pickled SparkTrials finds the session of the process that reads it.
-        return {**super().__getstate__(), "_spark": None, "_resource_profile": None}
-
-
-class SimulatedTrials(StudyTrials):
-    """Trials on a simulated cluster with a virtual clock; nothing is recorded in MLflow.
-
-    Args:
-        slots: how many trials the simulated cluster can run at once.
-        duration_s: virtual seconds that a trial takes, of its config (label -> raw value) and its result.
-        parallelism, timeout, loss_threshold, metric, goal, early_termination, trial_timeout: as in
-            ``SparkTrials``; the timeouts are in virtual seconds.
-    """
-
-    _keeps_real_time = False
-
-    def __init__(
-        self,
-        slots: int = 1,
-        duration_s: Callable[[Mapping[str, Any], Mapping[str, Any]], float] = one_second,
-        *,
-        parallelism: int | None = None,
-        timeout: float | None = None,
-        loss_threshold: float | None = None,
-        metric: str = "loss",
-        goal: Goal = "minimize",
-        early_termination: EarlyTerminationPolicy | None = None,
-        trial_timeout: float | None = None,
-    ) -> None:
-        super().__init__(
-            parallelism,
-            timeout,
-            loss_threshold,
-            metric=metric,
-            goal=goal,
-            early_termination=early_termination,
-            trial_timeout=trial_timeout,
-        )
-        self._slots = slots
-        self._duration_s = duration_s
-        self.simulated_s = 0.0
-        """Virtual seconds that the latest ``fmin`` call took."""
-
-    def _slots_now(self) -> int:
-        return self._slots
-
-    def _backend(self, objective: Objective) -> Backend:
-        return SimulatedBackend(objective, self._slots, self._duration_s)
-
-
-def _check_metric(metric: Any, goal: Any) -> None:
-    if not isinstance(metric, str) or not metric:
-        raise ValueError(f"metric is {metric!r}; it must be the name of a metric, such as 'val_accuracy'")
-    if goal not in ("minimize", "maximize"):
-        raise ValueError(f"goal is {goal!r}; it must be 'minimize' or 'maximize'")
-    if metric == "loss" and goal == "maximize":
-        raise ValueError("goal='maximize' needs a metric other than 'loss', which is what fmin minimizes")
-
-
-def _check_ends(early_termination: Any, trial_timeout: Any) -> None:
-    if early_termination is not None and (
-        isinstance(early_termination, type) or not isinstance(early_termination, EarlyTerminationPolicy)
-    ):
-        raise TypeError(
-            f"early_termination is {early_termination!r}; it must be a policy, such as "
-            "MedianStoppingPolicy(delay_evaluation=5)"
-        )
-    if trial_timeout is not None:
-        _check_seconds("trial_timeout", trial_timeout)
-
-
-def _check_seconds(name: str, value: Any) -> None:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not value > 0:
-        raise ValueError(f"{name} is {value!r}; it must be a number of seconds > 0")
-
-
-def _has_stopped(spark: SparkSession) -> bool:
-    context = getattr(spark, "_sc", None)
-    return context is not None and (context._jsc is None or context._jsc.sc().isStopped())

@@ -47,11 +47,11 @@ MAY_IMPORT = {
 """Module -> the only modules of ours that it may import."""
 
 MUST_NOT_IMPORT = {
-    "sparktune.backends.*": ["sparktune.study", "sparktune.driver", "sparktune.trials", "sparktune.fmin"],
+    "sparktune.backends.*": ["sparktune.study", "sparktune.driver", "sparktune.*trials", "sparktune.fmin"],
     "sparktune.tracking.*": [
         "sparktune.study",
         "sparktune.driver",
-        "sparktune.trials",
+        "sparktune.*trials",
         "sparktune.fmin",
         "sparktune.backends*",
     ],

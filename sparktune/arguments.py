@@ -1,0 +1,109 @@
+"""What people pass to ``fmin`` and to trials objects, checked before the first trial is launched."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import sys
+from typing import Any
+
+from hyperopt.base import validate_loss_threshold, validate_timeout
+
+from sparktune.early_termination.base import EarlyTerminationPolicy
+
+
+def checked_max_evals(max_evals: Any) -> int | None:
+    """``max_evals`` as a number, or None for no limit.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is negative.
+    """
+    if max_evals is None or max_evals == sys.maxsize or max_evals == math.inf:
+        return None
+    is_number = isinstance(max_evals, numbers.Real) and not isinstance(max_evals, bool)
+    if not is_number or not float(max_evals).is_integer():
+        raise TypeError(f"max_evals is {max_evals!r}; it must be a whole number, or None for no limit")
+    if max_evals < 0:
+        raise ValueError(f"max_evals is {max_evals}; it must be at least 0")
+    return int(max_evals)
+
+
+def check_fmin(
+    fn: Any, timeout: Any, loss_threshold: Any, max_queue_len: Any, early_stop_fn: Any, points: Any
+) -> None:
+    """Check the arguments of ``fmin`` that mean the same for every backend.
+
+    Raises:
+        Exception: ``timeout`` or ``loss_threshold`` is invalid (hyperopt's messages).
+        TypeError: ``fn`` or ``early_stop_fn`` cannot be called, ``points`` is no list.
+        ValueError: ``max_queue_len`` is no whole number above 0.
+    """
+    validate_timeout(timeout)
+    validate_loss_threshold(loss_threshold)
+    if not callable(fn):
+        raise TypeError(f"fn is {fn!r}; it must be a function of one point of the search space")
+    if (
+        isinstance(max_queue_len, bool)
+        or not isinstance(max_queue_len, numbers.Integral)
+        or max_queue_len < 1
+    ):
+        raise ValueError(f"max_queue_len is {max_queue_len!r}; it must be a whole number, at least 1")
+    if early_stop_fn is not None and not callable(early_stop_fn):
+        raise TypeError(
+            f"early_stop_fn is {early_stop_fn!r}; it must be a function (trials, *args) -> (stop, args)"
+        )
+    if points is not None and not isinstance(points, list | tuple):
+        raise TypeError(f"points_to_evaluate is {points!r}; it must be a list of dicts of label -> value")
+
+
+def check_parallelism(parallelism: Any) -> None:
+    """Check the ``parallelism`` of a trials object.
+
+    Raises:
+        TypeError: it is neither a whole number nor None.
+    """
+    if parallelism is not None and (
+        isinstance(parallelism, bool) or not isinstance(parallelism, numbers.Integral)
+    ):
+        raise TypeError(
+            f"parallelism is {parallelism!r}; it must be a whole number, or None for every slot there is"
+        )
+
+
+def check_metric(metric: Any, goal: Any) -> None:
+    """Check the primary metric of a trials object.
+
+    Raises:
+        ValueError: ``metric`` is no name, or ``goal`` is unknown or contradicts it.
+    """
+    if not isinstance(metric, str) or not metric:
+        raise ValueError(f"metric is {metric!r}; it must be the name of a metric, such as 'val_accuracy'")
+    if goal not in ("minimize", "maximize"):
+        raise ValueError(f"goal is {goal!r}; it must be 'minimize' or 'maximize'")
+    if metric == "loss" and goal == "maximize":
+        raise ValueError("goal='maximize' needs a metric other than 'loss', which is what fmin minimizes")
+
+
+def check_early_termination(policy: Any) -> None:
+    """Check the policy of a trials object.
+
+    Raises:
+        TypeError: it is neither a policy nor None.
+    """
+    if policy is not None and (isinstance(policy, type) or not isinstance(policy, EarlyTerminationPolicy)):
+        raise TypeError(
+            f"early_termination is {policy!r}; it must be a policy, such as "
+            "MedianStoppingPolicy(delay_evaluation=5)"
+        )
+
+
+def check_seconds(name: str, value: Any) -> None:
+    """Check a span of time.
+
+    Raises:
+        ValueError: it is no number of seconds above 0.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not value > 0:
+        raise ValueError(f"{name} is {value!r}; it must be a number of seconds > 0")
