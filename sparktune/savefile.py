@@ -20,6 +20,8 @@ logger = logging.getLogger("sparktune")
 
 SHARE_OF_TIME = 0.05
 """The most of the study's time that goes into writing."""
+AGAIN_S = 10.0
+"""How long after a write that failed the next is tried."""
 
 
 class SaveFile:
@@ -40,6 +42,7 @@ class SaveFile:
         self._trials = trials
         self._next_write = 0.0
         self._is_stale = False
+        self._has_failed = False
         folder = self._path.parent
         if self._path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             raise SaveFileError(
@@ -49,22 +52,41 @@ class SaveFile:
 
     def changed(self, trial: Trial) -> None:
         """Write, unless the last write was too recent."""
-        if not trial.state.is_final:
-            return
-        self._is_stale = True
-        if time.monotonic() >= self._next_write:
-            self.write()
+        if trial.state.is_final:
+            self._is_stale = True
+            if time.monotonic() >= self._next_write:
+                self._try_to_write()
 
     def finish(self) -> None:
-        """Write what has not been written; a full disk is logged, not raised: the study is over."""
+        """Write what has not been written."""
         if self._is_stale:
-            try:
-                self.write()
-            except OSError:
-                logger.exception("the trials could not be written to %s", self._path)
+            self._try_to_write()
+
+    def _try_to_write(self) -> None:
+        """Write; a full disk is said aloud once, and does not end a study whose trials are in memory."""
+        try:
+            self.write()
+        except Exception:
+            if not self._has_failed:
+                logger.exception(
+                    "the trials could not be written to trials_save_file %s; the study goes on, and writing "
+                    "is tried again every %.0f s and at the end",
+                    self._path,
+                    AGAIN_S,
+                )
+            self._has_failed = True
+            self._next_write = time.monotonic() + AGAIN_S
+        else:
+            if self._has_failed:
+                logger.warning("the trials are in trials_save_file %s again", self._path)
+            self._has_failed = False
 
     def write(self) -> None:
-        """Write now."""
+        """Write now.
+
+        Raises:
+            OSError: the file cannot be written; what it held before is whole.
+        """
         began = time.monotonic()
         data = cloudpickle.dumps(self._trials)
         name = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")

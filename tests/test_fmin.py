@@ -369,6 +369,25 @@ def test_a_progress_reporter_of_the_users(fmin: Fmin) -> None:
     assert seen == []
 
 
+def test_a_progress_reporter_that_raises_leaves_no_backend_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[SimulatedBackend] = []
+    monkeypatch.setattr(SimulatedBackend, "close", lambda self: closed.append(self))
+
+    def reporter(initial: int, total: int) -> Any:
+        raise ValueError("no bar today")
+
+    with pytest.raises(ValueError, match="no bar today"):
+        tune(sparktune.fmin, n=1, show_progressbar=reporter, verbose=True)
+    assert len(closed) == 1
+
+
+def test_elapsed_s_is_by_the_backends_clock() -> None:
+    trials = SimulatedTrials(slots=2, duration_s=lambda config, result: 10.0)
+    assert trials.elapsed_s is None
+    tune(sparktune.fmin, n=6, trials=trials)
+    assert trials.elapsed_s == 30.0
+
+
 @EITHER
 def test_max_queue_len_suggests_ahead(fmin: Fmin) -> None:
     def seen_by_suggestions(max_queue_len: int) -> list[int]:

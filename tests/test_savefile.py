@@ -81,14 +81,34 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_at_the_end_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_is_said_once_and_written_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "trials.pkl"
     trials = tuned(1)
-    save = savefile.SaveFile(tmp_path / "trials.pkl", trials)
-    save.write()
-    save.changed(DONE)  # too soon after the last write
+    save = savefile.SaveFile(path, trials)
     trials.attachments["bad"] = Refuses()
+    caplog.clear()
+    save.changed(DONE)
+    save.changed(DONE)  # too soon after the last attempt
     save.finish()
-    assert "could not be written" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert f"could not be written to trials_save_file {path}" in caplog.text
+    assert not path.exists()
+    del trials.attachments["bad"]
+    save.finish()
+    assert "again" in caplog.records[-1].getMessage()
+    assert len(savefile.read(path) or ()) == 1
+
+
+def test_a_full_disk_does_not_end_the_study(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "trials.pkl"
+    trials = SimulatedTrials()
+    trials.attachments["bad"] = Refuses()
+    space = hp.uniform("x", -1, 1)
+    fmin(abs, space, rand.suggest, 5, trials=trials, show_progressbar=False, trials_save_file=path)
+    assert len(trials) == 5
+    assert caplog.text.count("could not be written") == 1
 
 
 KILLED_WHILE_WRITING = """
