@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sparktune import arguments, session
+from sparktune.backends import spark_cluster
 from sparktune.backends.base import Backend
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.errors import SparkNotAvailable
@@ -74,28 +75,26 @@ class SparkTrials(RunnableTrials):
         self._spark: SparkSession | None = spark_session
         self._resource_profile = resource_profile
         spark = self._session()
-        if resource_profile is not None and str(spark.sparkContext.master).startswith("local["):
+        if resource_profile is not None and spark_cluster.is_one_process(spark.sparkContext):
             logger.warning(
                 "resource_profile is left out: Spark has no stage-level scheduling on a local master"
             )
             self._resource_profile = None
 
     def _slots_now(self) -> int:
-        from sparktune.backends.spark_classic import count_slots
-
-        return count_slots(self._session().sparkContext, self._resource_profile)
+        return spark_cluster.count_slots(self._session().sparkContext, self._resource_profile)
 
     def _session(self) -> SparkSession:
-        spark = self._spark
-        if spark is None or _has_stopped(spark):
-            spark = self._spark = session.get_or_create()
-        if not hasattr(type(spark), "sparkContext") or type(spark).__module__.startswith(
-            "pyspark.sql.connect"
-        ):
+        spark = self._spark or session.get_or_create()
+        if type(spark).__module__.startswith("pyspark.sql.connect") or not hasattr(spark, "sparkContext"):
             raise SparkNotAvailable(
-                f"SparkTrials got a {type(spark).__module__}.{type(spark).__name__}: Spark Connect is not "
-                "supported yet. Pass a classic session as spark_session, or unset SPARK_REMOTE"
+                f"SparkTrials needs a classic SparkSession and got a {type(spark).__module__}."
+                f"{type(spark).__name__}; Spark Connect is not supported yet. Pass a classic session as "
+                "spark_session, or unset SPARK_REMOTE"
             )
+        if spark_cluster.has_stopped(spark.sparkContext):
+            spark = session.get_or_create()
+        self._spark = spark
         return spark
 
     def _backend(self, objective: Objective) -> Backend:
@@ -116,8 +115,3 @@ class SparkTrials(RunnableTrials):
     def __getstate__(self) -> dict[str, Any]:
         # A pickled SparkTrials finds the session of the process that reads it.
         return {**super().__getstate__(), "_spark": None, "_resource_profile": None}
-
-
-def _has_stopped(spark: SparkSession) -> bool:
-    context = getattr(spark, "_sc", None)
-    return context is not None and (context._jsc is None or context._jsc.sc().isStopped())

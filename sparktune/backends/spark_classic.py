@@ -10,21 +10,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import logging
 import os
 import pickle
 import queue
-import re
 import secrets
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from pyspark import inheritable_thread_target
 
 from sparktune import pickling
 from sparktune.backends.base import (
@@ -39,6 +34,8 @@ from sparktune.backends.base import (
 )
 from sparktune.backends.channel import Arrived, Asked, Begun, Gone, Signal, Told
 from sparktune.backends.channel_server import ControlServer
+from sparktune.backends.spark_cluster import count_slots, driver_addresses, has_stopped, is_local, lost
+from sparktune.backends.spark_lanes import Lane, Lanes, Prepared
 from sparktune.backends.spark_task import (
     ANNOUNCEMENT,
     Announcement,
@@ -68,39 +65,6 @@ GIVE_UP_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
 
-@dataclass
-class _Run:
-    """What the backend knows of one launched trial."""
-
-    task: Task
-    lane: _Lane | None = None
-    was_handed_on: bool = False
-    stopping_since: float | None = None
-    terminating_since: float | None = None
-    unanswered: int | None = None
-    objective_runs: bool = False
-    job_over: bool = False
-    has_ended: bool = False
-    lacks_run: bool = False
-
-    @property
-    def is_to_end(self) -> bool:
-        """Whether the trial was stopped, or told to end, and has not ended yet."""
-        return not self.has_ended and (self.stopping_since or self.terminating_since) is not None
-
-
-@dataclass
-class _Lane:
-    """One thread of the pool. It marks its jobs with a tag of its own, and runs one at a time."""
-
-    tag: str
-    inbox: queue.SimpleQueue[_Run | None] = field(default_factory=queue.SimpleQueue)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    run: _Run | None = None
-    context: RunContext | None = None
-    rdd: Any = None
-
-
 @dataclass(frozen=True, slots=True)
 class _JobOver:
     """A trial's Spark job ended: with the rows it returned, or with an exception."""
@@ -108,6 +72,31 @@ class _JobOver:
     trial_id: int
     rows: list[bytes]
     error: Exception | None
+
+
+@dataclass(eq=False)
+class _Run:
+    """What the backend knows of one launched trial; ``lane`` is None when its Spark job is over."""
+
+    task: Task
+    lane: Lane[_Run] | None
+    was_handed_on: bool = False
+    stopping_since: float | None = None
+    terminating_since: float | None = None
+    unanswered: int | None = None
+    objective_runs: bool = False
+    has_ended: bool = False
+    lacks_run: bool = False
+
+    @property
+    def job_over(self) -> bool:
+        """Whether its Spark job has ended."""
+        return self.lane is None
+
+    @property
+    def is_to_end(self) -> bool:
+        """Whether the trial was stopped, or told to end, and has not ended yet."""
+        return not self.has_ended and (self.stopping_since or self.terminating_since) is not None
 
 
 class SparkClassicBackend:
@@ -125,23 +114,19 @@ class SparkClassicBackend:
     def __init__(
         self, spark: SparkSession, objective: Objective, resource_profile: ResourceProfile | None = None
     ) -> None:
-        self._spark = spark
         self._sc = spark.sparkContext
         self._study_id = secrets.token_hex(8)
         self._profile = resource_profile
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._runs: dict[int, _Run] = {}
-        self._lanes: list[_Lane] = []
-        self._idle: list[_Lane] = []
-        self._threads: list[threading.Thread] = []
         self._slots = 1
         self._slots_until = 0.0
         self._epoch = time.time() - time.monotonic()
         self._closed = False
         self._is_dead = False
         # Workers on this machine reach the driver's port; elsewhere the first to do so shows that it is open.
-        self._is_reached = str(self._sc.master).startswith("local")
-        if str(self._sc.master).startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+        self._is_reached = is_local(self._sc)
+        if is_local(self._sc) and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
             self._sc.pythonExec = sys.executable
         registry = self._sc._pickled_broadcast_vars
@@ -150,9 +135,9 @@ class SparkClassicBackend:
         self._companions = tuple(registry)
         registry.clear()
         self._parcel = self._sc.broadcast(parcel)
-        self._rows = self._sc.parallelize([0], 1)
-        bind, advertise = self._addresses()
-        self._control = self._listen(bind, advertise)
+        name = f"sparktune-{self._study_id}"
+        self._lanes: Lanes[_Run] = Lanes(spark, name, resource_profile, self._prepare, self._job_ended)
+        self._control = self._listen()
 
     # -- the port --------------------------------------------------------------------------------------
 
@@ -169,7 +154,7 @@ class SparkClassicBackend:
 
     def launch(self, task: Task) -> None:
         """See ``Backend.launch``."""
-        lane = self._idle.pop() if self._idle else self._new_lane()
+        lane = self._lanes.take()
         run = _Run(task, lane)
         self._runs[task.trial_id] = run
         lane.inbox.put(run)
@@ -257,8 +242,7 @@ class SparkClassicBackend:
             for run in self._runs.values():
                 logger.warning("%s may still be running on a worker", run.task.description)
         finally:
-            for lane in self._lanes:
-                lane.inbox.put(None)
+            self._lanes.close()
             self._control.close()
             with contextlib.suppress(Exception):
                 self._parcel.destroy(blocking=False)
@@ -310,9 +294,8 @@ class SparkClassicBackend:
                 if run.job_over and not run.has_ended:
                     events += self._end(run, Cancelled(signal.trial_id, self.now()))
             case _JobOver():
-                run.job_over = True
                 if run.lane is not None:
-                    self._idle.append(run.lane)
+                    self._lanes.give_back(run.lane)
                     run.lane = None
                 events += self._job_over(run, signal)
         self._forget(run)
@@ -379,10 +362,8 @@ class SparkClassicBackend:
     # -- stopping --------------------------------------------------------------------------------------
 
     def _cancel(self, run: _Run) -> None:
-        if run.lane is not None and not run.job_over:
-            with run.lane.lock:
-                if run.lane.run is run and not self._is_dead:
-                    self._sc.cancelJobsWithTag(run.lane.tag)
+        if run.lane is not None and not self._is_dead:
+            self._lanes.cancel(run.lane, run)
         self._control.kill(run.task.trial_id)
 
     def _insist(self, run: _Run, events: list[Event]) -> None:
@@ -403,39 +384,28 @@ class SparkClassicBackend:
             events += self._end(run, Cancelled(run.task.trial_id, self.now()))
             self._forget(run)
 
-    # -- the pool --------------------------------------------------------------------------------------
+    # -- in the lanes' threads -------------------------------------------------------------------------
 
-    def _new_lane(self) -> _Lane:
-        lane = _Lane(f"sparktune-{self._study_id}-{len(self._lanes)}")
-        self._lanes.append(lane)
-        # The jobs inherit the caller's scheduler pool, job group and other local properties.
-        target = inheritable_thread_target(self._spark)(functools.partial(self._work, lane))
-        thread = threading.Thread(target=target, name=lane.tag, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return lane
+    def _job_ended(self, run: _Run, rows: list[bytes], error: Exception | None) -> None:
+        self._inbox.put(_JobOver(run.task.trial_id, rows, error))
 
-    def _work(self, lane: _Lane) -> None:
-        is_marked = False
-        for run in iter(lane.inbox.get, None):
-            rows: list[bytes] = []
-            error: Exception | None = None
-            with lane.lock:
-                lane.run = run
-            try:
-                if not is_marked:
-                    self._sc.addJobTag(lane.tag)
-                    self._sc.setInterruptOnCancel(True)
-                    is_marked = True
-                context = self._run_context(run)
-                if run.stopping_since is None:
-                    self._sc.setLocalProperty("spark.job.description", run.task.description)
-                    rows = self._collected(self._job(lane, run.task, context))
-            except Exception as raised:
-                error = raised
-            with lane.lock:
-                lane.run = None
-            self._inbox.put(_JobOver(run.task.trial_id, rows, error))
+    def _prepare(self, run: _Run) -> Prepared | None:
+        """What the trial's job runs: the study's body, told by a local property which trial is meant.
+
+        The body is made anew when the environment of the trials changes (the tracking server came late).
+        """
+        context = self._run_context(run)
+        if run.stopping_since is not None:
+            return None
+        task = run.task
+        known = (None, None) if context is None else (context.run_id, context.claim)
+        common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
+        return Prepared(
+            description=task.description,
+            properties={ANNOUNCEMENT: Announcement(task.trial_id, task.config, *known).as_text()},
+            body=lambda: functools.partial(run_announced, self._assignment(common)),
+            key=common,
+        )
 
     def _run_context(self, run: _Run) -> RunContext | None:
         """What the trial's worker needs. Its MLflow run is told later to a worker that can be reached."""
@@ -451,22 +421,6 @@ class SparkClassicBackend:
             context = dataclasses.replace(context, run_id=answer.get(timeout=RUN_PATIENCE_S))
         return context
 
-    def _job(self, lane: _Lane, task: Task, context: RunContext | None) -> Any:
-        """The RDD whose one task runs the trial.
-
-        Building one takes some twenty calls to the JVM, so a lane has one for all its trials, and a local
-        property of the job says which is meant. No two lanes share one: with a stage, Spark aborts every
-        job under way on the stage's RDD. It is built anew when the environment of the trials changes (the
-        tracking server came late).
-        """
-        common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
-        if lane.rdd is None or common != lane.context:
-            lane.context = common
-            lane.rdd = self._rdd(functools.partial(run_announced, self._assignment(common)))
-        known = (None, None) if context is None else (context.run_id, context.claim)
-        self._sc.setLocalProperty(ANNOUNCEMENT, Announcement(task.trial_id, task.config, *known).as_text())
-        return lane.rdd
-
     def _assignment(self, context: RunContext | None) -> Assignment:
         return Assignment(
             study_id=self._study_id,
@@ -478,93 +432,11 @@ class SparkClassicBackend:
             run_context=context,
         )
 
-    def _rdd(self, body: Callable[[Any], list[bytes]]) -> Any:
-        rdd = self._rows.mapPartitions(body)
-        if self._profile is not None:
-            rdd = rdd.withResources(self._profile)
-        return rdd
-
-    def _collected(self, rdd: Any) -> list[bytes]:
-        """``rdd.collect()`` over the gateway: no socket is opened for what is nearly always empty."""
-        chunks = rdd._jrdd.collect()
-        if chunks.isEmpty():
-            return []
-        return [row for chunk in chunks for row in pickle.loads(chunk)]
-
-    # -- addresses -------------------------------------------------------------------------------------
-
-    def _addresses(self) -> tuple[str, str]:
-        """Where to listen, and what workers connect to."""
-        if str(self._sc.master).startswith("local"):
-            return "127.0.0.1", "127.0.0.1"
-        conf = self._sc.getConf()
-        host = conf.get("spark.driver.host") or "127.0.0.1"
-        return conf.get("spark.driver.bindAddress") or host, host
-
-    def _listen(self, bind: str, advertise: str) -> ControlServer:
-        for address in itertools.chain([bind], ["0.0.0.0"]):
+    def _listen(self) -> ControlServer:
+        bind, advertise = driver_addresses(self._sc)
+        for address in (bind, "0.0.0.0"):
             with contextlib.suppress(OSError):
                 return ControlServer(self._hear, address, advertise)
         raise OSError(
             f"no port could be opened for the workers on {bind}; is spark.driver.bindAddress right?"
         )
-
-
-def has_stopped(sc: Any) -> bool:
-    """Whether a Spark context is of no more use."""
-    try:
-        return sc._jsc is None or bool(sc._jsc.sc().isStopped())
-    except Exception:  # its Java process is gone
-        return True
-
-
-def count_slots(sc: Any, profile: Any = None) -> int:
-    """How many trials Spark can run at once: now, or, with dynamic allocation, when it has grown."""
-    scala = sc._jsc.sc()
-    try:
-        manager = scala.resourceProfileManager()
-        java_profile = manager.defaultResourceProfile()
-        if profile is not None:
-            java_profile = manager.resourceProfileFromId(profile.id)
-        now = int(scala.maxNumConcurrentTasks(java_profile))
-    except Exception:  # a gateway that admits documented methods only
-        now = int(sc.defaultParallelism)
-    conf = sc.getConf()
-    if conf.get("spark.dynamicAllocation.enabled", "false") != "true" or sc.master.startswith("local"):
-        return now
-    most = conf.get("spark.dynamicAllocation.maxExecutors")
-    cores = int(conf.get("spark.executor.cores", "1"))
-    cpus = int(conf.get("spark.task.cpus", "1"))
-    return max(now, int(most) * max(1, cores // cpus)) if most else max(now, UNBOUNDED_SLOTS)
-
-
-UNBOUNDED_SLOTS = 2**16
-"""Stands for 'as many as are asked for' where dynamic allocation has no upper limit."""
-
-
-_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
-
-
-def lost(error: Exception | None) -> TrialError:
-    """Why a job gave no outcome: its worker died for good or could not begin, or Spark refused the job."""
-    text = "" if error is None else str(error)
-    missing = _NO_MODULE.search(text)
-    if missing:
-        message = (
-            f"the Python workers cannot import {missing[1]!r}: install sparktune on every worker "
-            "(Databricks: %pip install; elsewhere in the environment that PYSPARK_PYTHON names), or, if the "
-            "driver has it, let PYSPARK_PYTHON name the driver's interpreter before the Spark session "
-            "is created"
-        )
-        return TrialError("<class 'sparktune.errors.WorkerLost'>", message, text)
-    if "maxResultSize" in text:
-        advice = "the result is larger than spark.driver.maxResultSize: return less, or save it to storage"
-    else:
-        advice = (
-            "the worker died while it ran the objective: out of memory, a crash in native code, or a "
-            "kill. Look at the executor's log; more memory per trial: spark.executor.memory, or fewer trials "
-            "at a time"
-        )
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    cause = next((line for line in lines if "Job aborted" in line or "crashed" in line), "".join(lines[:1]))
-    return TrialError("<class 'sparktune.errors.WorkerLost'>", f"{advice} ({cause[:500]})", text or advice)

@@ -19,7 +19,7 @@ import pytest
 from py4j.protocol import Py4JNetworkError
 
 from sparktune.backends.base import Backend, Cancelled, Finished, Started, Task
-from sparktune.backends.spark_classic import SparkClassicBackend, lost
+from sparktune.backends.spark_classic import SparkClassicBackend
 from sparktune.errors import ObjectiveNotPicklable
 from sparktune.objective import Objective
 from sparktune.tracking.base import RunContext
@@ -411,22 +411,6 @@ def test_a_run_is_waited_for_before_the_launch_until_a_worker_was_heard(make: Ma
 
 
 # -- what is said of a lost worker -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("ModuleNotFoundError: No module named 'sparktune'", "the Python workers cannot import 'sparktune'"),
-        ("Total size of results is bigger than spark.driver.maxResultSize", "return less"),
-        ("x\nPython worker exited unexpectedly (crashed)", r"the worker died .*exited unexpectedly"),
-        ("", "the worker died"),
-    ],
-)
-def test_lost(text: str, says: str) -> None:
-    error = lost(Exception(text))
-    assert error.type_name == "WorkerLost"
-    with pytest.raises(RuntimeError, match=says):
-        raise RuntimeError(error.message)
 
 
 @pytest.mark.parametrize("call", ["addJobTag", "setLocalProperty"])

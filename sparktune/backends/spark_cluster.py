@@ -1,0 +1,107 @@
+"""What a Spark application says of itself: its slots, its addresses, whether it lives, why a job was lost.
+
+The functions take a classic ``SparkContext``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sparktune.trial import TrialError
+
+UNBOUNDED_SLOTS = 2**16
+"""Stands for 'as many as are asked for' where dynamic allocation has no upper limit."""
+INT_MAX = 2**31 - 1
+"""Spark's own default of ``spark.dynamicAllocation.maxExecutors``, which may be written out."""
+
+
+def is_local(sc: Any) -> bool:
+    """Whether the workers run on this machine (``local[N]`` and ``local-cluster``)."""
+    return str(sc.master).startswith("local")
+
+
+def is_one_process(sc: Any) -> bool:
+    """Whether Spark runs everything in one process (``local[N]``), where it allocates nothing."""
+    return str(sc.master) == "local" or str(sc.master).startswith("local[")
+
+
+def has_stopped(sc: Any) -> bool:
+    """Whether the application has ended, so that the context is of no more use."""
+    try:
+        return sc._jsc is None or bool(sc._jsc.sc().isStopped())
+    except Exception:  # its Java process is gone
+        return True
+
+
+def count_slots(sc: Any, profile: Any = None) -> int:
+    """How many trials Spark can run at once: now, or, with dynamic allocation, when it has grown.
+
+    Args:
+        sc: the context.
+        profile: the ``ResourceProfile`` of the trials' tasks, or None.
+    """
+    scala = sc._jsc.sc()
+    try:
+        manager = scala.resourceProfileManager()
+        java_profile = manager.defaultResourceProfile()
+        if profile is not None:
+            java_profile = manager.resourceProfileFromId(profile.id)
+        now = int(scala.maxNumConcurrentTasks(java_profile))
+    except Exception:  # a gateway that admits documented methods only
+        now = int(sc.defaultParallelism)
+    return now if is_one_process(sc) else grown(now, sc.getConf())
+
+
+def grown(now: int, conf: Any) -> int:
+    """What ``now`` slots may grow to.
+
+    Args:
+        now: slots that there are.
+        conf: the application's ``SparkConf``, or whatever has its ``get(key, default)``.
+    """
+    if conf.get("spark.dynamicAllocation.enabled", "false") != "true":
+        return now
+    most = conf.get("spark.dynamicAllocation.maxExecutors", None)
+    if not most or int(most) == INT_MAX:
+        return max(now, UNBOUNDED_SLOTS)
+    cores = int(conf.get("spark.executor.cores", "1"))
+    cpus = int(conf.get("spark.task.cpus", "1"))
+    return max(now, int(most) * max(1, cores // cpus))
+
+
+def driver_addresses(sc: Any) -> tuple[str, str]:
+    """Where the driver is to listen, and what its workers connect to."""
+    if is_local(sc):
+        return "127.0.0.1", "127.0.0.1"
+    conf = sc.getConf()
+    host = conf.get("spark.driver.host") or "127.0.0.1"
+    return conf.get("spark.driver.bindAddress") or host, host
+
+
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+
+
+def lost(error: Exception | None) -> TrialError:
+    """Why a job gave no outcome: its worker died for good or could not begin, or Spark refused the job."""
+    text = "" if error is None else str(error)
+    missing = _NO_MODULE.search(text)
+    if missing:
+        message = (
+            f"the Python workers cannot import {missing[1]!r}: install sparktune on every worker "
+            "(Databricks: %pip install; elsewhere in the environment that PYSPARK_PYTHON names), or, if the "
+            "driver has it, let PYSPARK_PYTHON name the driver's interpreter before the Spark session "
+            "is created"
+        )
+        return TrialError("<class 'sparktune.errors.WorkerLost'>", message, text)
+    if "maxResultSize" in text:
+        advice = "the result is larger than spark.driver.maxResultSize: return less, or save it to storage"
+    else:
+        advice = (
+            "the worker died while it ran the objective: out of memory, a crash in native code, or a "
+            "kill. Look at the executor's log; more memory per trial: spark.executor.memory, or fewer trials "
+            "at a time"
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    cause = next((line for line in lines if "Job aborted" in line or "crashed" in line), "".join(lines[:1]))
+    return TrialError("<class 'sparktune.errors.WorkerLost'>", f"{advice} ({cause[:500]})", text or advice)
