@@ -23,18 +23,6 @@ FEWEST_IN_BRANCH = 10
 """With fewer trials in just this branch, those of its neighbours are used too."""
 EXTRA_CANDIDATES = 2
 """How many candidates each further suggestion of the same call adds to the pool."""
-POOLS = 4
-"""How often candidates are drawn anew when all of them were tried before."""
-FEWEST_IN_BRANCH = 10
-"""With fewer trials in just this branch, those of its neighbours are used too."""
-EXTRA_CANDIDATES = 2
-"""How many candidates each further suggestion of the same call adds to the pool."""
-POOLS = 4
-"""How often candidates are drawn anew when all of them were tried before."""
-EXTRA_CANDIDATES = 2
-"""How many candidates each further suggestion of the same call adds to the pool."""
-POOLS = 4
-"""How often candidates are drawn anew when all of them were tried before."""
 
 
 @dataclass(frozen=True)
