@@ -156,7 +156,7 @@ def _parameter(label: str, node: Any, when: tuple[tuple[int, int], ...], is_bran
     dist = node.arg["obj"]
     common: dict[str, Any] = {"label": label, "conditions": when, "is_branching": is_branching}
     name = str(dist.name)
-    if name in ("randint", "categorical", "randint_via_categorical"):
+    if name in ("randint", "categorical"):
         return _options(label, dist, common)
     q = _number(dist, "q", label) if name.startswith("q") else None
     if q is not None and q <= 0:
