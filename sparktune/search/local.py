@@ -97,4 +97,6 @@ def _step(space: SearchSpace, best: Array, rng: np.random.Generator) -> Array:
             row[i] = np.nan
         elif i == changed or np.isnan(row[i]):
             row[i] = parameter.value(parameter.quantile(drawn[i]))
+        elif parameter.kind == "options":
+            row[i] = parameter.value(parameter.coordinate(row[i]))  # an option that there is
     return row

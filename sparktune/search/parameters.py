@@ -65,10 +65,11 @@ class Parameter:
         return np.cumsum(self.probabilities)
 
     def coordinate(self, values: Any) -> Array:
-        """Values to coordinates; option values to indices."""
+        """Values to coordinates; option values to indices, those that are no option to the nearest one."""
         numbers: Array = np.asarray(values, float)
         if self.kind == "options":
-            return numbers - self.first
+            # Points of the user, and of a study whose options were others, are not held to the range.
+            return np.asarray(np.clip(numbers - self.first, 0, self.n_options - 1))
         if not self.is_log:
             return numbers
         # Rounding may give 0, which has no logarithm: q/4 stands for the bin [0, q/2).
@@ -99,7 +100,7 @@ class Parameter:
         at: Array = np.asarray(coordinates, float)
         if self.kind == "options":
             middle = (self.cumulative - np.asarray(self.probabilities) / 2) / self.cumulative[-1]
-            return np.asarray(middle[np.clip(at, 0, self.n_options - 1).astype(int)])
+            return np.asarray(middle[at.astype(int)])
         if self.kind == "uniform":
             return np.asarray(np.clip((at - self.low) / (self.high - self.low), 0.0, 1.0))
         return np.asarray(ndtr((at - self.mu) / self.sigma))

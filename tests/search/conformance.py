@@ -234,6 +234,20 @@ class SuggestConformance:
         self.suggest(trials.new_trial_ids(1), domain, trials, 3)
         assert repr(trials._dynamic_trials) == repr(before)
 
+    @pytest.mark.parametrize("n", [1, 25])
+    def test_options_outside_the_space(self, n: int) -> None:
+        """Of the user, or of a study whose options were others."""
+        if self.name is None:
+            pytest.skip("not ours")
+        hp = hyperopt.hp
+        space = {"n": hp.randint("n", 2, 7), "c": hp.choice("c", [{"k": hp.randint("k", 3)}, 1])}
+        domain = domain_of(space)
+        trials = trials_with(domain, ["good", "fair", "running"] * n)
+        for document, value in zip(trials._dynamic_trials, [100, -1, 2.5] * n, strict=True):
+            document["misc"]["vals"].update(n=[value], c=[0], k=[value])
+        for i in range(5):
+            self.ask(domain, trials, 2, seed=i)
+
     # -- several at once -------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("outcomes", [[], ["running"] * 5, ["good", "fair", "raised"] * 10])

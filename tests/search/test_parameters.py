@@ -58,6 +58,12 @@ def test_zero_of_a_rounded_logarithm_has_a_coordinate() -> None:
     assert parameter.value(parameter.coordinate(0)) == 0
 
 
+def test_what_is_no_option_counts_as_the_nearest_one() -> None:
+    parameter = parameter_of(hp.randint("x", 2, 7))
+    assert parameter.coordinate([-1, 2, 6, 100]).tolist() == [0, 0, 4, 4]
+    assert np.isnan(parameter.coordinate(np.nan))
+
+
 def test_no_negative_zero() -> None:
     parameter = parameter_of(hp.quniform("x", -3, 3, 2))
     assert not np.any(np.signbit(parameter.value(np.array([-0.4, 0.0, 0.3]))))
