@@ -133,6 +133,9 @@ class TreeModel:
 
     def _pool(self, columns: list[int], rows: Mask, pending: Mask) -> Pool:
         block = block_of(self._space, tuple(columns))
+        # Trials from before the space had one of these parameters tell nothing about them together.
+        rows = rows & ~np.isnan(self._best_first[:, columns]).any(axis=1)
+        pending = pending & ~np.isnan(self._pending[:, columns]).any(axis=1)
         values, options = self._best_first[rows], self._options
         n_good = min(math.ceil(options.gamma * len(values)), MOST_GOOD, int((~self._is_weak[rows]).sum()))
         good, bad = values[:n_good], np.concatenate([values[n_good:], self._pending[pending]])

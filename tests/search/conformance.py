@@ -248,6 +248,19 @@ class SuggestConformance:
         for i in range(5):
             self.ask(domain, trials, 2, seed=i)
 
+    @pytest.mark.parametrize("n", [1, 25])
+    def test_trials_from_before_the_space_had_a_parameter_more(self, n: int) -> None:
+        if self.name is None:
+            pytest.skip("not ours")
+        hp = hyperopt.hp
+        before = {"n": hp.randint("n", 2, 7)}
+        trials = trials_with(domain_of(before), ["good", "fair", "running"] * n)
+        more = {"q": hp.quniform("q", 0, 4, 1), "c": hp.choice("c", [1, 2])}
+        domain = domain_of(before | more)
+        for i in range(5):
+            for document in self.ask(domain, trials, 3, seed=i):
+                end(document, "good")
+
     # -- several at once -------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("outcomes", [[], ["running"] * 5, ["good", "fair", "raised"] * 10])
