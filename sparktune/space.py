@@ -98,7 +98,8 @@ class SpaceView:
         """A point given by the user (``points_to_evaluate``), reduced to its active labels.
 
         Raises:
-            InvalidPoint: unknown or missing labels, values that are no numbers, options that do not exist.
+            InvalidPoint: unknown or missing labels, values that are no finite numbers, options that do not
+                exist.
         """
         if not isinstance(point, Mapping):
             raise InvalidPoint(
@@ -116,8 +117,10 @@ class SpaceView:
                     f"points_to_evaluate sets {label!r} to {value!r}, which is no number"
                     + ("; for hp.choice give the index of the option" if label in self._options else "")
                 )
+            if label not in self._options and not _is_finite(value):
+                raise InvalidPoint(f"points_to_evaluate sets {label!r} to {value!r}; it must be finite")
             n_options = self._options.get(label)
-            if n_options is not None and float(value) not in range(n_options):
+            if n_options is not None and value not in range(n_options):
                 raise InvalidPoint(
                     f"points_to_evaluate sets {label!r} to {value!r}; hp.choice takes the index of an "
                     f"option, 0 to {n_options - 1}"
@@ -125,10 +128,17 @@ class SpaceView:
         point = self.raw_point(point)
         active = self.active_labels(point)
         return {
-            label: int(float(value)) if label in self._options else value
+            label: int(value) if label in self._options else value
             for label, value in point.items()
             if label in active
         }
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the floats
+        return False
 
 
 def _walk(node: Any, config: Mapping[str, Any]) -> list[str]:

@@ -128,6 +128,10 @@ def test_a_point_is_reduced_to_its_active_labels() -> None:
         ({"scale": float("nan"), "model": 2}, "hp.choice takes the index"),
         ({"scale": True, "model": 2}, "which is no number"),
         ({"scale": 0, "model": 1, "depth": "5"}, "sets 'depth' to '5', which is no number"),
+        ({"scale": 0, "model": 1, "depth": float("nan")}, "sets 'depth' to nan; it must be finite"),
+        ({"scale": 0, "model": 1, "depth": np.float32("inf")}, "sets 'depth' to .*inf.*; it must be finite"),
+        ({"scale": 0, "model": 1, "depth": -(10**400)}, "sets 'depth' to -1000.*; it must be finite"),
+        ({"scale": 10**400, "model": 2}, "hp.choice takes the index"),
         ([1, 2], "each point must be a dict"),
     ],
 )
