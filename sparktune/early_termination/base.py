@@ -1,13 +1,14 @@
 """What every policy shares: learning curves, decisions, and when a policy acts.
 
-A curve holds one value of the primary metric per interval (one interval = one report). Policies see values
-to be maximized: under ``goal="minimize"`` the study hands them negated, and a policy that multiplies asks
-for the goal. Rules and words after Azure Machine Learning's early termination policies (its documentation
-"Hyperparameter tuning a model", section "Specify early termination policy").
+A curve holds one value of the primary metric per interval (one interval = one report), as it was reported;
+for a NaN the study hands on the worst infinity. Rules and words after Azure Machine Learning's early
+termination policies (its documentation "Hyperparameter tuning a model", section "Specify early termination
+policy").
 """
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Curve:
     Attributes:
         values: the primary metric at intervals 1, 2, ...; as reported.
         bests: the best of ``values`` up to each interval, for the study's goal.
-        means: the running average of ``values`` over intervals 1..t.
+        means: the running average of ``values`` over intervals 1..t; infinite from the first infinite one on.
         is_over: whether the trial has ended, in whatever way.
     """
 
@@ -42,7 +43,8 @@ class Curve:
         better = max if goal == "maximize" else min
         n = len(self.values)
         self.bests.append(better(self.bests[-1], value) if n else value)
-        self.means.append(self.means[-1] + (value - self.means[-1]) / (n + 1) if n else value)
+        mean = self.means[-1] if n else 0.0
+        self.means.append(mean + (value - mean) / (n + 1) if math.isfinite(mean) else mean)
         self.values.append(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -197,7 +198,7 @@ POLICIES = st.one_of(
         exclude_finished_jobs=st.booleans(),
     ),
 )
-VALUES = st.lists(st.floats(-10, 10), min_size=1, max_size=8)
+VALUES = st.lists(st.floats(-10, 10) | st.sampled_from([math.inf, -math.inf]), min_size=1, max_size=8)
 STUDIES = st.lists(VALUES, min_size=1, max_size=8)
 
 
@@ -253,6 +254,24 @@ def test_a_curve_keeps_its_best_and_its_mean(values: list[float], goal: Goal) ->
     for t in range(1, len(values) + 1):
         assert made.bests[t - 1] == best(values[:t])
         assert made.means[t - 1] == pytest.approx(sum(values[:t]) / t, abs=1e-9)
+
+
+@pytest.mark.parametrize("infinity", [math.inf, -math.inf])
+def test_an_infinite_report_stays_in_the_mean(infinity: float) -> None:
+    made = curve([1.0, infinity, 2.0, infinity, 3.0])
+    assert made.means == [1.0, *[infinity] * 4]
+
+
+@given(st.lists(st.lists(st.floats(-10, 10), min_size=3, max_size=3), min_size=3, max_size=8))
+def test_a_trial_that_reported_nan_leaves_the_median_of_the_others_sound(series: list[list[float]]) -> None:
+    """The study hands on a NaN as the worst value there is."""
+    sick = [0.0, -math.inf, 0.0]
+    for at in (0, len(series)):
+        curves = study(*series[:at], sick, *series[at:])
+        means = sorted([-math.inf, *(curve(values).means[2] for values in series)])
+        middle = len(means) // 2
+        expected = means[middle] if len(means) % 2 else (means[middle - 1] + means[middle]) / 2
+        assert median_cutoff(curves.values(), 3) == expected
 
 
 def test_an_interval_of_zero_means_one() -> None:
