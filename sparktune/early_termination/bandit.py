@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import numbers
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,12 +84,13 @@ class BanditPolicy:
         return Decision(str(self), interval, mine, cutoff) if is_worse(mine, cutoff, goal) else None
 
 
-_said: set[int] = set()
+_said: weakref.WeakValueDictionary[int, BanditPolicy] = weakref.WeakValueDictionary()
+"""Policies that have said that they do not act, by identity: equal ones each speak for themselves."""
 
 
 def _say_once(policy: BanditPolicy, best: float) -> None:
     if id(policy) not in _said:
-        _said.add(id(policy))
+        _said[id(policy)] = policy
         logger.warning(
             "%s does not act: the best value is %g, and a ratio to it makes no sense; use slack_amount",
             policy,

@@ -17,6 +17,7 @@ from sparktune.early_termination import (
     EarlyTerminationPolicy,
     MedianStoppingPolicy,
     TruncationSelectionPolicy,
+    bandit,
 )
 from sparktune.early_termination.asha import asha_cutoff, rungs
 from sparktune.early_termination.bandit import amount_cutoff, best_at, factor_cutoff
@@ -79,6 +80,17 @@ class TestBandit:
         assert BanditPolicy(slack_factor=0.2).decide(1, curves, goal) is None
         assert "slack_amount" in caplog.text
         assert amount_cutoff(best, 1.0, "maximize") == best - 1
+
+    def test_each_policy_says_once_that_it_does_not_act(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[float] = []  # not caplog, whose records would keep the policies alive
+        monkeypatch.setattr(bandit.logger, "warning", lambda message, policy, best: told.append(best))
+        curves = study([-1.0], [-2.0])
+        for n in range(1, 5):
+            policy = BanditPolicy(slack_factor=0.2)
+            for _ in range(2):
+                policy.decide(1, curves, "maximize")
+            assert len(told) == n
+            del policy  # the next one may get its address
 
     @pytest.mark.parametrize(
         "arguments",
