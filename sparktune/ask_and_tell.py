@@ -167,8 +167,8 @@ class Searcher:
             ids = self._trials.new_trial_ids(min(at_once, n - len(found)))
             seed = int(self._rng.integers(SEED_BOUND))
             suggested = self._algo(ids, self._domain, self._trials, seed)
+            self._trials._ids.difference_update(ids[len(suggested) :])
             if not suggested:
-                self._trials._ids.difference_update(ids)
                 break
             found += [self._opened(document) for document in suggested]
         return found

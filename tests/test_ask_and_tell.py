@@ -132,6 +132,14 @@ def test_wrong_trials_are_told() -> None:
         searcher.fail(1)
 
 
+def test_ids_have_no_holes_where_an_algorithm_gives_less_than_was_asked_for() -> None:
+    def one_at_a_time(ids: Any, *args: Any) -> Any:
+        return sparktune.rand.suggest(ids[:1], *args)
+
+    searcher = Searcher(SPACE, one_at_a_time, seed=0)
+    assert [candidate.id for candidate in searcher.ask(4)] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("n", [-1, 1.5, True, "3"])
 def test_wrong_numbers_of_candidates(n: Any) -> None:
     with pytest.raises(ValueError, match="ask was given n="):
