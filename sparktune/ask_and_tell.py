@@ -124,7 +124,7 @@ class Searcher:
 
         Raises:
             ValueError: the trial was not asked for here, or has its result already.
-            TypeError: ``loss`` is no number.
+            TypeError: ``trial`` is no candidate and no id, or ``loss`` is no number.
         """
         document = self._open(trial)
         value = None if loss is None else _number(document["tid"], loss)
@@ -188,6 +188,8 @@ class Searcher:
 
     def _open(self, trial: Candidate | int) -> dict[str, Any]:
         trial_id = trial.id if isinstance(trial, Candidate) else trial
+        if isinstance(trial_id, bool) or not isinstance(trial_id, numbers.Integral):
+            raise TypeError(f"tell was given {trial!r}; it takes a candidate that ask gave, or its id")
         document = self._documents.get(trial_id)
         if document is None:
             raise ValueError(

@@ -132,6 +132,15 @@ def test_wrong_trials_are_told() -> None:
         searcher.fail(1)
 
 
+def test_what_is_no_trial_is_told() -> None:
+    searcher = Searcher(SPACE, seed=0)
+    candidate = searcher.ask()
+    for wrong in (candidate.point, [candidate], "0", True, 0.0, None):
+        with pytest.raises(TypeError, match="it takes a candidate that ask gave, or its id"):
+            searcher.tell(wrong, 1.0)
+    searcher.tell(np.int64(0), 1.0)
+
+
 def test_ids_have_no_holes_where_an_algorithm_gives_less_than_was_asked_for() -> None:
     def one_at_a_time(ids: Any, *args: Any) -> Any:
         return sparktune.rand.suggest(ids[:1], *args)
