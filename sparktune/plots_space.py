@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparktune.distributions import as_space
 from sparktune.errors import PlotlyNotAvailable
 from sparktune.plots import NO_PLOTLY
-from sparktune.sampling import sample
-from sparktune.search.space import SearchSpace
+from sparktune.sampling import draw
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -43,19 +41,19 @@ def plot_space(space: Any, n: int = 1000, rng: Any = None) -> go.Figure:
     except ImportError as error:
         raise PlotlyNotAvailable(NO_PLOTLY) from error
 
-    frame = sample(space, n, rng)
-    parameters = {p.label: p for p in SearchSpace(as_space(space)).parameters}
-    n_columns = max(1, min(N_COLUMNS, len(frame.columns)))
-    n_rows = max(1, math.ceil(len(frame.columns) / n_columns))
+    points = draw(space, n, rng)
+    columns = {label: [p[label] for p in points.params if label in p] for label in points.labels}
+    n_columns = max(1, min(N_COLUMNS, len(columns)))
+    n_rows = max(1, math.ceil(len(columns) / n_columns))
     titles = [
-        label if (share := frame[label].notna().mean()) == 1 else f"{label} (active: {share:.0%})"
-        for label in frame.columns
+        label if len(values) == n else f"{label} (active: {len(values) / n:.0%})"
+        for label, values in columns.items()
     ]
     figure = make_subplots(n_rows, n_columns, subplot_titles=titles or None)
-    for i, label in enumerate(frame.columns):
+    for i, (label, values) in enumerate(columns.items()):
         at = {"row": i // n_columns + 1, "col": i % n_columns + 1}
-        values = frame[label].dropna().tolist()
-        is_log = parameters[label].is_log and all(value > 0 for value in values)
+        parameter = points.space.parameters[points.space.column[label]]
+        is_log = parameter.is_log and all(value > 0 for value in values)
         x, counts, widths = bars(values, is_log=is_log)
         figure.add_bar(x=x, y=counts, width=widths, name=label, showlegend=False, **at)
         if is_log:

@@ -68,6 +68,14 @@ def test_a_histogram_for_each_parameter() -> None:
     assert {name for name, kind in axes.items() if kind == "log"} == {"lr", "C"}
 
 
+def test_none_is_an_option_like_any_other() -> None:
+    figure = plot_space({"depth": hp.choice("depth", [None, 3, 5])}, 300, 0)
+    (bar,) = figure.data
+    assert list(bar.x) == ["3", "5", "None"]
+    assert sum(bar.y) == 300
+    assert [annotation.text for annotation in figure.layout.annotations] == ["depth"]
+
+
 @pytest.mark.parametrize("is_log", [True, False])
 def test_bars_of_many_numbers(is_log: bool) -> None:
     values = np.exp(np.random.default_rng(0).uniform(0, 5, 500)).tolist()
