@@ -16,7 +16,7 @@ from sparktune import savefile
 from sparktune.distributions import as_space
 from sparktune.randomness import as_generator
 from sparktune.run import RunnableTrials
-from sparktune.search import compiling
+from sparktune.search import compiling, tpe
 from sparktune.space import SpaceView
 from sparktune.spark_trials import SparkTrials
 
@@ -52,7 +52,7 @@ def fmin(
             ``loss``, whose ``attachments`` are taken out and kept in ``trials.trial_attachments``.
         space: an expression of ``hp`` nodes, a dict of frozen ``scipy.stats`` distributions, or
             ``"annotated"`` to read it from ``fn``'s annotations.
-        algo: the suggest function, ``tpe.suggest`` by default.
+        algo: the suggest function, sparktune's ``tpe.suggest`` by default, whatever ``trials`` is.
         max_evals: the most trials, those already in ``trials`` included; None for no limit.
         timeout: seconds for the whole call: then running trials are cancelled, finished results kept.
         loss_threshold: stop when the best loss is at or below it.
@@ -118,6 +118,7 @@ def fmin(
         points = [view.raw_point(point) for point in points_to_evaluate]
         # Not refreshed, as hyperopt leaves them: so the points come on top of max_evals.
         trials.insert_trial_docs(generate_trials_to_calculate(points)._dynamic_trials)
+    options["algo"] = algo or tpe.suggest
     if rstate is not None:
         options["rstate"] = as_generator(rstate)
     return hyperopt.fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)

@@ -102,6 +102,14 @@ def test_the_default_algorithm_is_the_tpe_of_who_is_called(fmin: Fmin) -> None:
     assert points(tune(fmin, n=25, algo=None)) == points(tune(fmin, n=25, algo=own))
 
 
+def test_it_is_so_for_hyperopts_trials_too() -> None:
+    default, own = (
+        tune(sparktune.fmin, n=25, algo=algo, trials=hyperopt.Trials())
+        for algo in (None, sparktune.tpe.suggest)
+    )
+    assert points(default) == points(own)
+
+
 @EITHER
 @pytest.mark.parametrize("rstate", [np.random.default_rng, np.random.RandomState, int])
 def test_rstate(fmin: Fmin, rstate: Callable[[int], Any]) -> None:
