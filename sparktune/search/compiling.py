@@ -13,7 +13,8 @@ from sparktune.errors import DuplicateLabel, InvalidSpace
 from sparktune.search.parameters import Parameter
 
 LARGEST_RANDINT = 10_000
-"""Integers of ``hp.randint`` up to this many are options of their own; of more, the order is used."""
+"""Up to so many integers of ``hp.randint`` are options of their own; of more, the order is used, unless other
+parameters depend on them."""
 
 
 class NotKnown(InvalidSpace):
@@ -222,7 +223,7 @@ def _options(label: str, dist: Any, common: Mapping[str, Any]) -> Parameter:
             f"{end:g}, the end left out"
         )
     n, text = int(end - first), f"hp.randint({first:g}, {end:g})"
-    if n > LARGEST_RANDINT:
+    if n > LARGEST_RANDINT and not common["is_branching"]:
         # Too many to count one by one: whole numbers in their order, uniform over [first, end). The bounds
         # themselves may be rounded to first - 1 and end, as halves are rounded to the even number.
         low, high = math.nextafter(first - 0.5, end), math.nextafter(end - 0.5, first)

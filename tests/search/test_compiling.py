@@ -57,6 +57,16 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert (parameter.low, parameter.high, parameter.q) == (0, 4, 2)
 
 
+def test_very_many_options_are_options_where_one_is_a_branch() -> None:
+    """Plain ones are told by their order, like the integers of a wide randint."""
+    plain, branch = list(range(10_001)), {"u": hp.uniform("u", 0, 1)}
+    (ordered,) = SearchSpace(hp.choice("c", plain)).parameters
+    assert ordered.kind == "uniform"
+    choice, inner = SearchSpace(hp.choice("c", [*plain, branch])).parameters
+    assert (choice.kind, choice.n_options) == ("options", 10_002)
+    assert inner.conditions == ((0, 10_001),)
+
+
 def custom(label: str) -> Any:
     return pyll.scope.hyperopt_param(label, pyll.scope.rng_from_seed(3))
 
