@@ -10,7 +10,7 @@ from typing import Any
 from hyperopt import pyll
 
 from sparktune.errors import DuplicateLabel, InvalidSpace
-from sparktune.search.parameters import Parameter
+from sparktune.search.parameters import LARGEST_EXPONENT, Parameter
 
 LARGEST_RANDINT = 10_000
 """Up to so many integers of ``hp.randint`` are options of their own; of more, the order is used, unless other
@@ -174,6 +174,15 @@ def _parameter(label: str, node: Any, when: tuple[tuple[int, int], ...], is_bran
         text = f"hp.{name}({mu:g}, {sigma:g}{'' if q is None else f', {q:g}'})"
         if sigma <= 0:
             raise InvalidSpace(f"sigma of {label!r}, {text}, is {sigma:g}; it must be greater than 0")
+        if is_log and mu > LARGEST_EXPONENT:
+            raise InvalidSpace(
+                f"mu of {label!r}, {text}, is an exponent of e, and e ** {mu:g} is too large; give the "
+                f"logarithm of the median: log({mu:g})"
+            )
+        if not mu - sigma < mu < mu + sigma:
+            raise InvalidSpace(
+                f"{label!r}, {text}, is narrower than floating-point numbers around {mu:g} are"
+            )
         return Parameter(kind="normal", mu=mu, sigma=sigma, text=text, **common)
     raise NotKnown(
         f"the hyperparameter {label!r} has the distribution {name!r}, which the search does not know; use "
@@ -187,7 +196,9 @@ def _check_range(label: str, text: str, low: float, high: float, is_log: bool) -
             f"the range of {label!r}, {text}, is empty: low must be less than high"
             + (" (both are exponents of e)" if is_log else "")
         )
-    if is_log and high > 700:
+    if math.isinf(high - low):
+        raise InvalidSpace(f"the range of {label!r}, {text}, is wider than the largest floating-point number")
+    if is_log and high > LARGEST_EXPONENT:
         raise InvalidSpace(
             f"the upper bound of {label!r}, {text}, is an exponent of e, and e ** {high:g} is too large; "
             f"give the logarithms of the bounds: log({low:g}), log({high:g})"

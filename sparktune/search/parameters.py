@@ -19,6 +19,9 @@ from scipy.special import ndtr, ndtri
 Array = NDArray[np.float64]
 Kind = Literal["uniform", "normal", "options"]
 
+LARGEST_EXPONENT = 700.0
+"""Of e; the largest floating-point number is e ** 709.78."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -81,7 +84,7 @@ class Parameter:
         at: Array = np.asarray(coordinates, float)
         if self.kind == "options":
             return at + self.first
-        values: Array = np.exp(at) if self.is_log else at
+        values: Array = np.exp(np.minimum(at, LARGEST_EXPONENT)) if self.is_log else at
         # Adding 0 makes -0.0, which is no value that people expect to read, 0.0.
         return values if self.q is None else np.round(values / self.q) * self.q + 0.0
 

@@ -82,6 +82,12 @@ def custom(label: str) -> Any:
         (hp.qlognormal("bad", 0, 1, -2), "q of 'bad'.*is -2"),
         (hp.normal("bad", 0, 0), r"sigma of 'bad', hp.normal\(0, 0\), is 0"),
         (hp.lognormal("bad", 0, -1), "sigma of 'bad'.*is -1"),
+        (hp.lognormal("bad", 1000, 1), r"mu of 'bad'.*is an exponent of e.*give the .*log\(1000\)"),
+        (
+            hp.normal("bad", 1e10, 1e-12),
+            r"'bad', hp.normal\(1e\+10, 1e-12\), is narrower than floating-point numbers",
+        ),
+        (hp.uniform("bad", -1.7e308, 1.7e308), "the range of 'bad'.*is wider than the largest"),
         (hp.uniform("bad", 0, float("nan")), "high of 'bad' is nan; it must be finite"),
         (hp.uniform("bad", float("-inf"), 0), "low of 'bad' is -inf; it must be finite"),
         (hp.uniform("bad", "a", "b"), "low of 'bad' is 'a', which is no number"),

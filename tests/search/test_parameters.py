@@ -64,6 +64,15 @@ def test_what_is_no_option_counts_as_the_nearest_one() -> None:
     assert np.isnan(parameter.coordinate(np.nan))
 
 
+@pytest.mark.parametrize("node", [hp.lognormal("x", 0, 200), hp.qlognormal("x", 600, 100, 1)])
+def test_a_far_tail_is_finite(node: Any) -> None:
+    parameter = parameter_of(node)
+    far = parameter.value([600.0, 800.0, 1e6])
+    assert np.all(np.isfinite(far))
+    assert np.all(np.diff(far) >= 0)
+    assert np.all(np.isfinite(parameter.coordinate(far)))
+
+
 def test_no_negative_zero() -> None:
     parameter = parameter_of(hp.quniform("x", -3, 3, 2))
     assert not np.any(np.signbit(parameter.value(np.array([-0.4, 0.0, 0.3]))))
