@@ -101,6 +101,8 @@ def compare(
         _check_count(name, value, least)
     if not callable(fn):
         raise TypeError(f"fn is {fn!r}; it must be a function of one point of the search space")
+    if duration_s is not None and not callable(duration_s):
+        raise TypeError(f"duration_s is {duration_s!r}; it must be a function (config, result) -> seconds")
     _check_algos(algos)
     if reference is not None and reference not in algos:
         raise ValueError(f"reference is {reference!r}, which is none of the algorithms {list(algos)}")

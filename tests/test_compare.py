@@ -67,6 +67,7 @@ ALGOS = {"tpe": tpe.suggest, "rand": rand.suggest}
         ({"parallelism": True}, TypeError, "parallelism is True"),
         ({"seed": -1}, ValueError, "seed is -1; it must be at least 0"),
         ({"fn": 3}, TypeError, "fn is 3; it must be a function"),
+        ({"duration_s": 3}, TypeError, r"duration_s is 3; it must be a function \(config, result\) -> sec"),
         ({"algos": {}}, ValueError, "algos is empty"),
         ({"algos": [tpe.suggest]}, TypeError, "dict of name -> suggest function"),
         ({"algos": {1: tpe.suggest}}, TypeError, "algos has the key 1; a name must be text"),
