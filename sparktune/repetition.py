@@ -21,6 +21,7 @@ from sparktune.fmin import fmin
 from sparktune.simulated_trials import SimulatedTrials
 from sparktune.tracking.base import RunContext
 from sparktune.tracking.worker import redirect
+from sparktune.trial import Trial
 
 Duration = Callable[[Mapping[str, Any], Mapping[str, Any]], float]
 """(config, result) -> seconds."""
@@ -53,7 +54,7 @@ class Repetition:
         Returns:
             hyperopt's result: ``loss`` (the best one, infinite where every trial failed), and of the trials
             in the order in which they ended ``times_s`` and ``losses`` (NaN where a trial failed), and
-            ``causes``: why trials failed, and how many.
+            ``causes``: why trials failed or gave an infinite loss, and how many.
         """
         suggest = pickle.loads(self.algos[point["algorithm"]])
         watch = _Stopwatch()
@@ -79,8 +80,15 @@ class Repetition:
             "loss": min((loss for loss in losses if np.isfinite(loss)), default=np.inf),
             "times_s": [time_s for time_s, _, _ in ended],
             "losses": losses,
-            "causes": dict(Counter(r.error.summary for r in trials._records.values() if r.error is not None)),
+            "causes": dict(Counter(filter(None, map(_cause, trials._records.values())))),
         }
+
+
+def _cause(record: Trial) -> str | None:
+    """Why a trial gave no loss that counts; None when it gave one."""
+    if record.loss is not None and np.isinf(record.loss):
+        return f"the loss is {record.loss}"
+    return None if record.error is None else record.error.summary
 
 
 class _Stopwatch:

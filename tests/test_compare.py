@@ -142,6 +142,13 @@ def test_a_repetition_without_any_loss_ends_too() -> None:
     assert result["causes"] == {"ZeroDivisionError: division by zero": 12}
 
 
+@pytest.mark.parametrize("loss", [math.inf, -math.inf])
+def test_an_infinite_loss_is_a_failure_with_a_cause(loss: float) -> None:
+    result = repetition(lambda point: loss if point["x"] > 0 else 1.0)({"algorithm": "a", "repeat": 0})
+    assert result["loss"] == 1.0
+    assert result["causes"] == {f"the loss is {loss}": result["losses"].count(loss)}
+
+
 class Stateful:
     """Counts its calls; each repetition must begin at 0."""
 
