@@ -25,6 +25,7 @@ from hyperopt.utils import coarse_utcnow
 from sparktune.distributions import as_space
 from sparktune.errors import NoMorePoints
 from sparktune.search import compiling, tpe
+from sparktune.search.history import config_of
 from sparktune.space import SpaceView
 
 logger = logging.getLogger("sparktune")
@@ -180,7 +181,7 @@ class Searcher:
         document["state"] = JOB_STATE_RUNNING
         document["book_time"] = document["refresh_time"] = coarse_utcnow()
         self._trials.refresh()
-        config = {label: values[0] for label, values in document["misc"]["vals"].items() if len(values)}
+        config = config_of(document)
         point = hyperopt.space_eval(self._space, config)
         candidate = Candidate(document["tid"], point, self._view.params(config))
         self._documents[candidate.id], self._candidates[candidate.id] = document, candidate

@@ -17,15 +17,11 @@ from hyperopt.base import (
 )
 from hyperopt.utils import coarse_utcnow
 
+from sparktune.search.history import config_of
 from sparktune.space import SpaceView
 from sparktune.trial import Trial, TrialError, TrialState
 
 Document = dict[str, Any]
-
-
-def config_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The active labels' raw values."""
-    return {label: values[0] for label, values in document["misc"]["vals"].items() if len(values)}
 
 
 def queued_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:

@@ -13,6 +13,7 @@ import numpy as np
 from hyperopt.base import JOB_STATE_CANCEL
 
 from sparktune.errors import InvalidSpace
+from sparktune.search.history import config_of
 from sparktune.search.parameters import Array, Parameter
 from sparktune.search.space import SearchSpace, space_of
 from sparktune.search.suggestion import new_documents
@@ -235,8 +236,7 @@ class _Table:
         return len(self.grid) if found < 0 else found
 
     def _number(self, document: Mapping[str, Any]) -> int | None:
-        misc = document["misc"]
-        return self.grid.number({label: values[0] for label, values in misc["vals"].items() if len(values)})
+        return self.grid.number(config_of(document))
 
     def _dropped(self, documents: Sequence[Mapping[str, Any]]) -> list[int]:
         """Configurations that were cancelled, not for their own time limit, and not tried otherwise."""

@@ -19,6 +19,11 @@ from sparktune.search.parameters import Array
 from sparktune.search.space import SearchSpace
 
 
+def config_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Label -> raw value of a trial document, active labels only."""
+    return {label: values[0] for label, values in document["misc"]["vals"].items() if len(values)}
+
+
 @dataclass(frozen=True)
 class History:
     """The trials so far.
@@ -67,7 +72,7 @@ class _Table:
             self.values = np.concatenate([self.values, np.empty_like(self.values)])
             self.losses = np.concatenate([self.losses, np.empty_like(self.losses)])
             self.is_weak = np.concatenate([self.is_weak, np.empty_like(self.is_weak)])
-        self.values[n] = _row(self.space, document)
+        self.values[n] = self.space.row(config_of(document))
         self.losses[n], self.is_weak[n] = _loss(document)
         self.results.append(document["result"])
         self.documents.append(document)
@@ -98,7 +103,7 @@ def history_of(trials: Any, space: SearchSpace) -> History:
                 return _anew(trials, space)
             n_over += 1
         elif state != JOB_STATE_CANCEL:
-            pending.append(_row(space, document))
+            pending.append(space.row(config_of(document)))
     if n_over != len(table.results):
         return _anew(trials, space)
     n = n_over
@@ -114,15 +119,6 @@ def _anew(trials: Any, space: SearchSpace) -> History:
     """Documents were removed or replaced (``delete_all``, a trials object filled by hand): read all again."""
     _TABLES.pop(trials, None)
     return history_of(trials, space)
-
-
-def _row(space: SearchSpace, document: Mapping[str, Any]) -> Array:
-    row = np.full(len(space), np.nan)
-    column = space.column
-    for label, values in document["misc"]["vals"].items():
-        if len(values) and label in column:
-            row[column[label]] = values[0]
-    return row
 
 
 def _loss(document: Mapping[str, Any]) -> tuple[float, bool]:

@@ -55,8 +55,7 @@ def test_each_document_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = trials_with(DOMAIN, ["good"] * 50 + ["running"])
     history_of(trials, SPACE)
     read: list[int] = []
-    row = history._row
-    monkeypatch.setattr(history, "_row", lambda space, d: (read.append(d["tid"]), row(space, d))[1])
+    monkeypatch.setattr(history, "config_of", lambda d: (read.append(d["tid"]), config_of(d))[1])
     history_of(trials, SPACE)
     assert read == [50]
     end(trials._dynamic_trials[50], "fair")
