@@ -93,14 +93,11 @@ def _statistics(curves: pd.DataFrame, axis: str, grid: Array | NDArray[np.int_])
 
     parts = []
     for algo, of_algo in curves.groupby("algo", sort=False):
-        values = np.array(
-            [at_times(one[axis], one["best_loss"], grid) for _, one in of_algo.groupby("repeat")], float
+        values = pd.DataFrame(
+            [at_times(one[axis], one["best_loss"], grid) for _, one in of_algo.groupby("repeat")]
         )
-        n = np.isfinite(values).sum(axis=0)
-        mean = np.where(n > 0, np.nansum(values, axis=0) / np.maximum(n, 1), np.nan)
-        squares = np.nansum((values - mean) ** 2, axis=0)
-        std = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan)
-        parts.append(pd.DataFrame({"algo": algo, axis: grid, "mean": mean, "std": std, "n": n}))
+        statistics = {"mean": values.mean(), "std": values.std(), "n": values.count()}
+        parts.append(pd.DataFrame({"algo": algo, axis: grid, **statistics}))
     columns = ["algo", axis, "mean", "std", "n"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
