@@ -27,11 +27,9 @@ from sparktune.errors import NoMorePoints
 from sparktune.search import compiling, tpe
 from sparktune.search.history import config_of
 from sparktune.space import SpaceView
+from sparktune.study import SEED_BOUND
 
 logger = logging.getLogger("sparktune")
-
-SEED_BOUND = 2**31 - 1
-"""Seeds of single suggestions lie in ``[0, SEED_BOUND)``, as in ``hyperopt.FMinIter.run``."""
 
 
 @dataclass(frozen=True, eq=False)
