@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sparktune.early_termination.base import Curve, Decision, Goal, checked_int, is_worse
+from sparktune.early_termination.base import Curve, Decision, Goal, check_int, is_worse
 
 
 def rungs(reduction_factor: float, min_step: int, max_step: int) -> list[int]:
@@ -55,8 +55,8 @@ class AshaPolicy:
         eta = self.reduction_factor
         if isinstance(eta, bool) or not isinstance(eta, numbers.Real) or not 1 < eta < float("inf"):
             raise ValueError(f"reduction_factor is {eta!r}; it must be a number > 1")
-        checked_int("min_step", self.min_step, 1)
-        checked_int("max_step", self.max_step, self.min_step + 1)
+        check_int("min_step", self.min_step, 1)
+        check_int("max_step", self.max_step, self.min_step + 1)
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
         """See ``EarlyTerminationPolicy``."""

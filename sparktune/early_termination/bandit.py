@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sparktune.early_termination.base import Curve, Decision, Goal, Schedule, checked_int, is_worse
+from sparktune.early_termination.base import Curve, Decision, Goal, Schedule, check_int, is_worse
 
 logger = logging.getLogger("sparktune")
 
@@ -63,8 +63,8 @@ class BanditPolicy:
             )
         _check_positive("slack_factor", self.slack_factor)
         _check_positive("slack_amount", self.slack_amount)
-        checked_int("evaluation_interval", self.evaluation_interval, 0)
-        checked_int("delay_evaluation", self.delay_evaluation, 0)
+        check_int("evaluation_interval", self.evaluation_interval, 0)
+        check_int("delay_evaluation", self.delay_evaluation, 0)
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
         """See ``EarlyTerminationPolicy``."""

@@ -105,8 +105,8 @@ def is_worse(value: float, other: float, goal: Goal) -> bool:
     return value < other if goal == "maximize" else value > other
 
 
-def checked_int(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """A whole number in its range.
+def check_int(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Refuse what is no whole number in its range.
 
     Raises:
         ValueError: naming the argument, the value and the range.
@@ -115,4 +115,3 @@ def checked_int(name: str, value: Any, low: int, high: int | None = None) -> int
     is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_int or value < low or (high is not None and value > high):
         raise ValueError(f"{name} is {value!r}; it must be a whole number {allowed}")
-    return int(value)

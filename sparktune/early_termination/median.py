@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sparktune.early_termination.base import Curve, Decision, Goal, Schedule, checked_int, is_worse
+from sparktune.early_termination.base import Curve, Decision, Goal, Schedule, check_int, is_worse
 
 
 def median_cutoff(curves: Iterable[Curve], interval: int) -> float:
@@ -32,8 +32,8 @@ class MedianStoppingPolicy:
     delay_evaluation: int = 0
 
     def __post_init__(self) -> None:
-        checked_int("evaluation_interval", self.evaluation_interval, 0)
-        checked_int("delay_evaluation", self.delay_evaluation, 0)
+        check_int("evaluation_interval", self.evaluation_interval, 0)
+        check_int("delay_evaluation", self.delay_evaluation, 0)
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
         """See ``EarlyTerminationPolicy``."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sparktune.early_termination.base import Curve, Decision, Goal, Schedule, checked_int
+from sparktune.early_termination.base import Curve, Decision, Goal, Schedule, check_int
 
 
 def truncation_cutoff(values: Sequence[float], percentage: int, goal: Goal) -> float | None:
@@ -44,9 +44,9 @@ class TruncationSelectionPolicy:
     exclude_finished_jobs: bool = False
 
     def __post_init__(self) -> None:
-        checked_int("truncation_percentage", self.truncation_percentage, 1, 99)
-        checked_int("evaluation_interval", self.evaluation_interval, 0)
-        checked_int("delay_evaluation", self.delay_evaluation, 0)
+        check_int("truncation_percentage", self.truncation_percentage, 1, 99)
+        check_int("evaluation_interval", self.evaluation_interval, 0)
+        check_int("delay_evaluation", self.delay_evaluation, 0)
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
         """See ``EarlyTerminationPolicy``."""
