@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 Kind = Literal["uniform", "normal", "options"]
 
 LARGEST_EXPONENT = 700.0
-"""Of e; the largest floating-point number is e ** 709.78."""
+"""Values of logarithmic parameters are at most e to this power; the largest number is e ** 709.78."""
 
 
 @dataclass(frozen=True)
