@@ -58,9 +58,8 @@ class RunnableTrials(StudyTrials):
         points_to_evaluate: Any = None,
     ) -> Any:
         """Run a study on these trials; ``hyperopt.fmin(trials=...)`` calls it. See ``sparktune.fmin``."""
-        del (
-            catch_eval_exceptions
-        )  # an exception in an objective fails its own trial, with True and False alike
+        # With True and False alike an exception in an objective fails its own trial.
+        del catch_eval_exceptions
         began = time.monotonic()
         limit = arguments.checked_max_evals(max_evals)
         arguments.check_fmin(fn, timeout, loss_threshold, max_queue_len, early_stop_fn, points_to_evaluate)
