@@ -21,7 +21,7 @@ from sparktune.distributions import as_space
 from sparktune.driver import Driver, Observer
 from sparktune.errors import AllTrialsFailed, SaveFileError
 from sparktune.objective import Objective
-from sparktune.search import compiling, tpe
+from sparktune.search import compiling, suggestion, tpe
 from sparktune.space import SpaceView
 from sparktune.study import Study
 from sparktune.tracking.base import StudyInfo, StudySummary, Tracker
@@ -149,20 +149,11 @@ def _adopt_saved(trials: StudyTrials, path: Any) -> None:
 def _points(trials: StudyTrials, domain: Any, view: SpaceView, points: Any) -> list[Trial]:
     """Queue the user's own points, but those that an earlier call has evaluated."""
     known = [dict(trial.config) for trial in trials._records.values()]
-    queued: list[Trial] = []
     checked = [config for config in map(view.checked_point, points) if config not in known]
-    ids = trials.new_trial_ids(len(checked))
-    for trial_id, config in zip(ids, checked, strict=True):
-        misc = {
-            "tid": trial_id,
-            "cmd": domain.cmd,
-            "workdir": domain.workdir,
-            "idxs": {label: [trial_id] if label in config else [] for label in view.labels},
-            "vals": {label: [config[label]] if label in config else [] for label in view.labels},
-        }
-        new = trials.new_trial_docs([trial_id], [None], [domain.new_result()], [misc])
-        queued.append(trials._enqueue(new[0], view))
-    return queued
+    return [
+        trials._enqueue(suggestion.new_document(trial_id, config, view.labels, domain, trials), view)
+        for trial_id, config in zip(trials.new_trial_ids(len(checked)), checked, strict=True)
+    ]
 
 
 def _info(

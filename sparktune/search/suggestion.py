@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,16 +56,37 @@ def new_documents(
         trials: as for ``suggestions``.
         marks: one for each row, or none: what the algorithm writes into ``misc`` beside hyperopt's entries.
     """
-    documents: list[Any] = []
-    for i, (new_id, row) in enumerate(zip(new_ids, rows, strict=False)):
-        config = space.config(row)
-        misc = {
-            "tid": new_id,
-            "cmd": domain.cmd,
-            "workdir": domain.workdir,
-            "idxs": {label: [new_id] if label in config else [] for label in space.column},
-            "vals": {label: [config[label]] if label in config else [] for label in space.column},
-            **(marks[i] if marks else {}),
-        }
-        documents += trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
-    return documents
+    return [
+        new_document(new_id, space.config(row), space.column, domain, trials, marks[i] if marks else {})
+        for i, (new_id, row) in enumerate(zip(new_ids, rows, strict=False))
+    ]
+
+
+def new_document(
+    new_id: int,
+    config: Mapping[str, Any],
+    labels: Collection[str],
+    domain: Any,
+    trials: Any,
+    mark: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
+    """The trial document of one configuration.
+
+    Args:
+        new_id: its ``tid``.
+        config: active label -> raw value.
+        labels: every label of the space.
+        domain: as for ``suggestions``.
+        trials: as for ``suggestions``.
+        mark: what stands in ``misc`` beside hyperopt's entries.
+    """
+    misc = {
+        "tid": new_id,
+        "cmd": domain.cmd,
+        "workdir": domain.workdir,
+        "idxs": {label: [new_id] if label in config else [] for label in labels},
+        "vals": {label: [config[label]] if label in config else [] for label in labels},
+        **mark,
+    }
+    (document,) = trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
+    return document
