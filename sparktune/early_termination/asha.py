@@ -35,8 +35,9 @@ def asha_cutoff(values: Sequence[float], reduction_factor: float, goal: Goal) ->
 class AshaPolicy:
     """At each rung a trial goes on only if it is among the best 1/eta of those that have reached it.
 
-    The stopping form of ASHA: nothing is paused; the first trials of a rung, before there is a best
-    1/eta, go on. Source: Li et al. 2018, arXiv 1810.05934, algorithm 2.
+    The rungs and the best 1/eta of each are those of Li et al. 2018, arXiv 1810.05934, algorithm 2, which
+    pauses the other trials and may promote them later. Here they are ended where they stand, so nothing is
+    paused; the first trials of a rung, before there is a best 1/eta, go on.
 
     Args:
         reduction_factor: eta, > 1; of each rung the best 1/eta go on.
