@@ -10,10 +10,12 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
+from sparktune import interrupts
 from sparktune.backends.base import Backend, Cancelled, Event, Reported, Started, Task
 from sparktune.study import INTERRUPTED, TIMEOUT, Study
 from sparktune.tracking.base import Tracker
@@ -78,11 +80,18 @@ class Driver:
             self._loop()
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            self._stop(INTERRUPTED if interrupted else f"{type(error).__name__}: {error}")
-            self._drain()
+            with interrupts.held():
+                self._stop(INTERRUPTED if interrupted else f"{type(error).__name__}: {error}")
+                self._drain()
             raise
         finally:
-            self._backend.close()
+            try:
+                with interrupts.held():
+                    self._backend.close()
+            finally:
+                # Somebody was so impatient that it was not waited for their ends.
+                for trial_id in self._study.running:
+                    self._settle(Cancelled(trial_id, self._backend.now()))
 
     def _loop(self) -> None:
         study, backend = self._study, self._backend
@@ -173,7 +182,7 @@ class Driver:
             patience = min(patience, max(0.0, self._trial_deadlines[0][0] - self._backend.now()))
         if self._parallelism > self._study.n_running and not self._study.is_stopping:
             patience = min(patience, SLOTS_RECHECK_S)
-        return None if math.isinf(patience) else patience
+        return None if math.isinf(patience) else min(patience, threading.TIMEOUT_MAX)
 
     def _stop(self, reason: str) -> None:
         for trial in self._study.stop(reason):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import signal
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +13,7 @@ from typing import Any
 
 import hyperopt
 
-from sparktune import arguments, observers, progress, randomness, savefile
+from sparktune import arguments, interrupts, observers, progress, randomness, savefile
 from sparktune.backends.base import Backend, Reported
 from sparktune.distributions import as_space
 from sparktune.driver import Driver, Observer
@@ -23,7 +21,7 @@ from sparktune.errors import AllTrialsFailed, SaveFileError
 from sparktune.objective import Objective
 from sparktune.search import compiling, suggestion, tpe
 from sparktune.space import SpaceView
-from sparktune.study import Study
+from sparktune.study import INTERRUPTED, Study
 from sparktune.tracking.base import StudyInfo, StudySummary, Tracker
 from sparktune.trial import Trial, TrialState
 from sparktune.trials import StudyTrials
@@ -68,7 +66,7 @@ class RunnableTrials(StudyTrials):
             if timeout is not None:
                 logger.warning("the timeout of %s goes before that of fmin", type(self).__name__)
             timeout = self.timeout
-        with self._claimed(), _interrupts_raise():
+        with self._claimed(), interrupts.raised():
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space))
             domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)
@@ -97,32 +95,32 @@ class RunnableTrials(StudyTrials):
             )
             self._fmin_cancelled_reason = self.elapsed_s = None
             low_level = bool(domain.pass_expr_memo_ctrl)
-            backend = self._backend(Objective(domain.fn, domain.expr, low_level, self.metric, self.goal))
-            with contextlib.closing(backend):
-                tracker = self._tracker()
-                self._rng, self._rng_began_with = stream
-                spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
-                began_s = backend.now() - spent_s
-                self._warn_of_slots(backend.slots())
-                tracker.begin(_info(algo, limit, timeout, max_queue_len, view, self))
-                if self.early_termination is not None:
-                    tracker.watch(self.watch_interval, _poster(backend))
-                self.run_id = tracker.run_id
+            objective = Objective(domain.fn, domain.expr, low_level, self.metric, self.goal)
+            with contextlib.ExitStack() as stack:
+                with interrupts.held():
+                    backend = stack.enter_context(contextlib.closing(self._backend(objective)))
+                    tracker = self._tracker()
+                    stack.enter_context(_concluded(self, study, tracker, save))
+                    self._rng, self._rng_began_with = stream
+                    spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
+                    began_s = backend.now() - spent_s
+                    self._warn_of_slots(backend.slots())
+                    tracker.begin(_info(algo, limit, timeout, max_queue_len, view, self))
+                    if self.early_termination is not None:
+                        tracker.watch(self.watch_interval, _poster(backend))
+                    self.run_id = tracker.run_id
                 n_earlier = sum(trial.state.is_final for trial in earlier)
                 total = sys.maxsize if limit is None else limit
-                with (
-                    _concluded(self, study, tracker, save),
-                    progress.reporter(show_progressbar, verbose)(n_earlier, total) as bar,
-                ):
-                    Driver(
-                        study,
-                        backend,
-                        tracker,
-                        observers=_observers(self, study, tracker, save, stopper, bar),
-                        parallelism=self._asked_parallelism,
-                        deadline_s=None if timeout is None else began_s + max(timeout, spent_s),
-                        trial_timeout_s=self.trial_timeout,
-                    ).run()
+                bar = stack.enter_context(progress.reporter(show_progressbar, verbose)(n_earlier, total))
+                Driver(
+                    study,
+                    backend,
+                    tracker,
+                    observers=_observers(self, study, tracker, save, stopper, bar),
+                    parallelism=self._asked_parallelism,
+                    deadline_s=None if timeout is None else began_s + max(timeout, spent_s),
+                    trial_timeout_s=self.trial_timeout,
+                ).run()
                 self.elapsed_s = backend.now() - began_s
         return _answer(self, study, space, return_argmin)
 
@@ -220,24 +218,6 @@ def _observers(
     return [observer for observer in looking if observer is not None]
 
 
-@contextlib.contextmanager
-def _interrupts_raise() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, and that alone.
-
-    PySpark's own handler cancels every job of the session first, other people's too.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    is_pysparks = getattr(handler, "__module__", "") == "pyspark.core.context"
-    if not is_pysparks or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-
-
 # -- after the last trial ------------------------------------------------------------------------------
 
 
@@ -251,35 +231,42 @@ def _concluded(
         yield
         familiar.debug("fmin thread exits normally.")
     except KeyboardInterrupt:
+        study.stop(INTERRUPTED)
         raise
     except BaseException as raised:
         error = f"{type(raised).__name__}: {raised}"
         raise
     finally:
-        _conclude(trials, study, tracker, save, error)
+        try:
+            with interrupts.held():
+                _settle(trials, study, save)
+        finally:
+            _record_end(trials, study, tracker, error)
 
 
-def _conclude(
-    trials: StudyTrials, study: Study, tracker: Tracker, save: savefile.SaveFile | None, error: str | None
-) -> None:
+def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -> None:
+    """Bring the documents and the save file to the end of the study."""
     for trial in study.trials:
         # Ctrl-C may have come between the study's word and the document.
         if trials._records.get(trial.trial_id) is not trial and trial.trial_id in trials._by_id:
             trials.changed(trial)
     trials.refresh()
-    reason = study.stop_reason
+    trials.share_saved = study.share_saved()
+    reason = trials._fmin_cancelled_reason = study.stop_reason
     if reason is not None:
-        trials._fmin_cancelled_reason = reason
         familiar.warning("fmin cancelled because of %s", reason)
         familiar.warning("fmin is cancelled, so new trials will not be launched.")
     if save is not None:
         save.finish()
-    trials.share_saved = study.share_saved()
+
+
+def _record_end(trials: StudyTrials, study: Study, tracker: Tracker, error: str | None) -> None:
+    """End the study in MLflow and in the log."""
     tracker.finish(
         StudySummary(
             trials=study.trials,
             best=study.best,
-            stop_reason=reason,
+            stop_reason=study.stop_reason,
             error=error,
             share_saved=trials.share_saved,
         )

@@ -316,14 +316,17 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     @contextlib.contextmanager
     def _claimed(self) -> Iterator[None]:
         """Hold these trials for one ``fmin`` call."""
-        if not self._in_use.acquire(blocking=False):
-            raise StudyInProgress(
-                f"this {type(self).__name__} is in use by another fmin call; give each call its own"
-            )
+        is_ours = False
         try:
+            is_ours = self._in_use.acquire(blocking=False)
+            if not is_ours:
+                raise StudyInProgress(
+                    f"this {type(self).__name__} is in use by another fmin call; give each call its own"
+                )
             yield
         finally:
-            self._in_use.release()
+            if is_ours:
+                self._in_use.release()
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

@@ -42,7 +42,8 @@ MAY_IMPORT = {
     "sparktune.backends.base": ["sparktune.trial", "sparktune.tracking.base"],
     "sparktune.study": [*CORE, "sparktune.backends.base"],
     "sparktune.search*": CORE,
-    "sparktune.driver": [*CORE, *PORTS],
+    "sparktune.interrupts": [],
+    "sparktune.driver": [*CORE, *PORTS, "sparktune.interrupts"],
 }
 """Module -> the only modules of ours that it may import."""
 

@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import psutil
 import pytest
 from hyperopt import hp, rand
@@ -20,12 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparktune import SimulatedTrials, fmin
+from sparktune.tracking.mlflow import MlflowTracker
 
 
 @contextlib.contextmanager
-def interrupted_after(n: int, modules: tuple[str, ...]) -> Iterator[None]:
-    """Ctrl-C when the n-th line within these modules is reached."""
-    left = n
+def interrupted_after(moments: Iterable[int], modules: tuple[str, ...]) -> Iterator[None]:
+    """Ctrl-C after so many lines within these modules; again after so many more."""
+    waits = iter(moments)
+    left = next(waits)
 
     def trace(frame: Any, event: str, _argument: Any) -> Any:
         nonlocal left
@@ -34,6 +38,7 @@ def interrupted_after(n: int, modules: tuple[str, ...]) -> Iterator[None]:
         if event == "line":
             left -= 1
             if left == 0:
+                left = next(waits, 0)
                 signal.raise_signal(signal.SIGINT)
         return trace
 
@@ -46,13 +51,25 @@ def interrupted_after(n: int, modules: tuple[str, ...]) -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 1500))
-def test_at_any_moment_of_a_study(n: int) -> None:
+MODULES = (
+    "sparktune.run",
+    "sparktune.trials",
+    "sparktune.driver",
+    "sparktune.study",
+    "sparktune.backends.simulated",
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(1, 1500), min_size=1, max_size=1)
+    | st.tuples(st.integers(1, 1500), st.integers(1, 100))
+)
+def test_at_any_moment_of_a_study(moments: list[int]) -> None:
     trials = SimulatedTrials(slots=3)
     options: Any = {"trials": trials, "rstate": 1, "show_progressbar": False}
     interrupted = False
-    with interrupted_after(n, ("sparktune.driver", "sparktune.study", "sparktune.backends.simulated")):
+    with interrupted_after(moments, MODULES):
         try:
             fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 20, **options)
         except KeyboardInterrupt:
@@ -63,6 +80,33 @@ def test_at_any_moment_of_a_study(n: int) -> None:
     assert interrupted or len(trials) == 20
     fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 20, **options)
     assert trials.count_successful_trials() == 20
+
+
+class RecordedTrials(SimulatedTrials):
+    """Simulated trials that are recorded in MLflow."""
+
+    def _tracker(self) -> MlflowTracker:
+        return MlflowTracker()
+
+
+@pytest.mark.parametrize("moment", [1, 2, 5, 10, 20])
+@pytest.mark.usefixtures("mlflow_store")
+def test_while_mlflow_is_told_of_the_study(moment: int) -> None:
+    """The run that has been begun is ended."""
+    threads = set(threading.enumerate())
+    with interrupted_after([moment], ("sparktune.tracking.mlflow",)), pytest.raises(KeyboardInterrupt):
+        fmin(
+            abs,
+            hp.uniform("x", -1, 1),
+            rand.suggest,
+            20,
+            trials=RecordedTrials(),
+            rstate=1,
+            show_progressbar=False,
+        )
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.status == "KILLED"
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("sparktune")} <= threads
 
 
 SCRIPT = """

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sparktune import pickling
+from sparktune import interrupts, pickling
 from sparktune.backends.base import (
     Cancelled,
     Event,
@@ -148,7 +148,8 @@ class SparkClassicBackend:
     def slots(self) -> int:
         """Trials that Spark can run at this moment; where it may grow by itself, what it may grow to."""
         if time.monotonic() >= self._slots_until:
-            self._slots = max(1, count_slots(self._sc, self._profile))
+            with interrupts.held():
+                self._slots = max(1, count_slots(self._sc, self._profile))
             self._slots_until = time.monotonic() + SLOTS_TTL_S
         return self._slots
 
@@ -313,7 +314,9 @@ class SparkClassicBackend:
                 return []
             return self._end(run, Cancelled(run.task.trial_id, self.now()))
         run.objective_runs = False
-        if has_stopped(self._sc) and not self._is_dead:
+        with interrupts.held():
+            stopped = has_stopped(self._sc)
+        if stopped and not self._is_dead:
             self._is_dead = True
             run.stopping_since = time.monotonic()
             raise SparkNotAvailable(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pyspark import inheritable_thread_target
 
+from sparktune import interrupts
+
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
@@ -92,7 +94,7 @@ class Lanes(Generic[Item]):
 
     def cancel(self, lane: Lane[Item], item: Item) -> None:
         """Cancel the job of an item, if it is the one that the lane runs."""
-        with lane.lock:
+        with interrupts.held(), lane.lock:
             if lane.item is item:
                 self._sc.cancelJobsWithTag(lane.tag)
 
@@ -105,7 +107,8 @@ class Lanes(Generic[Item]):
         lane: Lane[Item] = Lane(f"{self._name}-{len(self._all)}")
         self._all.append(lane)
         # The jobs inherit the caller's scheduler pool, job group and other local properties.
-        target = inheritable_thread_target(self._spark)(functools.partial(self._work, lane))
+        with interrupts.held():  # it asks Java for them
+            target = inheritable_thread_target(self._spark)(functools.partial(self._work, lane))
         threading.Thread(target=target, name=lane.tag, daemon=True).start()
         return lane
 
