@@ -34,6 +34,16 @@ class Observer(Protocol):
         """The trial was launched, began on its worker, or reached a final state."""
 
 
+class Chore(Protocol):
+    """Something to be done now and then, in the driver's thread, whether or not trials change."""
+
+    def due_in_s(self) -> float | None:
+        """In how many seconds it is to be done (0 or less: now); None while there is nothing to do."""
+
+    def do(self) -> None:
+        """Do it; what it raises ends the study."""
+
+
 class Driver:
     """Runs one study on one backend.
 
@@ -42,6 +52,7 @@ class Driver:
         backend: where to run it; closed at the end.
         tracker: is told of launches and ends.
         observers: told of every change, in their order, before the study decides whether to go on.
+        chores: done when they are due.
         parallelism: the most trials under way at once, or None for every slot; never more than the backend
             has slots at that moment.
         deadline_s: the backend's time at which the study is stopped, or None.
@@ -55,6 +66,7 @@ class Driver:
         tracker: Tracker,
         *,
         observers: Iterable[Observer] = (),
+        chores: Iterable[Chore] = (),
         parallelism: int | None,
         deadline_s: float | None = None,
         trial_timeout_s: float | None = None,
@@ -63,6 +75,7 @@ class Driver:
         self._backend = backend
         self._tracker = tracker
         self._observers = tuple(observers)
+        self._chores = tuple(chores)
         self._parallelism = math.inf if parallelism is None else parallelism
         self._events: deque[Event] = deque()
         self._deadline_s = deadline_s
@@ -112,6 +125,10 @@ class Driver:
             if self._is_late() and not study.is_over:
                 self._stop(TIMEOUT)
             self._fill()
+            for chore in self._chores:
+                due_s = chore.due_in_s()
+                if due_s is not None and due_s <= 0:
+                    chore.do()
 
     def _fill(self) -> None:
         study, backend = self._study, self._backend
@@ -174,7 +191,7 @@ class Driver:
         return self._deadline_s is not None and self._backend.now() >= self._deadline_s
 
     def _patience(self) -> float | None:
-        """How long to wait for an event: until the deadline, or until it is time to look for new slots."""
+        """How long to wait for an event: until a deadline, a chore, or until new slots are looked for."""
         patience = math.inf
         if self._deadline_s is not None and not self._study.is_stopping:
             patience = max(0.0, self._deadline_s - self._backend.now())
@@ -182,6 +199,8 @@ class Driver:
             patience = min(patience, max(0.0, self._trial_deadlines[0][0] - self._backend.now()))
         if self._parallelism > self._study.n_running and not self._study.is_stopping:
             patience = min(patience, SLOTS_RECHECK_S)
+        dues_s = [due_s for chore in self._chores if (due_s := chore.due_in_s()) is not None]
+        patience = min([patience, *(max(0.0, due_s) for due_s in dues_s)])
         return None if math.isinf(patience) else min(patience, threading.TIMEOUT_MAX)
 
     def _stop(self, reason: str) -> None:

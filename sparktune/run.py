@@ -117,6 +117,7 @@ class RunnableTrials(StudyTrials):
                     backend,
                     tracker,
                     observers=_observers(self, study, tracker, save, stopper, bar),
+                    chores=[save] if save is not None else [],
                     parallelism=self._asked_parallelism,
                     deadline_s=None if timeout is None else began_s + max(timeout, spent_s),
                     trial_timeout_s=self.trial_timeout,

@@ -25,7 +25,7 @@ AGAIN_S = 10.0
 
 
 class SaveFile:
-    """Writes a trials object after finished trials, and at the end (the driver's ``Observer``).
+    """Writes a trials object after finished trials, and at the end (the driver's ``Observer`` and ``Chore``).
 
     A file of many trials takes time to write: writes are spaced so that they take at most ``SHARE_OF_TIME``.
 
@@ -51,11 +51,19 @@ class SaveFile:
             )
 
     def changed(self, trial: Trial) -> None:
-        """Write, unless the last write was too recent."""
+        """Write, unless the last write was too recent; then ``due_in_s`` says when."""
         if trial.state.is_final:
             self._is_stale = True
             if time.monotonic() >= self._next_write:
                 self._try_to_write()
+
+    def due_in_s(self) -> float | None:
+        """Seconds until what the file lacks is to be written; None when it lacks nothing."""
+        return self._next_write - time.monotonic() if self._is_stale else None
+
+    def do(self) -> None:
+        """Write what the file lacks."""
+        self._try_to_write()
 
     def finish(self) -> None:
         """Write what has not been written."""

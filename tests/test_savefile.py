@@ -61,6 +61,21 @@ def test_writes_are_spaced_and_the_last_one_is_made(tmp_path: Path, monkeypatch:
     assert path.stat().st_ino != written
 
 
+def test_a_write_that_was_too_early_becomes_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "trials.pkl"
+    save = savefile.SaveFile(path, tuned(1))
+    assert save.due_in_s() is None
+    monkeypatch.setattr(savefile, "SHARE_OF_TIME", 1e-9)
+    save.changed(DONE)
+    assert save.due_in_s() is None
+    written = path.stat().st_ino
+    save.changed(DONE)
+    assert (save.due_in_s() or 0) > 0
+    save.do()
+    assert path.stat().st_ino != written
+    assert save.due_in_s() is None
+
+
 class Refuses:
     """Cannot be pickled."""
 
