@@ -7,7 +7,6 @@ import hmac
 import os
 import pickle
 import secrets
-import signal
 import socket
 import threading
 import weakref
@@ -31,6 +30,7 @@ from sparktune.backends.channel import (
     Endpoint,
     proof,
 )
+from sparktune.backends.processes import end_with_descendants
 
 ACK_S = 30.0
 CONNECT_S = 5.0
@@ -58,9 +58,9 @@ os.register_at_fork(after_in_child=_forget_all)
 class ControlClient:
     """The worker's end: one per worker process and study, kept over trials.
 
-    A thread listens for ``KILL``, which ends this process: a Python worker cannot be asked to leave a
-    computation that never looks up. A process that this one forks has no part in the connection: it would
-    keep it open when this process is dead.
+    A thread listens for ``KILL``, which ends this process and all that descend from it: a Python worker
+    cannot be asked to leave a computation that never looks up. A process that this one forks has no part in
+    the connection: it would keep it open when this process is dead.
 
     Raises:
         OSError: the driver cannot be reached, or is not the study's driver.
@@ -177,7 +177,7 @@ class ControlClient:
                 if trial_id != self._current:
                     continue
                 if kind == KILL:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    end_with_descendants()
                 elif kind == ACK:
                     self._acked.set()
                 elif kind == RUN:

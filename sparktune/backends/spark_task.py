@@ -155,6 +155,9 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
         except OSError:
             client, arrival = None, _arrival(assignment, None)
     outcome = _run(assignment, client, arrival, attempt, host)
+    if _process.pid != os.getpid():
+        # The objective called os.fork, and its child came here too: the trial's outcome is not its to tell.
+        os._exit(0 if outcome.error is None else 1)
     data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
     if client is not None and client.end(assignment.trial_id, data):
         return []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,7 +21,7 @@ import pytest
 from py4j.protocol import Py4JNetworkError
 
 from sparktune.backends.base import Backend, Cancelled, Finished, Started, Task
-from sparktune.backends.spark_classic import SparkClassicBackend
+from sparktune.backends.spark_classic import GIVE_UP_S, SparkClassicBackend
 from sparktune.errors import ObjectiveNotPicklable
 from sparktune.objective import Objective
 from sparktune.tracking.base import RunContext
@@ -298,6 +300,50 @@ def test_no_objective_is_left(fn: Callable[[float], float], by: str, make: Make)
     _, alive = psutil.wait_procs([worker], timeout=1)
     assert alive == []
     assert took < 10
+
+
+def test_a_stop_ends_what_the_objective_has_started(make: Make, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+
+    def fn(_x: float) -> float:
+        pool = multiprocessing.get_context("fork").Pool(1)  # which replaces a process that dies
+        pool.apply_async(time.sleep, (3600,))
+        with subprocess.Popen(["sh", "-c", "sleep 3600 & wait"], stdout=subprocess.PIPE) as command:
+            begun.write_text(str(command.pid))
+            time.sleep(3600)
+        return 0.0
+
+    backend = make(fn)
+    backend.launch(task(0))
+    first = wait_for(backend, started(0))[-1]
+    assert isinstance(first, Started)
+    command = psutil.Process(int(begun.read_text()))
+    family = [psutil.Process(first.worker_pid)]
+    family += family[0].children(recursive=True)
+    assert command in family
+    assert len(family) >= 3
+    began = time.monotonic()
+    backend.stop(0)
+    assert isinstance(wait_for_ends(backend, 0)[-1], Cancelled)
+    took = time.monotonic() - began
+    _, alive = psutil.wait_procs(family, timeout=1)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert took < GIVE_UP_S / 2
+
+
+def test_a_fork_that_comes_back_from_the_objective_is_not_the_trial(make: Make) -> None:
+    def fn(x: float) -> float:
+        child = os.fork()
+        if child == 0:
+            sys.exit(3)
+        os.waitpid(child, 0)
+        return x
+
+    backend = make(fn)
+    for i in range(2):
+        backend.launch(task(i, 2.5))
+        assert result_of(wait_for_ends(backend, i)[-1])["loss"] == 2.5
 
 
 def test_a_result_that_arrived_stays_a_result(make: Make) -> None:

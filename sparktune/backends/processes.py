@@ -1,0 +1,62 @@
+"""The end of a worker process, and of every process that its objective has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def end_with_descendants() -> None:
+    """Kill this process and all that descend from it: pools, commands, and what these have started.
+
+    They are stopped first, so that none starts another, or is replaced by its pool, in the meantime.
+    """
+    try:
+        stopped: set[int] = set()
+        while new := descendants(os.getpid()) - stopped:
+            _signal(new, signal.SIGSTOP)
+            stopped |= new
+        _signal(stopped, signal.SIGKILL)
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def descendants(pid: int) -> set[int]:
+    """The children of a process, their children, and so on, as far as they live at this moment."""
+    parents = _parents_in_proc() if (PROC / "self" / "stat").exists() else _parents_of_ps()
+    found: set[int] = set()
+    new = {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def _signal(pids: set[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended, or another user owns it
+            os.kill(pid, number)
+
+
+def _parents_in_proc() -> dict[int, int]:
+    """Process -> its parent: the fields 1 and 4 of ``/proc/<pid>/stat`` (proc(5))."""
+    parents = {}
+    for entry in PROC.iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # it has ended
+                # Field 2, the name of the program in parentheses, may hold any character.
+                stat = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+                parents[int(entry.name)] = int(stat[1])
+    return parents
+
+
+def _parents_of_ps() -> dict[int, int]:
+    """Process -> its parent, where there is no ``/proc``."""
+    with subprocess.Popen(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, text=True) as ps:
+        rows = [line.split() for line in ps.communicate(timeout=10)[0].splitlines()]
+    return {int(pid): int(parent) for pid, parent in rows if int(pid) != ps.pid}
