@@ -17,7 +17,7 @@ import queue
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,10 @@ CANCEL_AGAIN_S = 0.25
 """How often a job that does not end is cancelled again: a cancel before Spark knows the job is lost."""
 TERMINATE_S = 10.0
 """How long an objective may take to end after ``report`` told it to; then it is stopped."""
+STOPPED = (
+    "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
+    "with the same trials object to go on"
+)
 GIVE_UP_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
@@ -124,6 +128,7 @@ class SparkClassicBackend:
         self._epoch = time.time() - time.monotonic()
         self._closed = False
         self._is_dead = False
+        self._events: list[Event] = []
         # Workers on this machine reach the driver's port; elsewhere the first to do so shows that it is open.
         self._is_reached = is_local(self._sc)
         if is_local(self._sc) and "PYSPARK_PYTHON" not in os.environ:
@@ -148,14 +153,15 @@ class SparkClassicBackend:
     def slots(self) -> int:
         """Trials that Spark can run at this moment; where it may grow by itself, what it may grow to."""
         if time.monotonic() >= self._slots_until:
-            with interrupts.held():
+            with self._asking_spark():
                 self._slots = max(1, count_slots(self._sc, self._profile))
             self._slots_until = time.monotonic() + SLOTS_TTL_S
         return self._slots
 
     def launch(self, task: Task) -> None:
         """See ``Backend.launch``."""
-        lane = self._lanes.take()
+        with self._asking_spark():
+            lane = self._lanes.take()
         run = _Run(task, lane)
         self._runs[task.trial_id] = run
         lane.inbox.put(run)
@@ -201,13 +207,18 @@ class SparkClassicBackend:
 
     def under_way(self) -> set[int]:
         """See ``Backend.under_way``."""
-        return {trial_id for trial_id, run in self._runs.items() if not run.has_ended}
+        undelivered = {event.trial_id for event in self._events}
+        return undelivered | {trial_id for trial_id, run in self._runs.items() if not run.has_ended}
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
-        """See ``Backend.wait``."""
+        """See ``Backend.wait``.
+
+        Raises:
+            SparkNotAvailable: once, when the Spark session was stopped; trials under way end as cancelled.
+        """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        events: list[Event] = []
-        while not events:
+        was_dead = self._is_dead
+        while not self._events:
             stopping = [run for run in self._runs.values() if run.is_to_end]
             left = None if until is None else max(0.0, until - time.monotonic())
             patience = min(CANCEL_AGAIN_S, CANCEL_AGAIN_S if left is None else left) if stopping else left
@@ -215,14 +226,17 @@ class SparkClassicBackend:
                 signal = self._inbox.get(timeout=patience)
             except queue.Empty:
                 for run in stopping:
-                    self._insist(run, events)
+                    self._events += self._insist(run)
                 if until is not None and time.monotonic() >= until:
                     break
                 continue
-            events.extend(self._take(signal))
+            self._events += self._take(signal)
             with contextlib.suppress(queue.Empty):
                 while True:
-                    events.extend(self._take(self._inbox.get_nowait()))
+                    self._events += self._take(self._inbox.get_nowait())
+            if self._is_dead and not was_dead:
+                raise SparkNotAvailable(STOPPED)
+        events, self._events = self._events, []
         return events
 
     def close(self) -> None:
@@ -239,7 +253,7 @@ class SparkClassicBackend:
                     self._take(self._inbox.get(timeout=CANCEL_AGAIN_S))
                 except queue.Empty:
                     for run in [run for run in self._runs.values() if run.stopping_since]:
-                        self._insist(run, [])
+                        self._insist(run)
             for run in self._runs.values():
                 logger.warning("%s may still be running on a worker", run.task.description)
         finally:
@@ -308,21 +322,17 @@ class SparkClassicBackend:
         if signal.rows:
             run.objective_runs = False
             return self._outcome(run, signal.rows[0], told_begin=False)
+        if run.stopping_since is None and not self._is_dead:
+            with interrupts.held():
+                self._is_dead = has_stopped(self._sc)
+        if run.stopping_since is None and self._is_dead:
+            run.stopping_since = time.monotonic()  # not the trial's own failure
         if run.stopping_since is not None:
-            if run.objective_runs and not self._is_dead:
+            if run.objective_runs:
                 self._control.kill(run.task.trial_id)
                 return []
             return self._end(run, Cancelled(run.task.trial_id, self.now()))
         run.objective_runs = False
-        with interrupts.held():
-            stopped = has_stopped(self._sc)
-        if stopped and not self._is_dead:
-            self._is_dead = True
-            run.stopping_since = time.monotonic()
-            raise SparkNotAvailable(
-                "the Spark session was stopped while the study ran. The trials that finished are kept: call "
-                "fmin again with the same trials object to go on"
-            )
         return self._end(run, Failed(run.task.trial_id, self.now(), lost(signal.error)))
 
     def _outcome(self, run: _Run, data: bytes, *, told_begin: bool) -> list[Event]:
@@ -366,26 +376,46 @@ class SparkClassicBackend:
 
     def _cancel(self, run: _Run) -> None:
         if run.lane is not None and not self._is_dead:
-            self._lanes.cancel(run.lane, run)
+            with contextlib.suppress(SparkNotAvailable), self._asking_spark():
+                self._lanes.cancel(run.lane, run)
         self._control.kill(run.task.trial_id)
 
-    def _insist(self, run: _Run, events: list[Event]) -> None:
+    def _insist(self, run: _Run) -> list[Event]:
         """A trial that is to end has not: stop it, cancel once more, or give up on a worker that vanished."""
         if run.stopping_since is None:
             if time.monotonic() - (run.terminating_since or 0.0) > TERMINATE_S:
                 self.stop(run.task.trial_id)
-            return
+            return []
         self._cancel(run)
-        since = run.stopping_since or 0.0
-        if run.job_over and time.monotonic() - since > GIVE_UP_S:
+        if not run.job_over:
+            return []
+        if run.objective_runs:
+            if time.monotonic() - run.stopping_since <= GIVE_UP_S:
+                return []
             logger.warning(
                 "%s was stopped, but its worker has not answered for %.0f s and may still run it",
                 run.task.description,
                 GIVE_UP_S,
             )
             run.objective_runs = False
-            events += self._end(run, Cancelled(run.task.trial_id, self.now()))
-            self._forget(run)
+        events = self._end(run, Cancelled(run.task.trial_id, self.now()))
+        self._forget(run)
+        return events
+
+    @contextlib.contextmanager
+    def _asking_spark(self) -> Iterator[None]:
+        """Around calls to Spark in the driver's thread; Ctrl-C waits for their end.
+
+        Raises:
+            SparkNotAvailable: a call failed because the session has been stopped.
+        """
+        with interrupts.held():
+            try:
+                yield
+            except Exception as error:
+                if not has_stopped(self._sc):
+                    raise
+                raise SparkNotAvailable(STOPPED) from error
 
     # -- in the lanes' threads -------------------------------------------------------------------------
 
