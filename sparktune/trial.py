@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from sparktune.early_termination.base import Decision
+
+SUMMARY_CHARS = 1000
+"""How much of an error's message goes into one line."""
 
 
 class TrialState(StrEnum):
@@ -70,14 +74,32 @@ class TrialError:
 
     @property
     def summary(self) -> str:
-        """``ValueError: the message``, on one line."""
-        message = " ".join(self.message.split())
+        """``ValueError: the message``, on one line; a message without end is cut."""
+        message = " ".join(self.message[:SUMMARY_CHARS].split())
+        if len(self.message) > SUMMARY_CHARS:
+            message += " ..."
         return f"{self.type_name}: {message}" if message else self.type_name
 
     @classmethod
-    def of(cls, error: BaseException, traceback: str | None = None) -> TrialError:
-        """The record of an exception."""
-        return cls(str(type(error)), str(error), traceback or f"{type(error).__name__}: {error}")
+    def of(cls, error: BaseException) -> TrialError:
+        """The record of an exception, whatever its class makes of ``str``."""
+        message = text_of(error)
+        formatted = f"{type(error).__name__}: {message}"
+        if error.__traceback__ is not None:
+            formatted = _plain(lambda: "".join(traceback.format_exception(error)))
+        return cls(text_of(type(error)), message, formatted)
+
+
+def text_of(value: object) -> str:
+    """``str(value)``, as a plain string, or what it raises instead."""
+    return _plain(lambda: str(value))
+
+
+def _plain(text: Callable[[], str]) -> str:
+    try:
+        return str.__str__(text())  # of a subclass of str too, which another process may not know
+    except Exception as raised:
+        return f"<no text: {type(raised).__name__}>"
 
 
 @dataclass(frozen=True, slots=True)

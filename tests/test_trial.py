@@ -48,8 +48,57 @@ def test_an_error_as_text() -> None:
     assert error.type_name == "OwnError"
     assert error.summary == "OwnError: first line second"
     assert error.traceback == "OwnError: first line\n  second"
-    assert TrialError.of(SystemExit(), "Traceback ...").summary == "SystemExit"
-    assert TrialError.of(SystemExit(), "Traceback ...").traceback == "Traceback ..."
+    assert TrialError.of(SystemExit()).summary == "SystemExit"
+
+
+def test_the_traceback_of_an_error_that_was_raised() -> None:
+    with pytest.raises(OwnError) as caught:
+        raise OwnError("said")
+    error = TrialError.of(caught.value)
+    assert error.traceback.startswith("Traceback (most recent call last)")
+    assert error.traceback.endswith("OwnError: said\n")
+
+
+class OwnText(str):
+    __slots__ = ()
+
+
+def test_an_error_whose_text_cannot_be_had() -> None:
+    class Kinds(type):
+        def __repr__(cls) -> str:
+            raise LookupError
+
+    class Mute(Exception, metaclass=Kinds):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    with pytest.raises(Mute) as caught:
+        raise Mute
+    for error in (TrialError.of(Mute()), TrialError.of(caught.value)):
+        assert error.message == "<no text: ZeroDivisionError>"
+        assert error.kind == "<no text: LookupError>"
+        assert "Mute" in error.traceback
+
+
+def test_the_text_of_an_error_is_plain() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            return OwnText("odd")
+
+    error = TrialError.of(Odd())
+    assert error.message == "odd"
+    assert type(error.message) is str
+    assert type(error.traceback) is str
+
+
+def test_a_message_without_end_is_cut_in_one_line_only() -> None:
+    message = "word\n" * 2_000_000
+    error = TrialError.of(OwnError(message))
+    assert error.message == message
+    assert len(error.summary) < 1100
+    assert error.summary.startswith("OwnError: word word")
+    assert error.summary.endswith(" ...")
+    assert TrialError.of(OwnError("x" * 1000)).summary == "OwnError: " + "x" * 1000
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -163,7 +162,7 @@ class SimulatedBackend:
 
     def _failed(self, task: Task, error: BaseException) -> Failed:
         duration = self._duration_s(task.config, {})
-        recorded = TrialError.of(error, traceback.format_exc())
+        recorded = TrialError.of(error)
         return Failed(task.trial_id, self._now + duration, recorded, duration)
 
     def _at(self, time_s: float, event: Event) -> None:

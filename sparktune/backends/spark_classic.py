@@ -47,7 +47,7 @@ from sparktune.backends.spark_task import (
 from sparktune.errors import SparkNotAvailable
 from sparktune.objective import Objective
 from sparktune.tracking.base import RUN_PATIENCE_S, RunContext
-from sparktune.trial import TrialError
+from sparktune.trial import TrialError, text_of
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -354,7 +354,8 @@ class SparkClassicBackend:
             except Exception as raised:
                 error = TrialError.of(
                     TypeError(
-                        f"the result cannot be read on the driver ({type(raised).__name__}: {raised}). "
+                        "the result cannot be read on the driver "
+                        f"({type(raised).__name__}: {text_of(raised)}). "
                         "Remedy: return plain values, or install what defines them on the driver too"
                     )
                 )

@@ -9,7 +9,6 @@ import pickle
 import socket
 import threading
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -158,7 +157,7 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     if _process.pid != os.getpid():
         # The objective called os.fork, and its child came here too: the trial's outcome is not its to tell.
         os._exit(0 if outcome.error is None else 1)
-    data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
+    data = _packed(outcome)
     if client is not None and client.end(assignment.trial_id, data):
         return []
     return [data]
@@ -234,12 +233,19 @@ def _run(
     except reporting.TrialTerminated:
         terminated = True
     except BaseException as raised:  # sys.exit() too: Spark would run the trial again, up to four times
-        error = TrialError.of(raised, traceback.format_exc())
+        error = TrialError.of(raised)
     finally:
         reporting.begin(None)
     duration_s = time.perf_counter() - started
     unsent = tuple(reporter.unsent)
     return Outcome(payload, error, duration_s, attempt, host, os.getpid(), terminated, unsent)
+
+
+def _packed(outcome: Outcome) -> bytes:
+    try:
+        return pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
+    except Exception as raised:  # out of memory: the trial's failure, which Spark need not try again
+        return pickle.dumps(replace(outcome, payload=None, error=TrialError.of(raised)))
 
 
 def _objective(assignment: Assignment) -> Objective:

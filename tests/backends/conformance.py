@@ -141,6 +141,28 @@ class BackendConformance(abc.ABC):
         assert "in deep" in error.traceback
         assert [type(event) for event in before] == [Started], "a user's error is not tried again"
 
+    def test_an_exception_without_a_text(self, make: Make) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise LookupError
+
+        class Odd(Exception):
+            def __str__(self) -> str:
+                class Text(str):
+                    pass
+
+                return Text("odd")
+
+        def fn(x: float) -> float:
+            raise Mute if x else Odd
+
+        backend = make(fn)
+        for x, message in enumerate(["odd", "<no text: LookupError>"]):
+            backend.launch(task(x, float(x)))
+            *before, end = wait_for_ends(backend, x)
+            assert error_of(end).message == message
+            assert [type(event) for event in before] == [Started]
+
     @pytest.mark.parametrize("error", [SystemExit, GeneratorExit])
     def test_exceptions_that_are_no_errors(self, make: Make, error: type[BaseException]) -> None:
         def fn(_x: float) -> float:

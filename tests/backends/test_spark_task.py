@@ -8,8 +8,13 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
+from sparktune.backends import spark_task
 from sparktune.backends.channel import Told
 from sparktune.backends.channel_server import ControlServer
+from sparktune.backends.spark_task import Assignment
+from tests.backends.conformance import objective
 
 FORKS = """
 import os, pickle, sys
@@ -41,3 +46,26 @@ def test_a_process_that_the_objective_forks_reports_and_is_answered(subprocess_e
         server.answer(5, 1, terminate=False)
         assert worker.wait(60) == 0
     server.close()
+
+
+class Parcel:
+    value = objective(lambda x: {"status": "ok", "loss": x, "big": b"x" * 1_000_000})
+
+
+def test_an_outcome_that_cannot_be_sent_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when there is no memory for it: Spark would try the trial again."""
+
+    class Pickle:
+        HIGHEST_PROTOCOL = pickle.HIGHEST_PROTOCOL
+
+        @staticmethod
+        def dumps(outcome: spark_task.Outcome, *_protocol: int) -> bytes:
+            if outcome.payload is not None:
+                raise MemoryError
+            return pickle.dumps(outcome)
+
+    monkeypatch.setattr(spark_task, "pickle", Pickle)
+    (row,) = spark_task.run_assignment(Assignment("study", 3, {"x": 1.0}, Parcel), [])
+    outcome = pickle.loads(row)
+    assert outcome.payload is None
+    assert outcome.error.type_name == "MemoryError"
