@@ -17,7 +17,7 @@ import pytest
 from sparktune import SparkTrials, fmin, hp, rand, report
 from sparktune.early_termination import Curve, Decision
 
-# Workers cannot import the tests.
+# Workers are not to import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 

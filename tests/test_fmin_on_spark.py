@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hyperopt import anneal, hp, rand, tpe
 
 import sparktune
 from sparktune import AllTrialsFailed, ObjectiveNotPicklable, SimulatedTrials, SparkTrials
+from sparktune.backends import spark_cluster
 
 X = hp.uniform("x", -5, 5)
 EITHER = pytest.mark.parametrize("fmin", [sparktune.fmin, hyperopt.fmin], ids=["sparktune", "hyperopt"])
@@ -76,6 +78,42 @@ def test_attachments_and_low_level_objectives(fmin: Any) -> None:
         attached = trials.trial_attachments(document)
         assert attached["by ctrl"].tolist() == [0, document["result"]["loss"], 2 * document["result"]["loss"]]
         assert attached["by result"] == b"bytes"
+
+
+BESIDE = """
+import sys
+import helper
+from pyspark.sql import SparkSession
+from sparktune import SparkTrials, fmin, hp
+
+SparkSession.builder.master("local[2,4]").config("spark.ui.enabled", "false").getOrCreate()
+trials = SparkTrials(mlflow=False)
+fmin(helper.objective, hp.uniform("x", 0, 1), max_evals=3, trials=trials, show_progressbar=False)
+print(trials.to_dataframe()["state"].tolist())
+"""
+
+
+def test_an_objective_of_a_module_beside_the_script(run: Any, tmp_path: Path) -> None:
+    """Where the workers do not look: the script is started from another folder."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").write_text(BESIDE)
+    (tmp_path / "app" / "helper.py").write_text(
+        "def objective(x):\n    import late\n    return late.loss(x)\n"
+    )
+    (tmp_path / "app" / "late.py").write_text("def loss(x):\n    return x\n")
+    done = run([sys.executable, tmp_path / "app" / "main.py"])
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stdout.strip() == str(["completed"] * 3)
+
+
+def test_a_module_that_the_workers_of_a_cluster_do_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers of the test's session are taken for those of another machine."""
+    monkeypatch.setattr(spark_cluster, "is_local", lambda _sc: False)
+    module = types.ModuleType("of_the_driver_only")
+    exec("def objective(x):\n    return x", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.raises(AllTrialsFailed, match=r"addPyFile\('of_the_driver_only.py'\)"):
+        tune(module.objective, 2)
 
 
 def test_every_way_to_fail_fails_its_own_trial(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from hyperopt import hp
 
 from sparktune import SparkTrials, fmin, rand
 
-# Workers cannot import the tests.
+# Workers are not to import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 

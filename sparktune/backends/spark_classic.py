@@ -34,7 +34,15 @@ from sparktune.backends.base import (
 )
 from sparktune.backends.channel import Arrived, Asked, Begun, Gone, Signal, Told
 from sparktune.backends.channel_server import ControlServer
-from sparktune.backends.spark_cluster import count_slots, driver_addresses, has_stopped, is_local, lost
+from sparktune.backends.spark_cluster import (
+    count_slots,
+    driver_addresses,
+    has_stopped,
+    import_path,
+    is_local,
+    lost,
+    with_remedy,
+)
 from sparktune.backends.spark_lanes import Lane, Lanes, Prepared
 from sparktune.backends.spark_task import (
     ANNOUNCEMENT,
@@ -136,7 +144,7 @@ class SparkClassicBackend:
             self._sc.pythonExec = sys.executable
         registry = self._sc._pickled_broadcast_vars
         registry.clear()
-        parcel = Parcel(pickling.dumps(objective))
+        parcel = Parcel(pickling.dumps(objective), import_path(self._sc))
         self._companions = tuple(registry)
         registry.clear()
         self._parcel = self._sc.broadcast(parcel)
@@ -363,7 +371,9 @@ class SparkClassicBackend:
                 finished = Finished(trial_id, at_s, result, attachments, outcome.duration_s)
                 return events + self._end(run, finished)
         assert error is not None
-        return events + self._end(run, Failed(trial_id, at_s, error, outcome.duration_s))
+        return events + self._end(
+            run, Failed(trial_id, at_s, with_remedy(error, self._sc), outcome.duration_s)
+        )
 
     def _end(self, run: _Run, event: Event) -> list[Event]:
         run.has_ended = True

@@ -5,7 +5,10 @@ The functions take a classic ``SparkContext``.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from dataclasses import replace
 from typing import Any
 
 from sparktune.trial import TrialError
@@ -19,6 +22,14 @@ INT_MAX = 2**31 - 1
 def is_local(sc: Any) -> bool:
     """Whether the workers run on this machine (``local[N]`` and ``local-cluster``)."""
     return str(sc.master).startswith("local")
+
+
+def import_path(sc: Any) -> tuple[str, ...]:
+    """Where this process finds modules, for workers that see the same files.
+
+    A worker's own path has neither the folder of the driver's script nor what the driver added.
+    """
+    return tuple(dict.fromkeys(map(os.path.abspath, sys.path))) if is_local(sc) else ()
 
 
 def is_one_process(sc: Any) -> bool:
@@ -80,6 +91,21 @@ def driver_addresses(sc: Any) -> tuple[str, str]:
 
 
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+
+
+def with_remedy(error: TrialError, sc: Any) -> TrialError:
+    """The error of an objective, and what to do about a module that only the driver has."""
+    missing = _NO_MODULE.search(error.summary)
+    if missing is None or is_local(sc):
+        return error
+    module = missing[1].partition(".")[0]
+    remedy = (
+        f"Remedy, where the driver has {module!r} and a worker does not: "
+        f"spark.sparkContext.addPyFile('{module}.py') or spark-submit --py-files {module}.py (a package as a "
+        f"zip file); or cloudpickle.register_pickle_by_value({module}) before fmin; or install it on every "
+        "worker"
+    )
+    return replace(error, message=f"{error.message}. {remedy}", traceback=f"{error.traceback}\n{remedy}")
 
 
 def lost(error: Exception | None) -> TrialError:

@@ -7,6 +7,7 @@ import gc
 import os
 import pickle
 import socket
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -101,13 +102,25 @@ class Announcement(NamedTuple):
 
 
 class Parcel:
-    """A pickled objective inside a broadcast: reading the broadcast's value gives the objective itself."""
+    """A pickled objective inside a broadcast: reading the broadcast's value gives the objective itself.
 
-    def __init__(self, data: bytes) -> None:
+    Args:
+        data: the pickle.
+        path: folders in which the worker is to find modules as well.
+    """
+
+    def __init__(self, data: bytes, path: tuple[str, ...] = ()) -> None:
         self.data = data
+        self.path = path
 
-    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
-        return pickle.loads, (self.data,)
+    def __reduce__(self) -> tuple[Any, tuple[bytes, tuple[str, ...]]]:
+        return _opened, (self.data, self.path)
+
+
+def _opened(data: bytes, path: tuple[str, ...]) -> Any:
+    known = {os.path.abspath(entry) for entry in sys.path}
+    sys.path += [entry for entry in path if entry not in known]
+    return pickle.loads(data)
 
 
 @dataclass

@@ -38,7 +38,7 @@ from tests.backends.conformance import (
     wait_for_ends,
 )
 
-# Workers cannot import the tests.
+# Workers are not to import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from types import SimpleNamespace
+
 import pytest
 
-from sparktune.backends.spark_cluster import UNBOUNDED_SLOTS, grown, lost
+from sparktune.backends.spark_cluster import UNBOUNDED_SLOTS, grown, import_path, lost, with_remedy
+from sparktune.trial import TrialError
 
 DYNAMIC = {"spark.dynamicAllocation.enabled": "true"}
 
@@ -49,3 +54,23 @@ def test_lost(text: str, says: str) -> None:
     assert error.type_name == "WorkerLost"
     with pytest.raises(RuntimeError, match=says):
         raise RuntimeError(error.message)
+
+
+LOCAL, CLUSTER = SimpleNamespace(master="local[2]"), SimpleNamespace(master="spark://there:7077")
+
+
+def test_the_import_path_is_one_for_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", ["", "/first", "here", "/first"])
+    assert import_path(LOCAL) == (os.getcwd(), "/first", os.path.abspath("here"))
+    assert import_path(CLUSTER) == ()
+
+
+def test_a_module_that_a_cluster_does_not_have() -> None:
+    error = TrialError.of(ModuleNotFoundError("No module named 'helper.part'"))
+    for text in (with_remedy(error, CLUSTER).message, with_remedy(error, CLUSTER).traceback):
+        assert "No module named 'helper.part'" in text
+        assert "addPyFile('helper.py')" in text
+        assert "register_pickle_by_value(helper)" in text
+    assert with_remedy(error, LOCAL) == error
+    other = TrialError.of(ValueError("No module named 'helper'"))
+    assert with_remedy(other, CLUSTER) == other
