@@ -30,19 +30,28 @@ def checked_max_evals(max_evals: Any) -> int | None:
 
 
 def check_fmin(
-    fn: Any, timeout: Any, loss_threshold: Any, max_queue_len: Any, early_stop_fn: Any, points: Any
+    fn: Any,
+    algo: Any,
+    timeout: Any,
+    loss_threshold: Any,
+    max_queue_len: Any,
+    early_stop_fn: Any,
+    points: Any,
 ) -> None:
     """Check the arguments of ``fmin`` that mean the same for every backend.
 
     Raises:
-        Exception: ``timeout`` or ``loss_threshold`` is invalid (hyperopt's messages).
-        TypeError: ``fn`` or ``early_stop_fn`` cannot be called, ``points`` is no list.
+        Exception: see ``check_limits``.
+        TypeError: ``fn``, ``algo`` or ``early_stop_fn`` cannot be called, ``points`` is no list.
         ValueError: ``max_queue_len`` is no whole number above 0.
     """
-    validate_timeout(timeout)
-    validate_loss_threshold(loss_threshold)
+    check_limits(timeout, loss_threshold)
     if not callable(fn):
         raise TypeError(f"fn is {fn!r}; it must be a function of one point of the search space")
+    if algo is not None and not callable(algo):
+        raise TypeError(
+            f"algo is {algo!r}; it must be a suggest function, such as tpe.suggest or rand.suggest, or None"
+        )
     if (
         isinstance(max_queue_len, bool)
         or not isinstance(max_queue_len, numbers.Integral)
@@ -55,6 +64,21 @@ def check_fmin(
         )
     if points is not None and not isinstance(points, list | tuple):
         raise TypeError(f"points_to_evaluate is {points!r}; it must be a list of dicts of label -> value")
+
+
+def check_limits(timeout: Any, loss_threshold: Any) -> None:
+    """Check what ends a study.
+
+    Raises:
+        Exception: ``timeout`` is no number of seconds above 0, or ``loss_threshold`` is no number (hyperopt's
+            messages).
+        ValueError: one of them is NaN.
+    """
+    validate_timeout(timeout)
+    validate_loss_threshold(loss_threshold)
+    for name, value in (("timeout", timeout), ("loss_threshold", loss_threshold)):
+        if value is not None and math.isnan(value):
+            raise ValueError(f"{name} is {value!r}; it must be a number, or None for no limit")
 
 
 def check_parallelism(parallelism: Any) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import heapq
 import logging
 import math
-import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
@@ -25,6 +24,10 @@ logger = logging.getLogger("sparktune")
 
 SLOTS_RECHECK_S = 5.0
 """While more parallelism was asked for than there are slots: how often to look whether slots have joined."""
+
+
+LONGEST_WAIT_S = 86400.0
+"""One wait: a timeout of ``sys.maxsize`` seconds is more than a queue can wait for."""
 
 
 class Observer(Protocol):
@@ -201,7 +204,7 @@ class Driver:
             patience = min(patience, SLOTS_RECHECK_S)
         dues_s = [due_s for chore in self._chores if (due_s := chore.due_in_s()) is not None]
         patience = min([patience, *(max(0.0, due_s) for due_s in dues_s)])
-        return None if math.isinf(patience) else min(patience, threading.TIMEOUT_MAX)
+        return None if math.isinf(patience) else min(patience, LONGEST_WAIT_S)
 
     def _stop(self, reason: str) -> None:
         for trial in self._study.stop(reason):

@@ -104,6 +104,8 @@ def fmin(
     if trials is None:
         saved = savefile.read(trials_save_file) if trials_save_file else None
         trials = saved if isinstance(saved, RunnableTrials) else SparkTrials()
+    if not isinstance(trials, hyperopt.Trials):
+        raise TypeError(f"trials is {trials!r}; it must be a trials object, such as SparkTrials()")
     if isinstance(trials, RunnableTrials):
         if not allow_trials_fmin:
             raise ValueError(

@@ -60,7 +60,9 @@ class RunnableTrials(StudyTrials):
         del catch_eval_exceptions
         began = time.monotonic()
         limit = arguments.checked_max_evals(max_evals)
-        arguments.check_fmin(fn, timeout, loss_threshold, max_queue_len, early_stop_fn, points_to_evaluate)
+        arguments.check_fmin(
+            fn, algo, timeout, loss_threshold, max_queue_len, early_stop_fn, points_to_evaluate
+        )
         algo = algo or tpe.suggest
         if self.timeout is not None:
             if timeout is not None:
@@ -304,6 +306,8 @@ def _nothing(study: Study) -> str:
     if total == 0:
         return f"{NOTHING_TO_RETURN} No trial was run (max_evals, timeout, or an algorithm without points)."
     text = f"{NOTHING_TO_RETURN} None of {total} trials completed: {counts[TrialState.FAILED]} failed"
+    if counts[TrialState.TIMED_OUT]:
+        text += f", {counts[TrialState.TIMED_OUT]} ran longer than trial_timeout"
     if counts[TrialState.CANCELLED]:
         text += f", {counts[TrialState.CANCELLED]} cancelled ({study.stop_reason})"
     cause = study.commonest_error()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import SparkNotAvailable
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+logger = logging.getLogger("sparktune")
 
 LOCAL_MASTER = "local[*,4]"
 """Every core of this machine; a trial whose Python worker is lost is tried again, as on a cluster."""
@@ -35,7 +38,7 @@ FILLED_IN = {
 
 
 def get_or_create() -> SparkSession:
-    """The active Spark session, or a new one with ``SETTINGS``.
+    """The active Spark session, the one that another thread created, or a new one with ``SETTINGS``.
 
     Without a master in Spark's configuration the new session runs on this machine, on every core.
 
@@ -50,10 +53,12 @@ def get_or_create() -> SparkSession:
             "SparkTrials cannot import pyspark classes: pyspark is not installed in this environment. "
             "Install it with: pip install 'sparktune[spark]'"
         ) from error
+    _forget_java_that_died(SparkContext, SparkSession)
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    if "SPARK_REMOTE" in os.environ:
+    if SparkContext._active_spark_context is not None or "SPARK_REMOTE" in os.environ:
+        # Sessions are active in the thread that created them; another's is taken as it is.
         return SparkSession.builder.getOrCreate()
     _require_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -70,6 +75,18 @@ def get_or_create() -> SparkSession:
         if conf.get(key, FILLED_IN.get(key)) == FILLED_IN.get(key):
             conf.set(key, value)
     return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def _forget_java_that_died(context: Any, session: Any) -> None:
+    """Let PySpark start Java anew where its Java process was killed; it would go on calling the dead one."""
+    if context._gateway is None:
+        return
+    try:
+        context._gateway.jvm.java.lang.System.nanoTime()
+    except Exception:  # py4j's and the socket's own: nobody answers
+        logger.warning("Spark's Java process is gone; a new one is started")
+        context._gateway = context._jvm = context._active_spark_context = None
+        session._instantiatedSession = None
 
 
 def _require_java() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -326,7 +326,7 @@ def _judged(trial: Trial, event: Finished) -> Trial:
         "duration_s": event.duration_s,
     }
     if result["status"] != "ok":
-        message = str(result.get("error") or result.get("status_fail") or f"status {result['status']!r}")
+        message = _own_words(result)
         return trial.to(TrialState.FAILED, error=TrialError("ReportedFailure", message, message), **ended)
     loss = float(result["loss"])
     if math.isnan(loss):
@@ -339,3 +339,16 @@ def _judged(trial: Trial, event: Finished) -> Trial:
             TrialState.FAILED, error=TrialError(kind, message, f"InvalidLoss: {message}"), **ended
         )
     return trial.to(TrialState.COMPLETED, loss=loss, **ended)
+
+
+def _own_words(result: Mapping[str, Any]) -> str:
+    """Why an objective calls its trial failed: what it says under ``error``, or just its status."""
+    for key in ("error", "status_fail"):
+        if result.get(key) is not None:
+            try:
+                text = str(result[key])
+            except Exception as error:  # whatever an object of the user's raises
+                text = f"{key}: a {type(result[key]).__name__} without text ({type(error).__name__})"
+            if text:
+                return text
+    return f"status {result['status']!r}"

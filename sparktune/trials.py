@@ -22,8 +22,6 @@ from hyperopt.base import (
     JOB_STATE_NEW,
     JOB_STATE_RUNNING,
     JOB_VALID_STATES,
-    validate_loss_threshold,
-    validate_timeout,
 )
 
 from sparktune import arguments, documents
@@ -78,8 +76,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
     ) -> None:
-        validate_timeout(timeout)
-        validate_loss_threshold(loss_threshold)
+        arguments.check_limits(timeout, loss_threshold)
         arguments.check_parallelism(parallelism)
         arguments.check_metric(metric, goal)
         arguments.check_early_termination(early_termination)

@@ -43,6 +43,14 @@ def test_bad_spaces_fail_before_the_first_trial(name: str, algo: Any, make: Any)
 
 
 @pytest.mark.parametrize("make", [sparktune.SimulatedTrials, hyperopt.Trials])
+@pytest.mark.parametrize(
+    ("space", "message"), [({}, "empty"), ([], "empty"), (3, "is 3, which"), (None, "is None, which")]
+)
+def test_nothing_to_search(space: Any, message: str, make: Any) -> None:
+    refuse(space, hyperopt.rand.suggest, make(), InvalidSpace, message)
+
+
+@pytest.mark.parametrize("make", [sparktune.SimulatedTrials, hyperopt.Trials])
 @pytest.mark.parametrize("expected", [InvalidSpace, hyperopt.exceptions.DuplicateLabel, ValueError])
 def test_one_label_for_two_parameters(make: Any, expected: type[Exception]) -> None:
     space = {"a": hp.uniform("lr", 0, 1), "b": hp.uniform("lr", 0, 1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -293,6 +294,45 @@ def test_nan_is_a_failure_and_never_the_best() -> None:
     assert "InvalidLoss" in trials._dynamic_trials[-1]["misc"].get("error", ("InvalidLoss",))[0]
 
 
+@pytest.mark.parametrize("place", ["fmin", "trials"])
+@pytest.mark.parametrize("name", ["timeout", "loss_threshold"])
+def test_limits_that_are_nan(place: str, name: str) -> None:
+    nan = {name: float("nan")}
+    with pytest.raises(ValueError, match=f"{name} is nan"):
+        tune(sparktune.fmin, trials=SimulatedTrials(**nan)) if place == "trials" else tune(
+            sparktune.fmin, **nan
+        )
+
+
+def test_a_timeout_longer_than_any_wait() -> None:
+    assert len(tune(sparktune.fmin, timeout=sys.maxsize, n=3, trials=SimulatedTrials(slots=2))) == 3
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (np.array([1, 2]), r"\[1 2\]"),
+        (Mute(), r"error: a Mute without text \(ValueError\)"),
+        ("", "status 'fail'"),
+        (None, "status 'fail'"),
+    ],
+)
+def test_what_an_objective_says_of_its_failure(error: Any, says: str) -> None:
+    with pytest.raises(AllTrialsFailed, match=says):
+        tune(sparktune.fmin, lambda x: {"status": STATUS_FAIL, "error": error}, n=2)
+
+
+def test_none_completed_because_of_trial_timeout() -> None:
+    trials = SimulatedTrials(trial_timeout=1.0, duration_s=lambda *_: 5.0)
+    with pytest.raises(AllTrialsFailed, match="0 failed, 3 ran longer than trial_timeout"):
+        tune(sparktune.fmin, n=3, trials=trials)
+
+
 # -- what goes in and out ----------------------------------------------------------------------------------
 
 
@@ -504,6 +544,8 @@ def test_hyperopts_own_loop_cannot_run_ours() -> None:
     ("options", "message"),
     [
         ({"fn": 3}, "fn is 3"),
+        ({"algo": tpe}, "algo is <module 'hyperopt.tpe'"),
+        ({"trials": SimulatedTrials}, "trials is <class '.*SimulatedTrials'>"),
         ({"early_stop_fn": 3}, "early_stop_fn is 3"),
         ({"rstate": "x"}, "rstate is 'x'"),
     ],

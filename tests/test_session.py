@@ -103,3 +103,66 @@ def test_what_spark_is_told_goes_before_our_settings(run: Any, tmp_path: Path) -
 
 def test_the_active_session_is_used(spark: Any) -> None:
     assert session.get_or_create() is spark
+
+
+ANOTHER_THREADS = """
+import threading
+from pyspark.sql import SparkSession
+from sparktune import SparkTrials, fmin, hp, rand
+
+spark = SparkSession.builder.master("local[2]").appName("mine").getOrCreate()
+spark.conf.set("spark.sql.shuffle.partitions", "7")
+before = dict(spark.conf.getAll)
+names = []
+
+def study():
+    trials = SparkTrials(mlflow=False)
+    fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 3, trials=trials, show_progressbar=False)
+    names.append(trials._session().sparkContext.appName)
+
+thread = threading.Thread(target=study)
+thread.start()
+thread.join()
+print(names, dict(spark.conf.getAll) == before)
+"""
+
+
+def test_a_session_of_another_thread_is_taken_as_it_is(run: Any) -> None:
+    done = run([sys.executable, "-c", ANOTHER_THREADS])
+    assert done.stdout.split("\n")[0] == "['mine'] True", done.stderr
+
+
+JAVA_DIES = """
+import os, signal, sys
+from sparktune import SparkTrials, fmin, hp, rand
+from sparktune.errors import SparkNotAvailable
+
+trials = SparkTrials(parallelism=1, mlflow=False)
+java = trials._session().sparkContext._gateway.proc.pid
+options = {"algo": rand.suggest, "max_evals": 4, "trials": trials, "show_progressbar": False}
+
+folder = sys.argv[1]
+
+def fn(x):
+    if len(os.listdir(folder)) == 2:
+        os.mkdir(os.path.join(folder, "third"))
+        os.kill(java, signal.SIGKILL)
+        signal.pause()
+    open(os.path.join(folder, repr(x)), "x").close()
+    return x
+
+try:
+    fmin(fn, hp.uniform("x", 0, 1), **options)
+except SparkNotAvailable as error:
+    print(error)
+print(len(trials))
+fmin(fn, hp.uniform("x", 0, 1), **options)
+print(trials.count_successful_trials())
+"""
+
+
+def test_going_on_after_sparks_java_process_was_killed(run: Any, tmp_path: Path) -> None:
+    done = run([sys.executable, "-c", JAVA_DIES, str(tmp_path)])
+    said, *counts = done.stdout.splitlines()
+    assert "call fmin again with the same trials object" in said, done.stderr
+    assert counts == ["2", "4"], done.stderr

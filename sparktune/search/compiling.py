@@ -25,9 +25,15 @@ def check(expression: Any) -> None:
     """Refuse a pyll expression that no algorithm can search; what only ours do not know is let pass.
 
     Raises:
-        InvalidSpace: an empty range, ``q`` or ``sigma`` not above 0, no options, one label for two
-            parameters; the message names the label and the value.
+        InvalidSpace: nothing at all, an empty range, ``q`` or ``sigma`` not above 0, no options, one label
+            for two parameters; the message names the label and the value.
     """
+    if not expression.inputs():
+        empty = repr(expression.obj) if expression.name == "literal" else "empty"
+        raise InvalidSpace(
+            f"the search space is {empty}, which leaves nothing to search; write it with hp, such as "
+            "{'x': hp.uniform('x', 0, 1)}"
+        )
     labels: set[str] = set()
     for node in pyll.dfs(expression):
         if node.name != "hyperopt_param":
