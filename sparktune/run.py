@@ -68,7 +68,7 @@ class RunnableTrials(StudyTrials):
             if timeout is not None:
                 logger.warning("the timeout of %s goes before that of fmin", type(self).__name__)
             timeout = self.timeout
-        with self._claimed(), interrupts.raised():
+        with interrupts.raised(), self._claimed():
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space))
             domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)

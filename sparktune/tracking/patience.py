@@ -15,7 +15,17 @@ from sparktune.tracking.records import StoreBusyError
 REQUEST_TIMEOUT_S = 30
 """The longest that one request may take, unless MLFLOW_HTTP_REQUEST_TIMEOUT asks for less."""
 
-REQUESTS = ("CreateRun", "GetMetricHistory", "GetRun", "LogBatch", "SearchRuns", "UpdateRun")
+REQUESTS = (
+    "CreateExperiment",
+    "CreateRun",
+    "GetExperiment",
+    "GetExperimentByName",
+    "GetMetricHistory",
+    "GetRun",
+    "LogBatch",
+    "SearchRuns",
+    "UpdateRun",
+)
 """What the writer and the watcher ask of a server."""
 
 

@@ -97,10 +97,28 @@ class MlflowStore:
     def use_active_experiment(self) -> None:
         """Create runs where ``mlflow.start_run()`` would, on this driver, at this moment.
 
-        That is the experiment of ``mlflow.set_experiment``, of MLFLOW_EXPERIMENT_NAME, of
-        MLFLOW_EXPERIMENT_ID, or the default one.
+        That is the experiment of ``mlflow.set_experiment``, of MLFLOW_EXPERIMENT_NAME (created where it does
+        not exist), of MLFLOW_EXPERIMENT_ID, or the default one. MLflow's own way to find it asks a server
+        that is away for minutes, and calls that a wrong id.
+
+        Raises:
+            RefusedError: there is no such experiment, or name and id are of two.
         """
-        self.experiment_id = str(_mlflow("tracking.fluent")._get_experiment_id() or "0")
+        chosen = _mlflow("tracking.fluent")._active_experiment_id
+        name, number = (os.environ.get(f"MLFLOW_EXPERIMENT_{part}") for part in ("NAME", "ID"))
+        with _refusals():
+            if not chosen and name:
+                known = self._store.get_experiment_by_name(name)
+                chosen = self._store.create_experiment(name) if known is None else known.experiment_id
+                if number and number != str(chosen):
+                    raise RefusedError(
+                        f"MLFLOW_EXPERIMENT_ID is {number!r}, but MLFLOW_EXPERIMENT_NAME {name!r} has the id "
+                        f"{chosen}: unset one of them"
+                    )
+            elif not chosen and number:
+                chosen = self._store.get_experiment(number).experiment_id
+        default = _mlflow("tracking.default_experiment.registry")
+        self.experiment_id = str(chosen or default.get_experiment_id() or "0")
 
     def expect_experiment(self) -> None:
         """Set ``experiment_id`` as ``use_active_experiment`` would, as far as nobody must be asked for it."""

@@ -1,0 +1,63 @@
+"""Which experiment runs go to; writing is tested with ``MlflowTracker``."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import mlflow
+import pytest
+
+from sparktune.tracking.records import RefusedError
+from sparktune.tracking.store import MlflowStore, is_refusal
+
+
+def active_experiment(uri: str) -> str:
+    store = MlflowStore(uri)
+    store.open()
+    store.use_active_experiment()
+    return store.experiment_id
+
+
+def test_the_default_one(sqlite_uri: str) -> None:
+    assert active_experiment(sqlite_uri) == "0"
+
+
+def test_the_environment_gives_an_id(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = mlflow.create_experiment("theirs")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+    assert active_experiment(sqlite_uri) == number
+
+
+def test_the_environment_gives_a_name(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "new")
+    number = active_experiment(sqlite_uri)
+    assert mlflow.get_experiment(number).name == "new"
+    assert active_experiment(sqlite_uri) == number
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", number)
+    assert active_experiment(sqlite_uri) == number
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "999")
+    with pytest.raises(
+        RefusedError, match=f"ID is '999', but MLFLOW_EXPERIMENT_NAME 'new' has the id {number}"
+    ):
+        active_experiment(sqlite_uri)
+
+
+def test_an_id_that_does_not_exist_is_refused(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "999")
+    with pytest.raises(RefusedError, match="999"):
+        active_experiment(sqlite_uri)
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"])
+def test_a_server_that_is_away_is_asked_once_and_refuses_nothing(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv(variable, "2")
+    began = time.monotonic()
+    with pytest.raises(mlflow.exceptions.MlflowException) as caught:
+        active_experiment(f"http://127.0.0.1:{port}")
+    assert not is_refusal(caught.value)
+    assert time.monotonic() - began < 30  # MLflow's own way takes minutes
