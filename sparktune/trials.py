@@ -244,7 +244,6 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     def changed(self, trial: Trial) -> None:
         """Write a change of a trial into its document (the driver's ``Observer``)."""
-        self._records[trial.trial_id] = trial
         document = self._by_id[trial.trial_id]
         documents.update(document, trial)
         for name, value in trial.attachments.items():
@@ -255,6 +254,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
                 if self._trials[index] is document:
                     del self._trials[index]
                     break
+        self._records[trial.trial_id] = trial  # at last: Ctrl-C may come before, and then it is done again
 
     def _enqueue(self, suggested: documents.Document, space: SpaceView) -> Trial:
         """Insert the document of a new trial, visible at once, and give its record."""

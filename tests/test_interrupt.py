@@ -61,11 +61,8 @@ MODULES = (
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.integers(1, 1500), min_size=1, max_size=1)
-    | st.tuples(st.integers(1, 1500), st.integers(1, 100))
-)
-def test_at_any_moment_of_a_study(moments: list[int]) -> None:
+@given(st.tuples(st.integers(1, 1500)) | st.tuples(st.integers(1, 1500), st.integers(1, 100)))
+def test_at_any_moment_of_a_study(moments: tuple[int, ...]) -> None:
     trials = SimulatedTrials(slots=3)
     options: Any = {"trials": trials, "rstate": 1, "show_progressbar": False}
     interrupted = False
