@@ -22,7 +22,7 @@ from sparktune.objective import Objective
 from sparktune.search import compiling, suggestion, tpe
 from sparktune.space import SpaceView
 from sparktune.study import INTERRUPTED, Study
-from sparktune.tracking.base import StudyInfo, StudySummary, Tracker
+from sparktune.tracking.base import StudyInfo, StudySummary, Tracker, algorithm_name
 from sparktune.trial import Trial, TrialState
 from sparktune.trials import StudyTrials
 
@@ -165,18 +165,14 @@ def _info(
     view: SpaceView,
     trials: StudyTrials,
 ) -> StudyInfo:
-    while isinstance(algo, functools.partial):
-        algo = algo.func
-    name = f"{getattr(algo, '__module__', '')}.{getattr(algo, '__qualname__', type(algo).__name__)}"
     return StudyInfo(
         study_id=uuid.uuid4().hex,
-        algo=name.removeprefix("."),
+        algo=algorithm_name(algo),
         max_evals=limit,
         parallelism=trials.parallelism,
         timeout_s=timeout,
         max_queue_len=max_queue_len,
         space=str(view.expression),
-        labels=view.labels,
         metric=trials.metric,
         goal=trials.goal,
         policy=None if trials.early_termination is None else str(trials.early_termination),

@@ -6,11 +6,21 @@ docstring says, and none may raise because the tracking server is in trouble.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sparktune.trial import Trial
+
+
+def algorithm_name(algo: Any) -> str:
+    """The suggest function's name, ``hyperopt.tpe.suggest``; for a ``partial`` its options too."""
+    if isinstance(algo, functools.partial):
+        options = [repr(part) for part in algo.args] + [f"{k}={v!r}" for k, v in algo.keywords.items()]
+        return f"{algorithm_name(algo.func)}({', '.join(options)})"
+    name = f"{getattr(algo, '__module__', '')}.{getattr(algo, '__qualname__', type(algo).__name__)}"
+    return name.removeprefix(".")
 
 
 @dataclass(frozen=True)
@@ -19,13 +29,12 @@ class StudyInfo:
 
     Attributes:
         study_id: the same on all runs of one ``fmin`` call (``fmin_uuid``).
-        algo: the suggest function's name, ``hyperopt.tpe.suggest``.
+        algo: see ``algorithm_name``.
         max_evals: the limit, or None.
         parallelism: the most trials that may run at once.
         timeout_s: the limit on the whole study, or None.
         max_queue_len: as given to ``fmin``.
         space: the search space as text.
-        labels: every label of the space, in its order.
         metric: the name under which reports are written.
         goal: what is good in it.
         policy: the early termination policy as text, or None.
@@ -38,7 +47,6 @@ class StudyInfo:
     timeout_s: float | None
     max_queue_len: int
     space: str
-    labels: Sequence[str]
     metric: str = "loss"
     goal: str = "minimize"
     policy: str | None = None

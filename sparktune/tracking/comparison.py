@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import PlotlyNotAvailable
 from sparktune.tracking import schema
+from sparktune.tracking.base import algorithm_name
 from sparktune.tracking.places import absolute_uri, is_remote
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
@@ -56,7 +57,9 @@ class ComparisonRun:
 
         self._clock = clock
         self._id = uuid.uuid4().hex
-        params = {"algos": ", ".join(algos)} | {f"algo.{name}": _name(algo) for name, algo in algos.items()}
+        params = {"algos": ", ".join(algos)} | {
+            f"algo.{name}": algorithm_name(algo) for name, algo in algos.items()
+        }
         params |= {name: str(value) for name, value in settings.items()}
         self._params = {schema.valid_key(key): schema.param_value(value) for key, value in params.items()}
         self._tags = {TAG: self._id, "space": schema.cut(space, schema.MAX_TAG_VALUE)}
@@ -165,13 +168,3 @@ class ComparisonRun:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _name(algo: Any) -> str:
-    """``hyperopt.tpe.suggest``; for a partial its options too."""
-    if isinstance(algo, functools.partial):
-        options = [repr(part) for part in algo.args] + [f"{k}={v!r}" for k, v in algo.keywords.items()]
-        return f"{_name(algo.func)}({', '.join(options)})"
-    return f"{getattr(algo, '__module__', '')}.{getattr(algo, '__qualname__', type(algo).__name__)}".lstrip(
-        "."
-    )

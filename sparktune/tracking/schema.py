@@ -290,6 +290,14 @@ def parent_params(info: StudyInfo) -> dict[str, str]:
     return params_of(values)
 
 
+def parent_tags(info: StudyInfo) -> dict[str, str]:
+    """The parent's tags at the start."""
+    tags = {"space": info.space, "sparktune.metric": info.metric, "sparktune.goal": info.goal}
+    if info.policy is not None:
+        tags["sparktune.early_termination"] = info.policy
+    return {key: cut(value, MAX_TAG_VALUE) for key, value in tags.items()}
+
+
 def trials_table(trials: Sequence[Trial], run_ids: Mapping[int, str]) -> str:
     """All trials in the JSON of MLflow's tables (pandas' ``split`` orientation), which its UI can show."""
     labels = list(dict.fromkeys(label for trial in trials for label in trial.params))

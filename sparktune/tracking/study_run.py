@@ -68,7 +68,7 @@ class StudyRun:
         return run_id
 
     def _describe(self) -> None:
-        tags = {"space": schema.cut(self._info.space, schema.MAX_TAG_VALUE)}
+        tags = schema.parent_tags(self._info)
         if self._joined is not None:  # a run that was created has it from the beginning
             tags[schema.STUDY_TAG] = self._info.study_id
         with self._lock:

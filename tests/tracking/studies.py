@@ -18,7 +18,6 @@ def info(**changes: Any) -> StudyInfo:
         "timeout_s": None,
         "max_queue_len": 1,
         "space": "{'C': hp.uniform('C', 0, 1)}",
-        "labels": ["C"],
     }
     return StudyInfo(**values | changes)
 

@@ -366,7 +366,7 @@ def test_labels_that_cannot_both_be_files(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri("mlruns")
     tracker = MlflowTracker()
-    tracker.begin(info(labels=["model", "model/C"]))
+    tracker.begin(info())
     trials = [completed(running(n, **{"model": "svm", "model/C": 0.5, "z": n}), float(n)) for n in range(3)]
     for trial in trials:
         tracker.ended(trial, document(trial))

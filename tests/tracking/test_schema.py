@@ -17,7 +17,19 @@ from sparktune.tracking import schema
 from sparktune.tracking.base import StudySummary
 from sparktune.tracking.schema import Point
 from sparktune.trial import TrialState
-from tests.tracking.studies import completed, running
+from tests.tracking.studies import completed, info, running
+
+
+def test_the_parent_tells_the_space_and_what_ends_trials() -> None:
+    assert schema.parent_tags(info(metric="accuracy", goal="maximize", policy="AshaPolicy(...)")) == {
+        "space": "{'C': hp.uniform('C', 0, 1)}",
+        "sparktune.metric": "accuracy",
+        "sparktune.goal": "maximize",
+        "sparktune.early_termination": "AshaPolicy(...)",
+    }
+    tags = schema.parent_tags(info(space="x" * 10**6))
+    assert len(tags["space"]) <= schema.MAX_TAG_VALUE
+    assert "sparktune.early_termination" not in tags
 
 
 @pytest.mark.parametrize("label", ["C", "a/b", "learning rate", "x:y.z-1", "größe", "n" * 250])
