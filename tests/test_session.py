@@ -162,7 +162,9 @@ print(trials.count_successful_trials())
 
 
 def test_going_on_after_sparks_java_process_was_killed(run: Any, tmp_path: Path) -> None:
-    done = run([sys.executable, "-c", JAVA_DIES, str(tmp_path)])
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    done = run([sys.executable, "-c", JAVA_DIES, str(folder)])
     said, *counts = done.stdout.splitlines()
     assert "call fmin again with the same trials object" in said, done.stderr
     assert counts == ["2", "4"], done.stderr
