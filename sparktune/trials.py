@@ -173,6 +173,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     @property
     def _fmin_cancelled(self) -> bool:
+        """What hyperopt's own loop asks of trials that have it (``hyperopt.FMinIter.run``)."""
         return self._fmin_cancelled_reason is not None
 
     @property
