@@ -258,7 +258,7 @@ def arena(master: str, driver_memory: str = "2g") -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     from pyspark.sql import SparkSession
 
-    from sparktune.session import SETTINGS
+    from sparktune.backends.session import SETTINGS
 
     builder = SparkSession.builder.master(master).config("spark.ui.enabled", "false")
     builder = builder.config("spark.driver.memory", driver_memory)

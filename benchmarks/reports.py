@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparktune import SparkTrials, fmin, hp, rand, report
+from sparktune.backends.session import SETTINGS
 from sparktune.early_termination import Curve, Decision
-from sparktune.session import SETTINGS
 
 
 class StopAt:

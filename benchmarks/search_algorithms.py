@@ -17,8 +17,8 @@ from typing import Any
 import hyperopt
 from hyperopt.base import JOB_STATE_DONE, JOB_STATE_NEW, JOB_STATE_RUNNING, STATUS_OK
 
-from sparktune.search.parameters import Parameter
-from sparktune.search.space import SearchSpace
+from sparktune.space.parameters import Parameter
+from sparktune.space.search_space import SearchSpace
 
 Suggest = Callable[..., list[dict[str, Any]]]
 

@@ -10,7 +10,7 @@ from search_algorithms import Suggest, suggest_function
 from search_problems import Problem, problem
 
 from sparktune import SimulatedTrials, fmin
-from sparktune.search.space import SearchSpace
+from sparktune.space.search_space import SearchSpace
 
 CUTS = (50, 100, 200)
 """The numbers of finished trials after which regret is taken."""

@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sparktune import fmin, hp, rand
-from sparktune.simulated_trials import SimulatedTrials
+from sparktune.trials.simulated import SimulatedTrials
 
 SPACE = {
     "x": hp.uniform("x", -5, 5),

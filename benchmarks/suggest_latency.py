@@ -25,7 +25,7 @@ import numpy as np
 from hyperopt import JOB_STATE_DONE, JOB_STATE_RUNNING, STATUS_OK, hp
 from search_algorithms import Suggest, suggest_function
 
-from sparktune.search.space import SearchSpace
+from sparktune.space.search_space import SearchSpace
 
 ALGOS = "sparktune.tpe:suggest,hyperopt.tpe:suggest,optuna"
 BASE = "hyperopt.tpe:suggest"

@@ -1,6 +1,7 @@
 """Hyperparameter tuning on Spark: hyperopt's ``fmin``, every trial a Spark task and a nested MLflow run.
 
-    from sparktune import SparkTrials, fmin, hp, tpe
+    from sparktune import SparkTrials, fmin, tpe
+    from sparktune.space import hp
 
     best = fmin(lambda x: (x - 3) ** 2, hp.uniform("x", -5, 5), algo=tpe.suggest, max_evals=50,
                 trials=SparkTrials(parallelism=4))
@@ -9,6 +10,7 @@ Everything that ``hyperopt`` exports at its top level is here too, so that chang
 search algorithms are our own; hyperopt's stay usable as ``algo=hyperopt.tpe.suggest``.
 """
 
+import sys as _sys
 from importlib.metadata import PackageNotFoundError, version
 
 from hyperopt import (
@@ -38,10 +40,7 @@ from hyperopt import (
     trials_from_docs,
 )
 
-from sparktune import hp
-from sparktune.ask_and_tell import Candidate, Searcher
-from sparktune.compare import compare
-from sparktune.distributions import space_eval
+from sparktune.comparison.compare import compare
 from sparktune.early_termination import (
     AshaPolicy,
     BanditPolicy,
@@ -62,12 +61,19 @@ from sparktune.errors import (
     StudyInProgress,
 )
 from sparktune.fmin import fmin
-from sparktune.plots_space import plot_space
-from sparktune.reporting import TrialTerminated, report
-from sparktune.sampling import sample
+from sparktune.plots.space import plot_space
 from sparktune.search import anneal, grid, local, rand, sobol, tpe
-from sparktune.simulated_trials import SimulatedTrials
-from sparktune.spark_trials import SparkTrials
+from sparktune.search.ask_and_tell import Candidate, Searcher
+from sparktune.space import hp
+from sparktune.space.distributions import space_eval
+from sparktune.space.sampling import sample
+from sparktune.trials.simulated import SimulatedTrials
+from sparktune.trials.spark import SparkTrials
+from sparktune.worker.reporting import TrialTerminated, report
+
+for _module in (hp, tpe, rand, anneal, grid, local, sobol):
+    # ``from sparktune.tpe import suggest`` works as it does with hyperopt.
+    _sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
 
 try:
     __version__ = version("sparktune")

@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparktune import STATUS_OK, SparkTrials, fmin, hp, session, tpe
+from sparktune import STATUS_OK, SparkTrials, fmin, tpe
+from sparktune.backends import session
 from sparktune.errors import SparktuneError
-from sparktune.trial import format_value
+from sparktune.space import hp
+from sparktune.study.trial import format_value
 
 EXPERIMENT = "sparktune demo"
 DEFAULT_FOLDER = "sparktune-demo"

@@ -12,13 +12,14 @@ import hyperopt
 from hyperopt.exceptions import InvalidAnnotatedParameter
 from hyperopt.fmin import generate_trials_to_calculate
 
-from sparktune import savefile
-from sparktune.distributions import as_space
-from sparktune.randomness import as_generator
-from sparktune.run import RunnableTrials
-from sparktune.search import compiling, tpe
-from sparktune.space import SpaceView
-from sparktune.spark_trials import SparkTrials
+from sparktune.search import tpe
+from sparktune.space import compiling
+from sparktune.space.distributions import as_space
+from sparktune.space.view import SpaceView
+from sparktune.study.randomness import as_generator
+from sparktune.trials import savefile
+from sparktune.trials.run import RunnableTrials
+from sparktune.trials.spark import SparkTrials
 
 __all__ = ["fmin", "generate_trials_to_calculate"]
 

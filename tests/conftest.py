@@ -22,7 +22,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The one Spark session of the test run, with the settings of the sessions that sparktune creates."""
     from pyspark.sql import SparkSession
 
-    from sparktune.session import SETTINGS
+    from sparktune.backends.session import SETTINGS
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.master(TEST_MASTER)

@@ -13,50 +13,45 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "sparktune"
 
-CORE = [
-    "sparktune.early_termination.base",
-    "sparktune.trial",
-    "sparktune.errors",
-    "sparktune.study",
-    "sparktune.space",
-    "sparktune.search*",
-]
-PORTS = ["sparktune.backends.base", "sparktune.tracking.base"]
-
 DOORS = {
-    "pyspark": ["sparktune.session", "sparktune.backends.spark_*"],
-    "py4j": ["sparktune.session", "sparktune.backends.spark_*"],
-    "mlflow": ["sparktune.tracking.*", "sparktune.demo", "sparktune.cli"],
+    "pyspark": ["sparktune.backends.session", "sparktune.backends.spark_*", "sparktune.worker.task"],
+    "py4j": ["sparktune.backends.session", "sparktune.backends.spark_*"],
+    "mlflow": ["sparktune.tracking.*", "sparktune.comparison.record", "sparktune.demo", "sparktune.cli"],
     "sklearn": ["sparktune.demo"],
-    "plotly": ["sparktune.plots*"],
+    "plotly": ["sparktune.plots.*"],
 }
 """Third-party package -> the only modules that may import it, at the top or inside a function."""
 
+ROOMS = {
+    "errors": [],
+    "early_termination": [],
+    "space": ["errors"],
+    "plots": ["errors", "space"],
+    "search": ["errors", "space", "study"],
+    "study": ["early_termination", "errors"],
+    "worker": ["early_termination", "errors", "study", "tracking.worker"],
+    "tracking": ["study"],
+    "backends": ["errors", "study", "worker"],
+    "trials": ["backends", "early_termination", "errors", "search", "space", "study", "tracking", "worker"],
+    "fmin": ["search", "space", "study", "trials"],
+    "comparison": ["errors", "fmin", "plots", "space", "study", "tracking", "trials", "worker"],
+}
+"""Room (or module at the top) -> the only others whose modules its own may import. They point one way."""
+
 MAY_IMPORT = {
-    "sparktune.early_termination.base": [],
-    "sparktune.early_termination*": ["sparktune.early_termination*"],
-    "sparktune.reporting": [],
-    "sparktune.trial": ["sparktune.early_termination.base"],
-    "sparktune.errors": [],
-    "sparktune.tracking.base": ["sparktune.trial"],
-    "sparktune.backends.base": ["sparktune.trial", "sparktune.tracking.base"],
-    "sparktune.study": [*CORE, "sparktune.backends.base"],
-    "sparktune.search*": CORE,
-    "sparktune.interrupts": [],
-    "sparktune.driver": [*CORE, *PORTS, "sparktune.interrupts"],
+    "sparktune.worker.reporting": [],
+    "sparktune.study.interrupts": [],
+    "sparktune.study.trial": ["sparktune.early_termination.base"],
+    "sparktune.study.tracker": ["sparktune.study.trial"],
+    "sparktune.study.backend": ["sparktune.study.trial", "sparktune.study.tracker"],
+    "sparktune.study.study": [
+        "sparktune.early_termination.base",
+        "sparktune.study.backend",
+        "sparktune.study.trial",
+    ],
+    "sparktune.tracking.worker.*": ["sparktune.tracking.*", "sparktune.study.tracker"],
 }
 """Module -> the only modules of ours that it may import."""
-
-MUST_NOT_IMPORT = {
-    "sparktune.backends.*": ["sparktune.study", "sparktune.driver", "sparktune.*trials", "sparktune.fmin"],
-    "sparktune.tracking.*": [
-        "sparktune.study",
-        "sparktune.driver",
-        "sparktune.*trials",
-        "sparktune.fmin",
-        "sparktune.backends*",
-    ],
-}
 
 
 ONLY_IMPORTED_BY = {
@@ -130,11 +125,23 @@ def test_lower_layers_know_nothing_of_higher_ones(pattern: str) -> None:
             assert {i for i in our_imports(module) if not matches(i, MAY_IMPORT[pattern])} == set(), module
 
 
-@pytest.mark.parametrize("pattern", MUST_NOT_IMPORT)
-def test_no_layer_reaches_above_itself(pattern: str) -> None:
+def room(module: str) -> str:
+    return module.removeprefix("sparktune").removeprefix(".").partition(".")[0]
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_rooms_stand_on_those_below_them(name: str) -> None:
+    allowed = [pattern for below in ROOMS[name] for pattern in (f"sparktune.{below}", f"sparktune.{below}.*")]
     for module in MODULES:
-        if fnmatch(module, pattern):
-            assert {i for i in our_imports(module) if matches(i, MUST_NOT_IMPORT[pattern])} == set(), module
+        if room(module) == name:
+            others = {i for i in our_imports(module) if room(i) != name}
+            assert {i for i in others if not matches(i, allowed)} == set(), module
+
+
+def test_every_room_is_in_the_table_and_they_point_one_way() -> None:
+    assert {room(module) for module in MODULES} - ROOMS.keys() == {"", "__main__", "cli", "demo"}
+    graph = {name: {below.partition(".")[0] for below in ROOMS[name]} for name in ROOMS}
+    tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("target", ONLY_IMPORTED_BY)

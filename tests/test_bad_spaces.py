@@ -88,7 +88,7 @@ def test_a_range_with_a_random_bound_is_let_pass() -> None:
 
 
 def test_a_distribution_that_only_hyperopt_knows_is_let_pass() -> None:
-    sparktune.search.compiling.check(RANGES["a distribution of hyperopt's that we do not know"])
+    sparktune.space.compiling.check(RANGES["a distribution of hyperopt's that we do not know"])
 
 
 def test_probabilities_with_a_rounding_error_are_taken() -> None:

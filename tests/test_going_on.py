@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparktune
-from sparktune import SaveFileError, SimulatedTrials, StudyInProgress, savefile
+from sparktune import SaveFileError, SimulatedTrials, StudyInProgress
+from sparktune.trials import savefile
 
 SPACE = {"x": hp.uniform("x", -5, 5), "c": hp.choice("c", ["a", {"y": hp.normal("y", 0, 1)}])}
 
@@ -168,7 +169,8 @@ KILLED = """
 import os, signal, sys
 import numpy as np
 from hyperopt import rand
-from sparktune import SimulatedTrials, fmin, savefile
+from sparktune import SimulatedTrials, fmin
+from sparktune.trials import savefile
 from tests.test_going_on import SPACE, loss
 
 savefile.SHARE_OF_TIME = 1  # after every trial

@@ -33,7 +33,7 @@ import importlib
 import hyperopt
 import sparktune
 from hyperopt.fmin import generate_trials_to_calculate
-from sparktune.session import SETTINGS
+from sparktune.backends.session import SETTINGS
 
 DEBUG_LINES = (
     "task thread exits normally",

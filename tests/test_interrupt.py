@@ -52,10 +52,10 @@ def interrupted_after(moments: Iterable[int], modules: tuple[str, ...]) -> Itera
 
 
 MODULES = (
-    "sparktune.run",
-    "sparktune.trials",
-    "sparktune.driver",
-    "sparktune.study",
+    "sparktune.trials.run",
+    "sparktune.trials.base",
+    "sparktune.study.driver",
+    "sparktune.study.study",
     "sparktune.backends.simulated",
 )
 

@@ -1,1 +1,1 @@
-"""Where trials run: the port in ``base``, and one module per backend."""
+"""Where trials run: the Spark session, and one module per backend (their port: ``study.backend``)."""

@@ -1,4 +1,4 @@
-"""The driver's end of the control channel (see ``sparktune.backends.channel``)."""
+"""The driver's end of the control channel (see ``sparktune.worker.channel``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 
-from sparktune.backends.channel import (
+from sparktune.worker.channel import (
     ACK,
     ANSWER_BODY,
     ASK,

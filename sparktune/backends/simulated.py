@@ -12,20 +12,11 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sparktune import reporting
-from sparktune.backends.base import (
-    Cancelled,
-    Event,
-    Failed,
-    Finished,
-    Reported,
-    Started,
-    Task,
-    Terminated,
-)
-from sparktune.objective import Objective
-from sparktune.pickling import dumps_result
-from sparktune.trial import TrialError
+from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
+from sparktune.study.trial import TrialError
+from sparktune.worker import reporting
+from sparktune.worker.objective import Objective
+from sparktune.worker.pickling import dumps_result
 
 
 def one_second(_config: Mapping[str, Any], _result: Mapping[str, Any]) -> float:

@@ -21,18 +21,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sparktune import interrupts, pickling
-from sparktune.backends.base import (
-    Cancelled,
-    Event,
-    Failed,
-    Finished,
-    Reported,
-    Started,
-    Task,
-    Terminated,
-)
-from sparktune.backends.channel import Arrived, Asked, Begun, Gone, Signal, Told
 from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_cluster import (
     count_slots,
@@ -44,18 +32,15 @@ from sparktune.backends.spark_cluster import (
     with_remedy,
 )
 from sparktune.backends.spark_lanes import Lane, Lanes, Prepared
-from sparktune.backends.spark_task import (
-    ANNOUNCEMENT,
-    Announcement,
-    Assignment,
-    Outcome,
-    Parcel,
-    run_announced,
-)
 from sparktune.errors import SparkNotAvailable
-from sparktune.objective import Objective
-from sparktune.tracking.base import RUN_PATIENCE_S, RunContext
-from sparktune.trial import TrialError, text_of
+from sparktune.study import interrupts
+from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
+from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
+from sparktune.study.trial import TrialError, text_of
+from sparktune.worker import pickling
+from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Signal, Told
+from sparktune.worker.objective import Objective
+from sparktune.worker.task import ANNOUNCEMENT, Announcement, Assignment, Outcome, Parcel, run_announced
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -120,7 +105,7 @@ class SparkClassicBackend:
         resource_profile: what each trial's task asks of Spark, or None.
 
     Raises:
-        ObjectiveNotPicklable: see ``sparktune.pickling``.
+        ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from sparktune.trial import TrialError
+from sparktune.study.trial import TrialError
 
 UNBOUNDED_SLOTS = 2**16
 """Stands for 'as many as are asked for' where dynamic allocation has no upper limit."""

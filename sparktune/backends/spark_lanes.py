@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pyspark import inheritable_thread_target
 
-from sparktune import interrupts
+from sparktune.study import interrupts
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile

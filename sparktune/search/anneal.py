@@ -14,9 +14,9 @@ import numpy as np
 
 from sparktune.search.history import History
 from sparktune.search.novelty import Tried
-from sparktune.search.parameters import Array, Parameter
-from sparktune.search.space import SearchSpace
 from sparktune.search.suggestion import suggestions
+from sparktune.space.parameters import Array, Parameter
+from sparktune.space.search_space import SearchSpace
 
 
 def suggest(

@@ -14,10 +14,10 @@ from hyperopt.base import JOB_STATE_CANCEL
 
 from sparktune.errors import InvalidSpace
 from sparktune.search.history import config_of
-from sparktune.search.parameters import Array, Parameter
-from sparktune.search.space import SearchSpace, space_of
 from sparktune.search.suggestion import new_documents
-from sparktune.trial import TrialState
+from sparktune.space.parameters import Array, Parameter
+from sparktune.space.search_space import SearchSpace, space_of
+from sparktune.study.trial import TrialState
 
 LARGEST = 1_000_000
 """Larger grids are refused."""

@@ -15,8 +15,8 @@ import numpy as np
 from hyperopt.base import JOB_STATE_CANCEL, JOB_STATE_DONE, JOB_STATE_ERROR, STATUS_OK
 from numpy.typing import NDArray
 
-from sparktune.search.parameters import Array
-from sparktune.search.space import SearchSpace
+from sparktune.space.parameters import Array
+from sparktune.space.search_space import SearchSpace
 
 
 def config_of(document: Mapping[str, Any]) -> dict[str, Any]:

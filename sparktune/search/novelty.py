@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sparktune.search.history import History
-from sparktune.search.parameters import Array
+from sparktune.space.parameters import Array
 
 TRIES = 20
 """How often a point that was tried before is drawn again."""

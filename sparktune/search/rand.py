@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sparktune.search.space import space_of
 from sparktune.search.suggestion import new_documents
+from sparktune.space.search_space import space_of
 
 
 def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list[Any]:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from sparktune.errors import InvalidSpace
-from sparktune.search.parameters import Array
-from sparktune.search.space import space_of
 from sparktune.search.suggestion import new_documents
+from sparktune.space.parameters import Array
+from sparktune.space.search_space import space_of
 
 MAX_DIMENSIONS = 21201
 """Joe and Kuo's table of direction numbers ends here."""

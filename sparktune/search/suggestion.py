@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from sparktune.search.history import History, history_of
-from sparktune.search.parameters import Array
-from sparktune.search.space import SearchSpace, space_of
+from sparktune.space.parameters import Array
+from sparktune.space.search_space import SearchSpace, space_of
 
 
 class Propose(Protocol):

@@ -32,11 +32,11 @@ import numpy as np
 
 from sparktune.search.history import History
 from sparktune.search.novelty import Tried
-from sparktune.search.parameters import Array
-from sparktune.search.space import SearchSpace
-from sparktune.search.startup import spread_out
+from sparktune.search.parzen.model import DEFAULTS, Options, TreeModel
+from sparktune.search.parzen.startup import spread_out
 from sparktune.search.suggestion import suggestions
-from sparktune.search.tpe_model import DEFAULTS, Options, TreeModel
+from sparktune.space.parameters import Array
+from sparktune.space.search_space import SearchSpace
 
 
 def suggest(

@@ -1,1 +1,1 @@
-"""Recording of studies: the port in ``base``, MLflow in ``mlflow``, its part on the worker in ``worker``."""
+"""Recording of studies in MLflow: the driver's side here, the worker's in ``worker``."""

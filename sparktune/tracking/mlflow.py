@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sparktune.study.tracker import RUN_PATIENCE_S, RunContext, StudyInfo, StudySummary, Tell
+from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import schema
-from sparktune.tracking.base import RUN_PATIENCE_S, RunContext, StudyInfo, StudySummary, Tell
 from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
@@ -26,7 +27,6 @@ from sparktune.tracking.study_run import PROGRESS_EVERY_S, StudyRun
 from sparktune.tracking.unwritten import Unwritten
 from sparktune.tracking.watcher import MetricWatcher
 from sparktune.tracking.writer import Writer
-from sparktune.trial import Trial, TrialState
 
 __all__ = ["MlflowTracker", "tracking_uri", "warn_if_store_is_local"]
 

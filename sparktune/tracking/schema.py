@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sparktune.tracking.base import StudyInfo, StudySummary
-from sparktune.trial import Trial, TrialState
+from sparktune.study.tracker import StudyInfo, StudySummary
+from sparktune.study.trial import Trial, TrialState
 
 MAX_KEY = 250
 MAX_PARAM_VALUE = 6000

@@ -8,12 +8,12 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
+from sparktune.study.tracker import StudyInfo, StudySummary
+from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import schema
-from sparktune.tracking.base import StudyInfo, StudySummary
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
-from sparktune.trial import Trial, TrialState
 
 PROGRESS_EVERY_S = 1.0
 """How often the run's metrics are written while the study runs."""

@@ -21,14 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from sparktune.tracking.agenda import Agenda
-from sparktune.tracking.records import (
-    TAGS_AT_FIRST,
-    Content,
-    RefusedError,
-    RunRecord,
-    Store,
-    StoreBusyError,
-)
+from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, Store, StoreBusyError
 from sparktune.tracking.schema import cut
 
 logger = logging.getLogger("sparktune")

@@ -17,8 +17,8 @@ import pytest
 from hyperopt import hp
 from hyperopt.pyll import as_apply
 
-from sparktune.backends.base import Backend, Cancelled, Event, Failed, Finished, Started, Task
-from sparktune.objective import Objective
+from sparktune.study.backend import Backend, Cancelled, Event, Failed, Finished, Started, Task
+from sparktune.worker.objective import Objective
 
 Make = Callable[..., Backend]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sparktune.backends.base import Cancelled, Finished
 from sparktune.backends.simulated import SimulatedBackend, WorkerDied
-from sparktune.objective import Objective
+from sparktune.study.backend import Cancelled, Finished
+from sparktune.worker.objective import Objective
 from tests.backends.conformance import BackendConformance, objective, task
 
 

@@ -20,11 +20,11 @@ import psutil
 import pytest
 from py4j.protocol import Py4JNetworkError
 
-from sparktune.backends.base import Backend, Cancelled, Finished, Started, Task
 from sparktune.backends.spark_classic import GIVE_UP_S, SparkClassicBackend
 from sparktune.errors import ObjectiveNotPicklable
-from sparktune.objective import Objective
-from sparktune.tracking.base import RunContext
+from sparktune.study.backend import Backend, Cancelled, Finished, Started, Task
+from sparktune.study.tracker import RunContext
+from sparktune.worker.objective import Objective
 from tests.backends.conformance import (
     BackendConformance,
     Make,

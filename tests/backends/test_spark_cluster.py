@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from sparktune.backends.spark_cluster import UNBOUNDED_SLOTS, grown, import_path, lost, with_remedy
-from sparktune.trial import TrialError
+from sparktune.study.trial import TrialError
 
 DYNAMIC = {"spark.dynamicAllocation.enabled": "true"}
 

@@ -17,7 +17,7 @@ from search_problems import PROBLEMS, problem
 from search_simulation import reference, search
 
 from sparktune import Trials, fmin, hp
-from sparktune.search.space import SearchSpace
+from sparktune.space.search_space import SearchSpace
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 OPTIMA: dict[str, dict[str, float]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from hyperopt import hp, pyll
 from hypothesis import strategies as st
 
-from sparktune.space import SpaceView
+from sparktune.space.view import SpaceView
 
 KINDS: dict[str, Any] = {
     "uniform": hp.uniform("x", -2, 5),

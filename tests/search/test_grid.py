@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 import sparktune
 from sparktune.errors import InvalidSpace
 from sparktune.search import grid
-from sparktune.search.space import SearchSpace
+from sparktune.space.search_space import SearchSpace
 from tests.search.conformance import SuggestConformance, domain_of, end
 from tests.search.spaces import CONDITIONAL, FINITE, FINITE_SIZE, config_of, nested_spaces
 

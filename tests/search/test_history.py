@@ -13,7 +13,7 @@ from hyperopt.base import JOB_STATE_DONE, STATUS_OK
 
 from sparktune.search import history
 from sparktune.search.history import history_of
-from sparktune.search.space import SearchSpace, space_of
+from sparktune.space.search_space import SearchSpace, space_of
 from tests.search.conformance import OUTCOMES, PENDING, domain_of, end, trials_with
 from tests.search.spaces import CONDITIONAL, config_of
 

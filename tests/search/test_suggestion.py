@@ -5,8 +5,8 @@ from __future__ import annotations
 import hyperopt
 import numpy as np
 
-from sparktune.search.space import space_of
 from sparktune.search.suggestion import new_documents, suggestions
+from sparktune.space.search_space import space_of
 from tests.search.conformance import domain_of
 from tests.search.spaces import CONDITIONAL
 

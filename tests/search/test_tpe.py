@@ -12,9 +12,9 @@ from hyperopt import hp
 from hyperopt.base import JOB_STATE_DONE, JOB_STATE_RUNNING, STATUS_FAIL, STATUS_OK
 
 from sparktune.search import tpe
-from sparktune.search.candidates import rank_weights
 from sparktune.search.history import History
-from sparktune.search.space import SearchSpace
+from sparktune.search.parzen.candidates import rank_weights
+from sparktune.space.search_space import SearchSpace
 from tests.search.conformance import SuggestConformance
 
 

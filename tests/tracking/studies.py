@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sparktune.tracking.base import StudyInfo
-from sparktune.trial import Trial, TrialError, TrialState
+from sparktune.study.tracker import StudyInfo
+from sparktune.study.trial import Trial, TrialError, TrialState
 
 
 def info(**changes: Any) -> StudyInfo:

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from sparktune.study.tracker import StudySummary
+from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import mlflow as module
-from sparktune.tracking.arrival import RunArrival
-from sparktune.tracking.base import StudySummary
 from sparktune.tracking.mlflow import MlflowTracker
 from sparktune.tracking.replay import replay
 from sparktune.tracking.unwritten import Unwritten
-from sparktune.tracking.worker import redirect
-from sparktune.trial import Trial, TrialState
+from sparktune.tracking.worker.arrival import RunArrival
+from sparktune.tracking.worker.redirect import redirect
 from tests.tracking.conftest import Server
 from tests.tracking.studies import completed, document, failed, info, running
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_param
 
+from sparktune.study.tracker import StudySummary
+from sparktune.study.trial import TrialState
 from sparktune.tracking import schema
-from sparktune.tracking.base import StudySummary
 from sparktune.tracking.schema import Point
-from sparktune.trial import TrialState
 from tests.tracking.studies import completed, info, running
 
 

@@ -17,9 +17,9 @@ import mlflow
 import pytest
 from mlflow import MlflowClient, start_run  # start_run: bound before anything is patched
 
-from sparktune.tracking.arrival import RunArrival
-from sparktune.tracking.base import RunContext
-from sparktune.tracking.worker import redirect
+from sparktune.study.tracker import RunContext
+from sparktune.tracking.worker.arrival import RunArrival
+from sparktune.tracking.worker.redirect import redirect
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def test_a_worker_that_cannot_ask_looks_for_the_run_before_it_creates_one(
     def created_meanwhile(seconds: float) -> None:
         client.set_tag(context.run_id, "fmin_uuid", "abc")
 
-    monkeypatch.setattr("sparktune.tracking.worker.time.sleep", created_meanwhile)
+    monkeypatch.setattr("sparktune.tracking.worker.redirect.time.sleep", created_meanwhile)
     with redirect(pending, RunArrival(None, search_s=30)):
         mlflow.log_metric("auc", 1.0)
     assert child_of(context).data.metrics == {"auc": 1.0}
@@ -383,8 +383,8 @@ def run_script(body: str, *arguments: str, **env: str) -> str:
 def test_a_worker_that_imports_mlflow_in_the_objective(context: RunContext) -> None:
     run_script(
         """
-        from sparktune.tracking.base import RunContext
-        from sparktune.tracking.worker import redirect
+        from sparktune.study.tracker import RunContext
+        from sparktune.tracking.worker.redirect import redirect
 
         context = RunContext(sys.argv[1], sys.argv[2], None, sys.argv[3])
         with redirect(context):
@@ -410,8 +410,8 @@ def test_an_objective_without_mlflow_does_not_import_it_and_subprocesses_see_the
     printed = run_script(
         """
         import os, subprocess
-        from sparktune.tracking.base import RunContext
-        from sparktune.tracking.worker import redirect
+        from sparktune.study.tracker import RunContext
+        from sparktune.tracking.worker.redirect import redirect
 
         env = {"AWS_REGION": "x", "AZURE_CLIENT_ID": "y"}
         context = RunContext("r1", "http://server", "http://registry", "7", env)

@@ -1,0 +1,1 @@
+"""``compare``: search algorithms side by side, repeated, and recorded in MLflow."""

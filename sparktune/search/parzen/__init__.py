@@ -1,0 +1,1 @@
+"""The parts of ``sparktune.search.tpe``: its model of good and other trials, and how it draws from it."""

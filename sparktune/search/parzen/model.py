@@ -1,0 +1,149 @@
+"""What TPE learns from the trials: where to look next, branch by branch (see ``tpe`` for the algorithm)."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparktune.search.history import History
+from sparktune.search.parzen.branches import draw_option
+from sparktune.search.parzen.candidates import Pool, block_of, good_kernels, other_kernels
+from sparktune.space.parameters import Array
+from sparktune.space.search_space import SearchSpace
+
+Mask = NDArray[np.bool_]
+
+MOST_GOOD = 25
+"""More good trials than these sharpen nothing (Bergstra's own limit)."""
+FEWEST_IN_BRANCH = 10
+"""With fewer trials in just this branch, those of its neighbours are used too."""
+EXTRA_CANDIDATES = 2
+"""How many candidates each further suggestion of the same call adds to the pool."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of the algorithm.
+
+    Attributes:
+        n_startup_jobs: how many trials must have finished before anything is modelled.
+        gamma: the share of the finished trials that count as good.
+        n_EI_candidates: how many points drawn from l compete for one suggestion.
+        prior_weight: what the prior weighs in l and g; one trial weighs 1 on average.
+    """
+
+    n_startup_jobs: int = 6
+    gamma: float = 0.15
+    n_EI_candidates: int = 12  # noqa: N815  hyperopt's name
+    prior_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_startup_jobs", 0), ("n_EI_candidates", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+                raise ValueError(f"{name} of tpe is {value!r}; it must be a whole number, at least {least}")
+        if not 0 < self.gamma < 1:
+            raise ValueError(f"gamma of tpe is {self.gamma!r}; it must lie between 0 and 1")
+        if not 0 < self.prior_weight < math.inf:
+            raise ValueError(f"prior_weight of tpe is {self.prior_weight!r}; it must be greater than 0")
+
+
+DEFAULTS = Options()
+
+
+class TreeModel:
+    """What the trials tell, for some suggestions in one call.
+
+    Args:
+        n: how many suggestions there will be.
+    """
+
+    def __init__(
+        self, space: SearchSpace, history: History, n: int, options: Options, rng: np.random.Generator
+    ) -> None:
+        self._space, self._options, self._rng = space, options, rng
+        order = history.ranks_best_first()
+        self._best_first = history.values[order]
+        self._is_weak = history.is_weak[order]
+        self._pending = history.pending
+        self._pool_size = options.n_EI_candidates + EXTRA_CANDIDATES * (n - 1)
+        self._pools: dict[bytes, list[Pool]] = {}
+
+    def draw(self) -> Array:
+        """A configuration, ``(n_params,)``."""
+        row = self._branch()
+        pools = self._pools.get(row.tobytes())
+        if pools is None:
+            pools = self._pools[row.tobytes()] = self._pools_in(row)
+        for pool in pools:
+            row[pool.block.columns] = pool.draw()
+        return row
+
+    def add_pending(self, row: Array) -> None:
+        """The configuration was suggested: it runs from now on."""
+        self._pending = np.concatenate([self._pending, row[None]])
+
+    def _branch(self) -> Array:
+        """A configuration of which only the options are set that decide which parameters there are."""
+        space = self._space
+        row = np.full((1, len(space)), np.nan)
+        for i, parameter in enumerate(space.parameters):
+            if parameter.is_branching and space.is_active(row, i)[0]:
+                seen, running = self._best_first[:, i], self._pending[:, i]
+                option = draw_option(
+                    parameter.coordinate(seen[~np.isnan(seen)]).astype(int),
+                    parameter.coordinate(running[~np.isnan(running)]).astype(int),
+                    parameter.n_options,
+                    self._rng,
+                )
+                row[0, i] = parameter.value(option)
+        return np.asarray(row[0])
+
+    def _pools_in(self, branch: Array) -> list[Pool]:
+        """The candidates for the parameters of a branch: one joint pool where the branch has trials enough.
+
+        Else a pool for each set of parameters that are active together, for outer parameters can be learned
+        in the neighbouring branches.
+        """
+        space = self._space
+        chosen = np.flatnonzero(~np.isnan(branch))
+        differing = (self._best_first[:, chosen] != branch[chosen]).sum(axis=1)
+        differing_pending = (self._pending[:, chosen] != branch[chosen]).sum(axis=1)
+        groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
+        for i, parameter in enumerate(space.parameters):
+            if not parameter.is_branching and space.is_active(branch[None], i)[0]:
+                groups.setdefault(parameter.conditions, []).append(i)
+        if (differing == 0).sum() >= FEWEST_IN_BRANCH and groups:
+            columns = [i for group in groups.values() for i in group]
+            return [self._pool(columns, differing == 0, differing_pending == 0)]
+        pools = []
+        for columns in groups.values():
+            active = ~np.isnan(self._best_first[:, columns[0]])
+            active_pending = ~np.isnan(self._pending[:, columns[0]])
+            reach = 0
+            while (active & (differing <= reach)).sum() < FEWEST_IN_BRANCH and reach < len(chosen):
+                reach += 1
+            near, near_pending = differing <= reach, differing_pending <= reach
+            pools.append(self._pool(columns, active & near, active_pending & near_pending))
+        return pools
+
+    def _pool(self, columns: list[int], rows: Mask, pending: Mask) -> Pool:
+        block = block_of(self._space, tuple(columns))
+        # Trials from before the space had one of these parameters tell nothing about them together.
+        rows = rows & ~np.isnan(self._best_first[:, columns]).any(axis=1)
+        pending = pending & ~np.isnan(self._pending[:, columns]).any(axis=1)
+        values, options = self._best_first[rows], self._options
+        n_good = min(math.ceil(options.gamma * len(values)), MOST_GOOD, int((~self._is_weak[rows]).sum()))
+        good, bad = values[:n_good], np.concatenate([values[n_good:], self._pending[pending]])
+        return Pool(
+            block,
+            good_kernels(block, good, options.prior_weight),
+            other_kernels(block, bad, options.prior_weight),
+            self._pool_size,
+            options.n_EI_candidates,
+            self._rng,
+        )

@@ -1,0 +1,1 @@
+"""The search space: hyperopt's language and what sparktune adds, checked, read and sampled."""

@@ -1,0 +1,233 @@
+"""The driver: an event loop over a backend's one waiting call.
+
+It fills every free slot, waits for events, tells the study, and launches the next trial the moment one ends.
+One thread runs it, and that thread alone changes trials; backends and trackers work in threads of their own
+and send events or take records.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from sparktune.study import interrupts
+from sparktune.study.backend import Backend, Cancelled, Event, Reported, Started, Task
+from sparktune.study.study import INTERRUPTED, TIMEOUT, Study
+from sparktune.study.tracker import Tracker
+from sparktune.study.trial import Trial, TrialState
+
+logger = logging.getLogger("sparktune")
+
+SLOTS_RECHECK_S = 5.0
+"""While more parallelism was asked for than there are slots: how often to look whether slots have joined."""
+
+
+LONGEST_WAIT_S = 86400.0
+"""One wait: a timeout of ``sys.maxsize`` seconds is more than a queue can wait for."""
+
+
+class Observer(Protocol):
+    """Learns of every change of a trial, in the driver's thread; what it raises ends the study."""
+
+    def changed(self, trial: Trial) -> None:
+        """The trial was launched, began on its worker, or reached a final state."""
+
+
+class Chore(Protocol):
+    """Something to be done now and then, in the driver's thread, whether or not trials change."""
+
+    def due_in_s(self) -> float | None:
+        """In how many seconds it is to be done (0 or less: now); None while there is nothing to do."""
+
+    def do(self) -> None:
+        """Do it; what it raises ends the study."""
+
+
+class Driver:
+    """Runs one study on one backend.
+
+    Args:
+        study: what to run.
+        backend: where to run it; closed at the end.
+        tracker: is told of launches and ends.
+        observers: told of every change, in their order, before the study decides whether to go on.
+        chores: done when they are due.
+        parallelism: the most trials under way at once, or None for every slot; never more than the backend
+            has slots at that moment.
+        deadline_s: the backend's time at which the study is stopped, or None.
+        trial_timeout_s: seconds that an objective may run, from its true beginning, or None.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        backend: Backend,
+        tracker: Tracker,
+        *,
+        observers: Iterable[Observer] = (),
+        chores: Iterable[Chore] = (),
+        parallelism: int | None,
+        deadline_s: float | None = None,
+        trial_timeout_s: float | None = None,
+    ) -> None:
+        self._study = study
+        self._backend = backend
+        self._tracker = tracker
+        self._observers = tuple(observers)
+        self._chores = tuple(chores)
+        self._parallelism = math.inf if parallelism is None else parallelism
+        self._events: deque[Event] = deque()
+        self._deadline_s = deadline_s
+        self._trial_timeout_s = trial_timeout_s
+        self._trial_deadlines: list[tuple[float, int, float]] = []
+
+    def run(self) -> None:
+        """Run the study to its end; when this returns, or raises, no objective of it is running any more.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results kept.
+            Exception: whatever the suggest function, an early stop function or an observer raised.
+        """
+        try:
+            self._loop()
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            with interrupts.held():
+                self._stop(INTERRUPTED if interrupted else f"{type(error).__name__}: {error}")
+                self._drain()
+            raise
+        finally:
+            try:
+                with interrupts.held():
+                    self._backend.close()
+            finally:
+                # Somebody was so impatient that it was not waited for their ends.
+                for trial_id in self._study.running:
+                    self._settle(Cancelled(trial_id, self._backend.now()))
+
+    def _loop(self) -> None:
+        study, backend = self._study, self._backend
+        self._fill()
+        while not study.is_over:
+            self._events.extend(backend.wait(self._patience()))
+            while self._events:
+                event = self._events[0]  # taken off when it has been dealt with: Ctrl-C comes at any moment
+                trial = study.tell(event)
+                if trial is not None:
+                    self._announce(trial)
+                    if isinstance(event, Started | Reported):
+                        self._follow(trial, event)
+                    elif study.check_stop(trial):
+                        self._stop(study.stop_reason or "")
+                self._events.popleft()
+            self._end_overdue()
+            if self._is_late() and not study.is_over:
+                self._stop(TIMEOUT)
+            self._fill()
+            for chore in self._chores:
+                due_s = chore.due_in_s()
+                if due_s is not None and due_s <= 0:
+                    chore.do()
+
+    def _fill(self) -> None:
+        study, backend = self._study, self._backend
+        if study.is_stopping:
+            return
+        free = int(min(self._parallelism, backend.slots())) - study.n_running
+        while free > 0 and not self._is_late():
+            trial = study.next_trial(backend.now())
+            if trial is None:
+                return
+            free -= 1
+            self._launch(trial)
+        study.suggest_ahead()
+
+    def _launch(self, trial: Trial) -> None:
+        trial_id = trial.trial_id
+        self._tracker.launched(trial)
+        for observer in self._observers:
+            observer.changed(trial)
+        self._backend.launch(
+            Task(
+                trial_id=trial_id,
+                config=trial.config,
+                description=f"sparktune {trial.describe}",
+                run_context=lambda: self._tracker.run_context(trial_id),
+                ask_run=self._tracker.ask_run,
+            )
+        )
+
+    def _follow(self, trial: Trial, event: Event) -> None:
+        """A trial under way has given a sign: note when its time is up, or answer its report."""
+        trial_id = event.trial_id
+        if isinstance(event, Started):
+            if self._trial_timeout_s is not None:
+                due = event.at_s + self._trial_timeout_s
+                heapq.heappush(self._trial_deadlines, (due, trial_id, event.at_s))
+            return
+        if isinstance(event, Reported) and event.source == "report":
+            self._tracker.reported(trial, event.value, event.step)
+        if self._study.is_doomed(trial_id):
+            self._backend.terminate(trial_id)
+        else:
+            self._backend.go_on(trial_id)
+
+    def _end_overdue(self) -> None:
+        now = self._backend.now()
+        while self._trial_deadlines and self._trial_deadlines[0][0] <= now:
+            _, trial_id, began_s = heapq.heappop(self._trial_deadlines)
+            if self._study.began(trial_id) == began_s:  # not one that Spark has begun anew since
+                self._study.time_out(trial_id)
+                self._backend.stop(trial_id)
+
+    def _announce(self, trial: Trial) -> None:
+        if trial.state is TrialState.FAILED and trial.error is not None:
+            logger.error("%s failed: %s", trial.describe, trial.error.summary)
+        for observer in self._observers:
+            observer.changed(trial)
+
+    def _is_late(self) -> bool:
+        return self._deadline_s is not None and self._backend.now() >= self._deadline_s
+
+    def _patience(self) -> float | None:
+        """How long to wait for an event: until a deadline, a chore, or until new slots are looked for."""
+        patience = math.inf
+        if self._deadline_s is not None and not self._study.is_stopping:
+            patience = max(0.0, self._deadline_s - self._backend.now())
+        if self._trial_deadlines:
+            patience = min(patience, max(0.0, self._trial_deadlines[0][0] - self._backend.now()))
+        if self._parallelism > self._study.n_running and not self._study.is_stopping:
+            patience = min(patience, SLOTS_RECHECK_S)
+        dues_s = [due_s for chore in self._chores if (due_s := chore.due_in_s()) is not None]
+        patience = min([patience, *(max(0.0, due_s) for due_s in dues_s)])
+        return None if math.isinf(patience) else min(patience, LONGEST_WAIT_S)
+
+    def _stop(self, reason: str) -> None:
+        for trial in self._study.stop(reason):
+            self._announce(trial)
+        for trial_id in self._study.running:
+            self._backend.stop(trial_id)
+
+    def _drain(self) -> None:
+        """After an exception: take in what still arrives, so that a result that arrived stays a result."""
+        while True:
+            while self._events:
+                self._settle(self._events.popleft())
+            # A trial that was being launched when the exception came may be unknown to the backend.
+            for trial_id in set(self._study.running) - self._backend.under_way():
+                self._settle(Cancelled(trial_id, self._backend.now()))
+            if not self._study.n_running:
+                return
+            self._events.extend(self._backend.wait(None))
+
+    def _settle(self, event: Event) -> None:
+        trial = self._study.tell(event)
+        if trial is not None:
+            try:
+                self._announce(trial)
+            except Exception:
+                logger.exception("while the study was being stopped, %s", trial.describe)

@@ -1,0 +1,354 @@
+"""The study: a pure state machine that owns every trial and the one random generator.
+
+It is asked for trials to launch and told what became of them; it says when all is over. It knows no Spark, no
+MLflow, no clock and no thread: times are handed in, so a test can play any order of events.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from sparktune.early_termination.base import Curve, Decision, EarlyTerminationPolicy, Goal
+from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Terminated
+from sparktune.study.trial import Trial, TrialError, TrialState
+
+
+class SeedSource(Protocol):
+    """What the study needs of a ``numpy.random.Generator``."""
+
+    def integers(self, low: int, /) -> Any:
+        """A random integer in ``[0, low)``."""
+
+
+SEED_BOUND = 2**31 - 1
+"""Seeds handed to suggest functions lie in ``[0, SEED_BOUND)``, as in ``hyperopt.FMinIter.run``."""
+
+Suggest = Callable[[Any], Trial | None]
+"""``suggest(seed)`` gives the next trial, queued, or None when the algorithm has no more points."""
+
+
+class Study:
+    """Which trials there are, which to launch next, and whether all is over.
+
+    Args:
+        suggest: makes the next trial from a seed; called only when a trial can use the suggestion at once,
+            or, with ``max_queue_len`` n > 1, up to n - 1 trials ahead.
+        rng: the source of those seeds; one draw for each call of ``suggest``.
+        max_new: how many trials may be suggested, or None for no limit.
+        queued: trials to run before anything is suggested.
+        earlier: final trials of earlier calls; they count for the best loss.
+        loss_threshold: stop when the best loss is at or below it.
+        max_queue_len: see ``suggest``.
+        should_stop: called after every trial that completes; True stops the study. What it raises leaves
+            ``check_stop``.
+        policy: decides at each report whether the trial goes on.
+        goal: what is good in the reported metric.
+        metric: its name, for the results of trials that were terminated early.
+    """
+
+    def __init__(
+        self,
+        suggest: Suggest,
+        rng: SeedSource,
+        *,
+        max_new: int | None = None,
+        queued: Iterable[Trial] = (),
+        earlier: Sequence[Trial] = (),
+        loss_threshold: float | None = None,
+        max_queue_len: int = 1,
+        should_stop: Callable[[Trial], bool] | None = None,
+        policy: EarlyTerminationPolicy | None = None,
+        goal: Goal = "minimize",
+        metric: str = "loss",
+    ) -> None:
+        self._suggest = suggest
+        self._rng = rng
+        self._left_to_suggest = math.inf if max_new is None else max_new
+        self._loss_threshold = loss_threshold
+        self._ahead = max_queue_len - 1
+        self._should_stop = should_stop
+        self._policy = policy
+        self._goal = goal
+        self._metric = metric
+        self.curves: dict[int, Curve] = {}
+        self._reporting: set[int] = set()
+        self._doomed: dict[int, Decision | None] = {}
+        self._trials: dict[int, Trial] = {}
+        self._running: dict[int, Trial] = {}
+        self._queue: deque[Trial] = deque()
+        self._causes: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self.best: Trial | None = None
+        self.stop_reason: str | None = None
+        self.counts: Counter[TrialState] = Counter()
+        for trial in earlier:
+            self._keep(trial)
+        for trial in queued:
+            self._keep(trial)
+            self._queue.append(trial)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial as it is now, in the order in which they joined the study."""
+        return list(self._trials.values())
+
+    @property
+    def running(self) -> list[int]:
+        """The ids of the trials that are under way."""
+        return list(self._running)
+
+    @property
+    def n_running(self) -> int:
+        """How many trials are under way."""
+        return len(self._running)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs and nothing more will be launched."""
+        return not self._running and not self._queue and (self._left_to_suggest <= 0 or self.is_stopping)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no further trial will be launched."""
+        return self.stop_reason is not None
+
+    def commonest_error(self) -> tuple[str, int] | None:
+        """The cause that failed most trials, on one line, and how many; None without failures.
+
+        Messages that differ in numbers or identifiers only are one cause; the first of them is told.
+        """
+        if not self._causes:
+            return None
+        cause, count = self._causes.most_common(1)[0]
+        return self._examples[cause], count
+
+    def next_trial(self, at_s: float) -> Trial | None:
+        """The trial to launch now, running from this moment; None when there is none (yet).
+
+        Call it only while a slot is free: a suggestion made before it can run has seen fewer results.
+        """
+        trial = self._queue.popleft() if self._queue else self._suggested()
+        if trial is None:
+            return None
+        trial = trial.to(TrialState.RUNNING, submitted_s=at_s)
+        self._keep(trial)
+        return trial
+
+    def suggest_ahead(self) -> None:
+        """Fill the queue of trials that wait for a slot (``max_queue_len`` > 1)."""
+        while len(self._queue) < self._ahead and (trial := self._suggested()) is not None:
+            self._keep(trial)
+            self._queue.append(trial)
+
+    def tell(self, event: Event) -> Trial | None:
+        """Take in what happened; returns the changed trial, or None when the event changes nothing."""
+        trial = self._running.get(event.trial_id)
+        if trial is None:
+            return None
+        match event:
+            case Started():
+                trial = replace(
+                    trial,
+                    attempts=max(trial.attempts, event.attempt),
+                    started_s=event.at_s,
+                    host=event.host,
+                    worker_pid=event.worker_pid,
+                )
+            case Reported():
+                if event.source == "report":
+                    self._reporting.add(trial.trial_id)
+                elif trial.trial_id in self._reporting:
+                    return None
+                self._judge(trial.trial_id, event.value)
+                trial = replace(trial, steps=trial.steps + 1, last_step=max(trial.last_step, event.step))
+            case Finished():
+                trial = _judged(trial, event)
+            case Failed() | Terminated() | Cancelled():
+                trial = self._ended(trial, event)
+        self._keep(trial)
+        return trial
+
+    def is_doomed(self, trial_id: int) -> bool:
+        """Whether the trial is to end before its objective does: by a policy, or because its time is up."""
+        return trial_id in self._doomed
+
+    def began(self, trial_id: int) -> float | None:
+        """When the objective of a running trial last began; None when it has not, or is over."""
+        trial = self._running.get(trial_id)
+        return None if trial is None else trial.started_s
+
+    def time_out(self, trial_id: int) -> None:
+        """The trial has run for too long."""
+        if trial_id in self._running:
+            self._doomed.setdefault(trial_id, None)
+
+    def share_saved(self) -> float | None:
+        """The share of compute that early termination saved, estimated from the reports; None without any.
+
+        A terminated trial is taken to have had as many reports before it as the longest completed one.
+        """
+        full = max((t.steps for t in self._trials.values() if t.state is TrialState.COMPLETED), default=0)
+        ended = [t for t in self._trials.values() if t.state.is_final and t.steps]
+        cut = [t for t in ended if t.state is TrialState.EARLY_TERMINATED]
+        saved = sum(max(0, full - t.steps) for t in cut)
+        spent = sum(t.steps for t in ended)
+        return saved / (saved + spent) if cut else None
+
+    def _judge(self, trial_id: int, value: float) -> None:
+        """Take in a report and let the policy decide; NaN is as bad as can be."""
+        if math.isnan(value):
+            value = -math.inf if self._goal == "maximize" else math.inf
+        self.curves.setdefault(trial_id, Curve.empty()).add(value, self._goal)
+        if self._policy is not None and trial_id not in self._doomed:
+            decision = self._policy.decide(trial_id, self.curves, self._goal)
+            if decision is not None:
+                self._doomed[trial_id] = decision
+
+    def _ended(self, trial: Trial, event: Failed | Terminated | Cancelled) -> Trial:
+        """The trial after it ended without a result: by a policy, its time, the study, or failure."""
+        ended: dict[str, Any] = {
+            "ended_s": event.at_s,
+            "duration_s": event.duration_s if not isinstance(event, Cancelled) else _since(trial, event),
+        }
+        if trial.trial_id in self._doomed:
+            decision = self._doomed[trial.trial_id]
+            if decision is None:
+                return trial.to(TrialState.TIMED_OUT, stop_reason="trial_timeout", **ended)
+            value = self.curves[trial.trial_id].values[-1]
+            loss = value if self._goal == "minimize" else -value
+            result = {self._metric: value, "loss": loss, "status": "ok"}
+            return trial.to(
+                TrialState.EARLY_TERMINATED,
+                loss=loss,
+                result=result,
+                decision=decision,
+                stop_reason=str(decision),
+                **ended,
+            )
+        if isinstance(event, Failed):
+            return trial.to(TrialState.FAILED, error=event.error, **ended)
+        return trial.to(TrialState.CANCELLED, stop_reason=self.stop_reason or "stopped", **ended)
+
+    def check_stop(self, trial: Trial) -> bool:
+        """Whether this trial, just ended and recorded, stops the study (and stops it)."""
+        if self.is_stopping or trial.state is not TrialState.COMPLETED:
+            return False
+        if self._should_stop is not None and self._should_stop(trial):
+            self.stop_reason = EARLY_STOPPING
+        elif self._loss_threshold is not None and self.best is not None:
+            best = self.best.loss
+            if best is not None and best <= self._loss_threshold:
+                self.stop_reason = LOSS_THRESHOLD
+        return self.is_stopping
+
+    def stop(self, reason: str) -> list[Trial]:
+        """Launch nothing more; running trials are the driver's to stop. Returns the queued, now cancelled."""
+        self.stop_reason = self.stop_reason or reason
+        # Ctrl-C may have come in the middle of a change: the records are what holds.
+        self._running = {t.trial_id: t for t in self._trials.values() if t.state is TrialState.RUNNING}
+        dropped = [trial.to(TrialState.CANCELLED, stop_reason=self.stop_reason) for trial in self._queue]
+        self._queue.clear()
+        for trial in dropped:
+            self._keep(trial)
+        return dropped
+
+    def _suggested(self) -> Trial | None:
+        if self.is_stopping or self._left_to_suggest <= 0:
+            return None
+        trial = self._suggest(self._rng.integers(SEED_BOUND))
+        if trial is None:
+            self._left_to_suggest = 0
+            return None
+        self._left_to_suggest -= 1
+        return trial
+
+    def _keep(self, trial: Trial) -> None:
+        before = self._trials.get(trial.trial_id)
+        if before is not None:
+            self.counts[before.state] -= 1
+        self.counts[trial.state] += 1
+        self._trials[trial.trial_id] = trial
+        if trial.state is TrialState.RUNNING:
+            self._running[trial.trial_id] = trial
+            return
+        self._running.pop(trial.trial_id, None)
+        if trial.error is not None:
+            cause = _VARYING.sub("#", trial.error.summary)
+            self._causes[cause] += 1
+            self._examples.setdefault(cause, trial.error.summary)
+        curve = self.curves.get(trial.trial_id)
+        if curve is not None:
+            curve.is_over = trial.state.is_final
+        if beats(trial, self.best):
+            self.best = trial
+
+
+_VARYING = re.compile(r"\b[0-9a-f]{8,}\b|-?\d+(\.\d+)?(e-?\d+)?")
+"""What differs between two messages of one cause: hexadecimal identifiers and numbers."""
+
+EARLY_STOPPING = "early stopping condition"
+TIMEOUT = "fmin run timeout"
+INTERRUPTED = "fmin run cancelled by user"
+LOSS_THRESHOLD = "loss threshold reached"
+"""Reasons to stop a study; the first three are hyperopt's words (``SparkTrials.fmin_cancelled_reason``)."""
+
+
+def _since(trial: Trial, event: Cancelled) -> float | None:
+    """Seconds since the objective began; None when it never did."""
+    return None if trial.started_s is None else event.at_s - trial.started_s
+
+
+def beats(trial: Trial, best: Trial | None) -> bool:
+    """Whether a trial is better than the best so far.
+
+    One that was terminated early is never the best unless nothing completed.
+    """
+    ranks = {TrialState.COMPLETED: 0, TrialState.EARLY_TERMINATED: 1}
+    if trial.state not in ranks or trial.loss is None:
+        return False
+    if best is None or best.loss is None:
+        return True
+    return (ranks[trial.state], trial.loss) < (ranks[best.state], best.loss)
+
+
+def _judged(trial: Trial, event: Finished) -> Trial:
+    """The trial after its objective returned a result: completed, or failed by its own word or by NaN."""
+    result = event.result
+    ended: dict[str, Any] = {
+        "result": result,
+        "attachments": event.attachments,
+        "ended_s": event.at_s,
+        "duration_s": event.duration_s,
+    }
+    if result["status"] != "ok":
+        message = _own_words(result)
+        return trial.to(TrialState.FAILED, error=TrialError("ReportedFailure", message, message), **ended)
+    loss = float(result["loss"])
+    if math.isnan(loss):
+        message = (
+            "the objective returned NaN as its loss; return a number, or {'status': STATUS_FAIL} for a point "
+            "that cannot be judged"
+        )
+        kind = "<class 'hyperopt.exceptions.InvalidLoss'>"
+        return trial.to(
+            TrialState.FAILED, error=TrialError(kind, message, f"InvalidLoss: {message}"), **ended
+        )
+    return trial.to(TrialState.COMPLETED, loss=loss, **ended)
+
+
+def _own_words(result: Mapping[str, Any]) -> str:
+    """Why an objective calls its trial failed: what it says under ``error``, or just its status."""
+    for key in ("error", "status_fail"):
+        if result.get(key) is not None:
+            try:
+                text = str(result[key])
+            except Exception as error:  # whatever an object of the user's raises
+                text = f"{key}: a {type(result[key]).__name__} without text ({type(error).__name__})"
+            if text:
+                return text
+    return f"status {result['status']!r}"

@@ -1,0 +1,189 @@
+"""The tracking port: what the driver tells a recorder of studies, and what it asks of it.
+
+An implementation does its work in threads of its own. No method may block the driver for longer than its
+docstring says, and none may raise because the tracking server is in trouble.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sparktune.study.trial import Trial
+
+
+def algorithm_name(algo: Any) -> str:
+    """The suggest function's name, ``hyperopt.tpe.suggest``; for a ``partial`` its options too."""
+    if isinstance(algo, functools.partial):
+        options = [repr(part) for part in algo.args] + [f"{k}={v!r}" for k, v in algo.keywords.items()]
+        return f"{algorithm_name(algo.func)}({', '.join(options)})"
+    name = f"{getattr(algo, '__module__', '')}.{getattr(algo, '__qualname__', type(algo).__name__)}"
+    return name.removeprefix(".")
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """What is known of a study before its first trial.
+
+    Attributes:
+        study_id: the same on all runs of one ``fmin`` call (``fmin_uuid``).
+        algo: see ``algorithm_name``.
+        max_evals: the limit, or None.
+        parallelism: the most trials that may run at once.
+        timeout_s: the limit on the whole study, or None.
+        max_queue_len: as given to ``fmin``.
+        space: the search space as text.
+        metric: the name under which reports are written.
+        goal: what is good in it.
+        policy: the early termination policy as text, or None.
+    """
+
+    study_id: str
+    algo: str
+    max_evals: int | None
+    parallelism: int
+    timeout_s: float | None
+    max_queue_len: int
+    space: str
+    metric: str = "loss"
+    goal: str = "minimize"
+    policy: str | None = None
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """How a study ended.
+
+    Attributes:
+        trials: every trial of the study, also of earlier calls on the same trials object, in their order.
+        best: the completed trial with the lowest loss, or None.
+        stop_reason: why the study stopped before ``max_evals``, or None.
+        error: the one-line cause when ``fmin`` raises, or None.
+        share_saved: the share of compute that early termination saved, or None.
+    """
+
+    trials: Sequence[Trial]
+    best: Trial | None
+    stop_reason: str | None = None
+    error: str | None = None
+    share_saved: float | None = None
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What a worker needs so that MLflow calls in the objective land on the trial's child run.
+
+    Travels to the worker inside the task. ``env`` may hold credentials: its repr does not show it.
+
+    Attributes:
+        run_id: the child run, or None where it does not exist yet: the worker asks for it when the objective
+            needs it (``Tracker.ask_run``).
+        tracking_uri: for ``mlflow.set_tracking_uri``.
+        registry_uri: for ``mlflow.set_registry_uri``, or None.
+        experiment_id: the experiment of the child run.
+        env: environment variables of the driver that MLflow reads (``MLFLOW_TRACKING_TOKEN``, ...).
+        claim: what the run is to look like (JSON), for a worker that has to create it itself; None where
+            ``run_id`` is known.
+    """
+
+    run_id: str | None
+    tracking_uri: str
+    registry_uri: str | None
+    experiment_id: str
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    claim: str | None = None
+
+
+RUN_PATIENCE_S = 30.0
+"""How long a worker waits for its trial's run, before it looks for it and creates it itself."""
+
+Tell = Callable[[str | None], None]
+"""Takes a run id, or None: the run cannot be created for now. Called from any thread; must not block."""
+
+
+class Tracker(Protocol):
+    """Records one study. Called by one thread, except ``run_context`` and ``ask_run``."""
+
+    @property
+    def run_id(self) -> str | None:
+        """The parent run, once it is known."""
+
+    def begin(self, info: StudyInfo) -> None:
+        """The study begins: join or create the parent run. Blocks a few seconds at most."""
+
+    def launched(self, trial: Trial) -> None:
+        """The trial is about to be handed to the backend. Does not block."""
+
+    def run_context(self, trial_id: int) -> RunContext | None:
+        """What the trial's worker needs; None where nothing is tracked.
+
+        Called from the backend's threads. Does not block: the run may not exist yet.
+        """
+
+    def ask_run(self, trial_id: int, tell: Tell, *, hurry: bool) -> None:
+        """Have ``tell`` called with the trial's run id, once; at once where the run exists.
+
+        Asked when a worker has begun the trial, and with ``hurry`` when its objective waits for the run: the
+        run is created before all others then, and ``tell(None)`` lets the worker create it itself while the
+        server is in trouble. Called from the backend's threads; does not block.
+        """
+
+    def reported(self, trial: Trial, value: float, step: int) -> None:
+        """The trial reported its primary metric over ``report``. Does not block."""
+
+    def watch(self, interval_s: float, sink: Callable[[int, float, int], None]) -> None:
+        """From now on hand ``sink(trial_id, value, step)`` the primary metric as objectives log it.
+
+        ``sink`` is called from another thread.
+        """
+
+    def watched_names(self) -> set[str]:
+        """The metrics that were seen while watching."""
+
+    def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
+        """The trial reached a final state; ``document`` is hyperopt's trial document. Does not block."""
+
+    def finish(self, summary: StudySummary) -> None:
+        """The study is over: write all that is still to be written, in bounded time, and end the parent.
+
+        Called in every case, an exception or Ctrl-C in ``fmin`` included.
+        """
+
+
+class NullTracker:
+    """Tracks nothing (``mlflow=False``)."""
+
+    run_id: str | None = None
+
+    def begin(self, info: StudyInfo) -> None:
+        """Do nothing."""
+
+    def launched(self, trial: Trial) -> None:
+        """Do nothing."""
+
+    def run_context(self, trial_id: int) -> RunContext | None:  # noqa: ARG002
+        """Nothing to hand on."""
+        return None
+
+    def ask_run(self, trial_id: int, tell: Tell, *, hurry: bool) -> None:  # noqa: ARG002
+        """There is no run to wait for."""
+        if hurry:
+            tell(None)
+
+    def reported(self, trial: Trial, value: float, step: int) -> None:
+        """Do nothing."""
+
+    def watch(self, interval_s: float, sink: Callable[[int, float, int], None]) -> None:
+        """There is nothing to watch."""
+
+    def watched_names(self) -> set[str]:
+        """None."""
+        return set()
+
+    def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def finish(self, summary: StudySummary) -> None:
+        """Do nothing."""

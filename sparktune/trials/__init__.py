@@ -1,0 +1,1 @@
+"""Trials objects: hyperopt's documents beside our records, running a study on them, their save file."""

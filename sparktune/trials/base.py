@@ -1,0 +1,336 @@
+"""``StudyTrials``: hyperopt's trial documents beside sparktune's own records of the same trials.
+
+It holds what does not depend on where trials run: the documents, their records, going on where an earlier
+call stopped.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import copy
+import logging
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import hyperopt
+from hyperopt.base import (
+    JOB_STATE_CANCEL,
+    JOB_STATE_DONE,
+    JOB_STATE_ERROR,
+    JOB_STATE_NEW,
+    JOB_STATE_RUNNING,
+    JOB_VALID_STATES,
+)
+
+from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
+from sparktune.errors import StudyInProgress
+from sparktune.space.view import SpaceView
+from sparktune.study.backend import Backend
+from sparktune.study.tracker import NullTracker, Tracker
+from sparktune.study.trial import Trial
+from sparktune.trials import arguments, documents
+from sparktune.worker.objective import Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger("sparktune")
+
+COLUMNS = ("trial", "state", "loss", "duration_s", "attempts", "steps", "error")
+"""The columns of ``to_dataframe`` before those of the parameters."""
+
+
+class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
+    """Trials that sparktune's driver runs; the base of ``SparkTrials``.
+
+    Args:
+        parallelism: the most trials to run at once, or None for as many as the backend has slots.
+        timeout: seconds that one ``fmin`` call may take, or None.
+        loss_threshold: stop when the best loss is at or below it, or None.
+        metric: the primary metric: the name of what objectives report or log, and of the entry of the result
+            that gives the loss where it has none.
+        goal: what is good in it; to be maximized, the loss is its negative.
+        early_termination: a policy that ends weak trials while they run, or None.
+        trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
+
+    Raises:
+        Exception: ``timeout`` or ``loss_threshold`` is invalid (hyperopt's messages).
+        TypeError: ``parallelism`` is not a whole number, ``early_termination`` is no policy.
+        ValueError: ``metric``, ``goal`` or ``trial_timeout`` is invalid.
+    """
+
+    asynchronous = True
+    _keeps_real_time = True
+    watch_interval = 5.0
+
+    def __init__(
+        self,
+        parallelism: int | None = None,
+        timeout: float | None = None,
+        loss_threshold: float | None = None,
+        *,
+        metric: str = "loss",
+        goal: Goal = "minimize",
+        early_termination: EarlyTerminationPolicy | None = None,
+        trial_timeout: float | None = None,
+    ) -> None:
+        arguments.check_limits(timeout, loss_threshold)
+        arguments.check_parallelism(parallelism)
+        arguments.check_metric(metric, goal)
+        arguments.check_early_termination(early_termination)
+        if trial_timeout is not None:
+            arguments.check_seconds("trial_timeout", trial_timeout)
+        self.metric = metric
+        self.goal: Goal = goal
+        self.early_termination = early_termination
+        self.trial_timeout = trial_timeout
+        self._reset()
+        super().__init__(exp_key=None, refresh=False)
+        self.user_specified_parallelism: int | None = parallelism
+        self.timeout = timeout
+        self.loss_threshold = loss_threshold
+        self.refresh()
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}(trials={self.trials})"
+
+    def _reset(self) -> None:
+        self._records: dict[int, Trial] = {}
+        self._by_id: dict[int, documents.Document] = {}
+        self._rng: Any = None
+        self._rng_began_with: Any = None
+        self._fmin_cancelled_reason: str | None = None
+        self._warned_of_slots = False
+        self._in_use = threading.Lock()
+        self.run_id: str | None = None
+        """The MLflow parent run of the latest ``fmin`` call, or None."""
+        self.share_saved: float | None = None
+        """The share of compute that early termination saved in the latest call, judged by the reports."""
+        self.elapsed_s: float | None = None
+        """Seconds that the latest ``fmin`` call took by its backend's clock (virtual ones if simulated),
+        or None when it did not return."""
+
+    # -- where trials run ------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def _backend(self, objective: Objective) -> Backend:
+        """Where the trials of one ``fmin`` call run."""
+
+    def _tracker(self) -> Tracker:
+        """What records one ``fmin`` call."""
+        return NullTracker()
+
+    @abc.abstractmethod
+    def _slots_now(self) -> int:
+        """How many trials could run at once at this moment."""
+
+    @property
+    def parallelism(self) -> int:
+        """The most trials that will run at once: as asked for, or as many as there are slots now."""
+        return self._asked_parallelism or max(1, self._slots_now())
+
+    @parallelism.setter
+    def parallelism(self, value: int | None) -> None:
+        self.user_specified_parallelism = value
+
+    @property
+    def _asked_parallelism(self) -> int | None:
+        """What the user asked for; None for every slot there is, also those that join later."""
+        asked = self.user_specified_parallelism
+        return asked if asked is not None and asked > 0 else None
+
+    def _warn_of_slots(self, slots: int) -> None:
+        """Say, once, that more parallelism was asked for than there are slots."""
+        asked = self._asked_parallelism
+        if asked is not None and asked > slots and not self._warned_of_slots:
+            self._warned_of_slots = True
+            logger.warning(
+                "parallelism is %d, but Spark has %d slots now: %d trials run at a time until slots join",
+                asked,
+                slots,
+                slots,
+            )
+
+    @property
+    def best_trial(self) -> documents.Document:
+        """The document of the best trial: lowest loss, terminated early only where nothing completed.
+
+        Raises:
+            hyperopt.exceptions.AllTrialsFailed: there is none.
+        """
+        whole = [d for d in self.trials if "early_terminated" not in d["misc"]]
+        view = hyperopt.Trials()
+        view._trials = whole
+        try:
+            best: documents.Document = view.best_trial
+        except hyperopt.exceptions.AllTrialsFailed:
+            best = super().best_trial
+        return best
+
+    # -- what people ask -------------------------------------------------------------------------------
+
+    @property
+    def _fmin_cancelled(self) -> bool:
+        """What hyperopt's own loop asks of trials that have it (``hyperopt.FMinIter.run``)."""
+        return self._fmin_cancelled_reason is not None
+
+    @property
+    def fmin_cancelled_reason(self) -> str | None:
+        """Why the latest ``fmin`` call stopped before its ``max_evals``, or None."""
+        return self._fmin_cancelled_reason
+
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """Label -> value of the best trial: values as the objective received them, not indices.
+
+        Raises:
+            AllTrialsFailed: no trial completed.
+        """
+        return dict(self._records[self.best_trial["tid"]].params)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row for every trial, failed and cancelled ones too.
+
+        Returns:
+            Columns ``trial``, ``state``, ``loss``, ``duration_s`` (seconds in the objective), ``attempts``,
+            ``steps`` (reports seen), ``error`` (one line), then one per parameter by its label, holding the
+            values that the objective received, and missing where the parameter was not active.
+        """
+        import pandas as pd
+
+        labels = list(dict.fromkeys(label for trial in self._records.values() for label in trial.params))
+        rows = [
+            (
+                trial.trial_id,
+                trial.state.value,
+                trial.loss,
+                trial.duration_s,
+                trial.attempts,
+                trial.steps,
+                None if trial.error is None else trial.error.summary,
+                *(trial.params.get(label) for label in labels),
+            )
+            for trial in self._records.values()
+        ]
+        # A parameter may be called like a column of ours: each keeps its place, pandas allows both.
+        frame = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *labels])
+        for column in ("loss", "duration_s"):
+            frame.isetitem(COLUMNS.index(column), pd.to_numeric(frame.iloc[:, COLUMNS.index(column)]))
+        return frame
+
+    def count_successful_trials(self) -> int:
+        """How many trials returned a result (also one with status fail, as hyperopt counts)."""
+        return int(self.count_by_state_unsynced(JOB_STATE_DONE))
+
+    def count_failed_trials(self) -> int:
+        """How many trials failed."""
+        return int(self.count_by_state_unsynced(JOB_STATE_ERROR))
+
+    def count_cancelled_trials(self) -> int:
+        """How many trials were cancelled."""
+        return int(self.count_by_state_unsynced(JOB_STATE_CANCEL))
+
+    def count_total_trials(self) -> int:
+        """How many trials have ended."""
+        return int(self.count_by_state_unsynced([JOB_STATE_DONE, JOB_STATE_ERROR, JOB_STATE_CANCEL]))
+
+    def delete_all(self) -> None:
+        """Forget every trial and begin anew, with a new random stream."""
+        self._reset()
+        super().delete_all()
+
+    # -- the driver's side: records and documents ------------------------------------------------------
+
+    def changed(self, trial: Trial) -> None:
+        """Write a change of a trial into its document (the driver's ``Observer``)."""
+        document = self._by_id[trial.trial_id]
+        documents.update(document, trial)
+        for name, value in trial.attachments.items():
+            self.trial_attachments(document)[name] = value
+        if document["state"] not in JOB_VALID_STATES:
+            # What just ended stands near the end: cheaper than a refresh of all.
+            for index in range(len(self._trials) - 1, -1, -1):
+                if self._trials[index] is document:
+                    del self._trials[index]
+                    break
+        self._records[trial.trial_id] = trial  # at last: Ctrl-C may come before, and then it is done again
+
+    def _enqueue(self, suggested: documents.Document, space: SpaceView) -> Trial:
+        """Insert the document of a new trial, visible at once, and give its record."""
+        self.insert_trial_docs([suggested])
+        document = self._dynamic_trials[-1]  # a copy of what was inserted
+        self._by_id[document["tid"]] = document
+        self._ids.add(document["tid"])
+        self._trials.append(document)
+        trial = self._records[document["tid"]] = documents.queued_trial(document, space)
+        return trial
+
+    def _join(self, space: SpaceView) -> tuple[list[Trial], list[Trial]]:
+        """The trials of earlier calls: those that ended, and those still to be run.
+
+        A trial that was running when its study's process ended, is run again.
+        """
+        self.refresh()
+        earlier: list[Trial] = []
+        queued: list[Trial] = []
+        records: dict[int, Trial] = {}
+        for document in self._dynamic_trials:
+            trial_id = document["tid"]
+            self._by_id[trial_id] = document
+            if document["state"] in (JOB_STATE_NEW, JOB_STATE_RUNNING):
+                document["state"] = JOB_STATE_NEW
+                records[trial_id] = documents.queued_trial(document, space)
+                queued.append(records[trial_id])
+            else:
+                known = self._records.get(trial_id)
+                is_known = known is not None and known.state.is_final
+                record = known if is_known and known else documents.final_trial(document, space)
+                records[trial_id] = record
+                earlier.append(record)
+        self._records = records
+        return earlier, queued
+
+    def _adopt(self, saved: hyperopt.Trials) -> None:
+        """Take over the trials, attachments and random stream of a trials object read from a file."""
+        self._dynamic_trials = list(saved._dynamic_trials)
+        self._ids = {document["tid"] for document in self._dynamic_trials} | set(saved._ids)
+        self.attachments = saved.attachments
+        if isinstance(saved, StudyTrials):
+            self._records = saved._records
+            self._rng, self._rng_began_with = saved._rng, saved._rng_began_with
+        self.refresh()
+
+    def _finished_view(self) -> StudyTrials:
+        """These trials with the finished ones only, in the order in which they finished."""
+        view = copy.copy(self)
+        finished = [d for d in self._dynamic_trials if d["state"] == JOB_STATE_DONE]
+        finished.sort(key=lambda d: d["refresh_time"])
+        view._dynamic_trials = finished
+        view._trials = finished
+        return view
+
+    @contextlib.contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Hold these trials for one ``fmin`` call."""
+        is_ours = False
+        try:
+            is_ours = self._in_use.acquire(blocking=False)
+            if not is_ours:
+                raise StudyInProgress(
+                    f"this {type(self).__name__} is in use by another fmin call; give each call its own"
+                )
+            yield
+        finally:
+            if is_ours:
+                self._in_use.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        del state["_in_use"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._in_use = threading.Lock()

@@ -1,0 +1,102 @@
+"""hyperopt's trial documents: the border between sparktune's records and hyperopt's dicts."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from hyperopt.base import (
+    JOB_STATE_CANCEL,
+    JOB_STATE_DONE,
+    JOB_STATE_ERROR,
+    JOB_STATE_NEW,
+    JOB_STATE_RUNNING,
+    STATUS_FAIL,
+    STATUS_OK,
+)
+from hyperopt.utils import coarse_utcnow
+
+from sparktune.search.history import config_of
+from sparktune.space.view import SpaceView
+from sparktune.study.trial import Trial, TrialError, TrialState
+
+Document = dict[str, Any]
+
+
+def queued_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
+    """The record of a trial that has been suggested."""
+    config = config_of(document)
+    return Trial(trial_id=document["tid"], config=config, params=space.params(config))
+
+
+def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
+    """The record of a trial that ended in an earlier call, of which only the document is left."""
+    trial = queued_trial(document, space).to(TrialState.RUNNING)
+    result, error = document["result"], document["misc"].get("error")
+    times = {"started_s": _unix(document["book_time"]), "ended_s": _unix(document["refresh_time"])}
+    if document["state"] == JOB_STATE_CANCEL:
+        timed_out = error is not None and error[0] == TrialState.TIMED_OUT
+        state = TrialState.TIMED_OUT if timed_out else TrialState.CANCELLED
+        return trial.to(state, stop_reason=str(error[1]) if error else None, **times)
+    if document["state"] == JOB_STATE_ERROR:
+        kind, text = (str(part) for part in (error or ("", "unknown")))
+        message = text.strip().splitlines()[-1] if text.strip() else ""
+        return trial.to(TrialState.FAILED, error=TrialError(kind, message, text), **times)
+    loss = result.get("loss")
+    if result["status"] == STATUS_OK and loss is not None and loss == loss:
+        reason = document["misc"].get("early_terminated")
+        state = TrialState.COMPLETED if reason is None else TrialState.EARLY_TERMINATED
+        return trial.to(state, result=result, loss=float(loss), stop_reason=reason, **times)
+    reason = f"status {result['status']!r}"
+    return trial.to(
+        TrialState.FAILED, result=result, error=TrialError("ReportedFailure", reason, reason), **times
+    )
+
+
+def update(document: Document, trial: Trial) -> None:
+    """Write a record's state into its document, as hyperopt's own workers would."""
+    document["refresh_time"] = coarse_utcnow()
+    match trial.state:
+        case TrialState.QUEUED:
+            document["state"] = JOB_STATE_NEW
+        case TrialState.RUNNING:
+            document["state"] = JOB_STATE_RUNNING
+            began = _utc(trial.started_s) if trial.started_s is not None else None
+            document["book_time"] = began or document["refresh_time"]
+            document["owner"] = None if trial.host is None else f"{trial.host}:{trial.worker_pid}"
+        case TrialState.COMPLETED | TrialState.EARLY_TERMINATED:
+            # A trial that was terminated early is a finished one with its last value, to learn from.
+            document["state"] = JOB_STATE_DONE
+            document["result"] = dict(trial.result or {})
+            if trial.state is TrialState.EARLY_TERMINATED:
+                document["misc"]["early_terminated"] = trial.stop_reason
+        case TrialState.FAILED:
+            _fail(document, trial)
+        case _:
+            document["state"] = JOB_STATE_CANCEL
+            document["misc"]["error"] = (trial.state.value, trial.stop_reason or trial.state.value)
+
+
+def _fail(document: Document, trial: Trial) -> None:
+    result = trial.result
+    if result is not None and result["status"] != STATUS_OK:
+        # What the objective itself calls a failure is a finished evaluation to hyperopt.
+        document["state"] = JOB_STATE_DONE
+        document["result"] = dict(result)
+        return
+    document["state"] = JOB_STATE_ERROR
+    if result is not None:
+        document["result"] = {**result, "status": STATUS_FAIL}
+    error = trial.error or TrialError("", "unknown", "unknown")
+    document["misc"]["error"] = (error.kind, error.traceback)
+
+
+def _utc(unix_s: float) -> dt.datetime:
+    """A time as hyperopt writes it: UTC without a zone, in whole milliseconds."""
+    time = dt.datetime.fromtimestamp(unix_s, dt.UTC).replace(tzinfo=None)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def _unix(time: dt.datetime | None) -> float | None:
+    return None if time is None else time.replace(tzinfo=dt.UTC).timestamp()

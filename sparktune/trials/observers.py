@@ -1,0 +1,96 @@
+"""What looks on while a study runs (the driver's ``Observer``), in the driver's thread."""
+
+from __future__ import annotations
+
+import logging
+import numbers
+from typing import Any
+
+from hyperopt.base import JOB_STATE_DONE
+
+from sparktune.study import progress
+from sparktune.study.study import Study
+from sparktune.study.tracker import Tracker
+from sparktune.study.trial import Trial
+from sparktune.trials.base import StudyTrials
+
+logger = logging.getLogger("sparktune")
+
+SILENT_TRIALS = 3
+"""After so many trials without a report it is said that the policy has nothing to act on."""
+
+
+class Recorder:
+    """Tells the tracker of trials that ended."""
+
+    def __init__(self, tracker: Tracker, trials: StudyTrials) -> None:
+        self._tracker, self._trials = tracker, trials
+
+    def changed(self, trial: Trial) -> None:
+        """See ``Observer``."""
+        if trial.state.is_final:
+            self._tracker.ended(trial, dict(self._trials._by_id[trial.trial_id]))
+
+
+class MetricCheck:
+    """Says aloud, once, that the metric a policy waits for never appears."""
+
+    def __init__(self, metric: str, tracker: Tracker, study: Study) -> None:
+        self._metric, self._tracker, self._study = metric, tracker, study
+        self._names: set[str] = set()
+        self._n_ended = 0
+
+    def changed(self, trial: Trial) -> None:
+        """See ``Observer``."""
+        if not trial.state.is_final or self._study.curves or self._n_ended >= SILENT_TRIALS:
+            return
+        self._n_ended += 1
+        numeric = {str(key) for key, value in (trial.result or {}).items() if isinstance(value, numbers.Real)}
+        self._names |= numeric
+        if self._n_ended == SILENT_TRIALS:
+            seen = sorted(self._names | self._tracker.watched_names())
+            logger.warning(
+                "%d trials have ended, and none told the metric %r while it ran, so early termination "
+                "cannot act: call sparktune.report(value) or mlflow.log_metric(%r, value, step) in the "
+                "objective, or name another with SparkTrials(metric=...). Metrics seen: %s",
+                SILENT_TRIALS,
+                self._metric,
+                self._metric,
+                ", ".join(seen) or "none",
+            )
+
+
+class EarlyStop:
+    """Calls the user's ``early_stop_fn`` with the finished trials, the newest last."""
+
+    def __init__(self, early_stop_fn: Any, trials: StudyTrials) -> None:
+        self._function = early_stop_fn
+        self._trials = trials
+        self._view = trials._finished_view()
+        self._arguments: Any = []
+
+    def changed(self, trial: Trial) -> None:
+        """See ``Observer``."""
+        document = self._trials._by_id[trial.trial_id]
+        if trial.state.is_final and document["state"] == JOB_STATE_DONE:
+            self._view._dynamic_trials.append(document)
+            self._view._trials = self._view._dynamic_trials
+
+    def __call__(self, _trial: Trial) -> bool:
+        """Whether the study is to stop (``Study``'s ``should_stop``)."""
+        stop, self._arguments = self._function(self._view, *self._arguments)
+        return bool(stop)
+
+
+class Progress:
+    """Moves the progress bar on, and shows the best loss behind it."""
+
+    def __init__(self, context: Any, study: Study) -> None:
+        self._context, self._study = context, study
+
+    def changed(self, trial: Trial) -> None:
+        """See ``Observer``."""
+        if trial.state.is_final:
+            best = self._study.best
+            self._context.postfix = progress.postfix(None if best is None else best.loss, self._study.counts)
+            self._context.update(1)

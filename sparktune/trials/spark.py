@@ -1,0 +1,117 @@
+"""``SparkTrials``: hyperopt's ``Trials`` whose trials are Spark tasks."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from sparktune.backends import session, spark_cluster
+from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
+from sparktune.errors import SparkNotAvailable
+from sparktune.study.backend import Backend
+from sparktune.study.tracker import NullTracker, Tracker
+from sparktune.trials import arguments
+from sparktune.trials.run import RunnableTrials
+from sparktune.worker.objective import Objective
+
+if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
+    from pyspark.sql import SparkSession
+
+logger = logging.getLogger("sparktune")
+
+
+class SparkTrials(RunnableTrials):
+    """Trials that run as Spark tasks, one each, and are recorded as nested MLflow runs.
+
+    The first five arguments are those of ``hyperopt.SparkTrials``, in its order.
+
+    Args:
+        parallelism: the most trials to run at once; None or a value below 1 for as many as Spark has slots.
+            Never more are under way than Spark has slots at that moment.
+        timeout: seconds that one ``fmin`` call may take; goes before ``fmin``'s own ``timeout``.
+        loss_threshold: stop when the best loss is at or below it; ``fmin``'s own goes before it.
+        spark_session: the session to use; None for the active one, or a new one on this machine.
+        resource_profile: what each trial asks of Spark (stage-level scheduling); not on ``local``.
+        mlflow: record the study in MLflow.
+        metric: the primary metric: the name of what objectives report or log, and of the entry of the result
+            that gives the loss where it has none.
+        goal: what is good in it; to be maximized, the loss is its negative.
+        early_termination: a policy that ends weak trials while they run, or None.
+        trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
+        watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.
+
+    Raises:
+        SparkNotAvailable: pyspark or Java is missing, or the session is a Spark Connect session.
+    """
+
+    def __init__(
+        self,
+        parallelism: int | None = None,
+        timeout: float | None = None,
+        loss_threshold: float | None = None,
+        spark_session: SparkSession | None = None,
+        resource_profile: ResourceProfile | None = None,
+        *,
+        mlflow: bool = True,
+        metric: str = "loss",
+        goal: Goal = "minimize",
+        early_termination: EarlyTerminationPolicy | None = None,
+        trial_timeout: float | None = None,
+        watch_interval: float = 5.0,
+    ) -> None:
+        super().__init__(
+            parallelism,
+            timeout,
+            loss_threshold,
+            metric=metric,
+            goal=goal,
+            early_termination=early_termination,
+            trial_timeout=trial_timeout,
+        )
+        arguments.check_seconds("watch_interval", watch_interval)
+        self.mlflow = mlflow
+        self.watch_interval = watch_interval
+        self._spark: SparkSession | None = spark_session
+        self._resource_profile = resource_profile
+        spark = self._session()
+        if resource_profile is not None and spark_cluster.is_one_process(spark.sparkContext):
+            logger.warning(
+                "resource_profile is left out: Spark has no stage-level scheduling on a local master"
+            )
+            self._resource_profile = None
+
+    def _slots_now(self) -> int:
+        return spark_cluster.count_slots(self._session().sparkContext, self._resource_profile)
+
+    def _session(self) -> SparkSession:
+        spark = self._spark or session.get_or_create()
+        if type(spark).__module__.startswith("pyspark.sql.connect") or not hasattr(spark, "sparkContext"):
+            raise SparkNotAvailable(
+                f"SparkTrials needs a classic SparkSession and got a {type(spark).__module__}."
+                f"{type(spark).__name__}; Spark Connect is not supported yet. Pass a classic session as "
+                "spark_session, or unset SPARK_REMOTE"
+            )
+        if spark_cluster.has_stopped(spark.sparkContext):
+            spark = session.get_or_create()
+        self._spark = spark
+        return spark
+
+    def _backend(self, objective: Objective) -> Backend:
+        from sparktune.backends.spark_classic import SparkClassicBackend
+
+        return SparkClassicBackend(self._session(), objective, self._resource_profile)
+
+    def _tracker(self) -> Tracker:
+        if not self.mlflow:
+            return NullTracker()
+        from sparktune.tracking.mlflow import MlflowTracker, tracking_uri, warn_if_store_is_local
+
+        warning = warn_if_store_is_local(tracking_uri(), str(self._session().sparkContext.master))
+        if warning:
+            logger.warning(warning)
+        return MlflowTracker()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled SparkTrials finds the session of the process that reads it.
+        return {**super().__getstate__(), "_spark": None, "_resource_profile": None}

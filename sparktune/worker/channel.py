@@ -1,0 +1,94 @@
+"""The control channel: one authenticated TCP connection from each Python worker process to the driver.
+
+It tells when an objective truly began and what it returned, and lets the driver end it at once. Both sides
+prove that they hold the study's random token (HMAC-SHA256 over the peer's nonce; RFC 2104) before anything
+else is read; until then at most ``HELLO_BYTES`` are accepted. The token travels inside the Spark task, never
+in Spark properties, which a web page shows.
+
+Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker ``BEGIN`` and ``OUTCOME``
+(pickled, as everything between Spark and its Python workers), ``REPORT`` (trial's id, number of the report,
+step, value) and ``ASK`` (the trial's id: which MLflow run is it?); from the driver ``ACK`` and ``KILL`` (the
+trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id, and the number of the report that is answered) and
+``RUN`` (the trial's id and its run's, empty where there is none to be had), which may come unasked.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+NONCE_BYTES = 16
+HELLO_BYTES = NONCE_BYTES + 32
+MAX_FRAME_BYTES = 2**31
+
+BEGIN, OUTCOME, REPORT, ASK = b"B", b"O", b"R", b"Q"
+ACK, KILL, GO_ON, TERMINATE, RUN = b"A", b"K", b"G", b"T", b"I"
+REPORT_BODY = struct.Struct("!qqqd")
+ANSWER_BODY = struct.Struct("!qq")
+HEADER = struct.Struct("!Ic")
+ID = struct.Struct("!q")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the driver listens, and the secret to be admitted; shipped inside the task."""
+
+    host: str
+    port: int
+    token: bytes
+
+    def __repr__(self) -> str:
+        """Without the token: tasks are printed in logs."""
+        return f"Endpoint({self.host}:{self.port})"
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A worker began a trial's objective."""
+
+    trial_id: int
+    attempt: int
+    host: str
+    worker_pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A trial's outcome (see ``sparktune.worker.task``) arrived; the worker has been told so."""
+
+    trial_id: int
+    outcome: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The worker process of a trial that had begun, and had not ended, is dead."""
+
+    trial_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A trial's objective reported, and waits for ``ControlServer.answer``."""
+
+    trial_id: int
+    number: int
+    step: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A trial's objective needs its MLflow run, and waits for ``ControlServer.tell_run``."""
+
+    trial_id: int
+
+
+Signal = Begun | Arrived | Gone | Told | Asked
+
+
+def proof(token: bytes, nonce: bytes, side: bytes) -> bytes:
+    """What shows that ``side`` (worker or driver) holds the token, and was asked just now."""
+    return hmac.digest(token, side + nonce, "sha256")

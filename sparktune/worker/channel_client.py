@@ -1,0 +1,193 @@
+"""The worker's end of the control channel (see ``sparktune.worker.channel``)."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import pickle
+import secrets
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+
+from sparktune.worker.channel import (
+    ACK,
+    ANSWER_BODY,
+    ASK,
+    BEGIN,
+    HEADER,
+    ID,
+    KILL,
+    MAX_FRAME_BYTES,
+    NONCE_BYTES,
+    OUTCOME,
+    REPORT,
+    REPORT_BODY,
+    RUN,
+    TERMINATE,
+    Endpoint,
+    proof,
+)
+from sparktune.worker.processes import end_with_descendants
+
+ACK_S = 30.0
+CONNECT_S = 5.0
+
+ANSWER_S = 5.0
+"""How long a report waits for its answer; a busy driver's verdict is then felt at the next report."""
+
+
+def _ignore(_run_id: str | None) -> None:
+    pass
+
+
+_clients: weakref.WeakSet[ControlClient] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for client in list(_clients):
+        client.forget()
+    _clients.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+class ControlClient:
+    """The worker's end: one per worker process and study, kept over trials.
+
+    A thread listens for ``KILL``, which ends this process and all that descend from it: a Python worker
+    cannot be asked to leave a computation that never looks up. A process that this one forks has no part in
+    the connection: it would keep it open when this process is dead.
+
+    Raises:
+        OSError: the driver cannot be reached, or is not the study's driver.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._current: int | None = None
+        self._on_run: Callable[[str | None], None] = _ignore
+        self._acked = threading.Event()
+        self._answered = threading.Event()
+        self._reports = 0
+        self._is_doomed = False
+        self._send_lock = threading.Lock()
+        self.is_open = True
+        self._socket = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_S)
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            mine = secrets.token_bytes(NONCE_BYTES)
+            theirs = self._receive(NONCE_BYTES)
+            self._socket.sendall(mine + proof(endpoint.token, theirs, b"worker"))
+            if not hmac.compare_digest(self._receive(32), proof(endpoint.token, mine, b"driver")):
+                raise OSError("the process at the study's control port does not hold the study's token")
+            self._socket.settimeout(None)
+        except BaseException:
+            self._socket.close()
+            raise
+        threading.Thread(target=self._listen, name="sparktune-control", daemon=True).start()
+        _clients.add(self)
+
+    def begin(
+        self, trial_id: int, attempt: int, host: str, on_run: Callable[[str | None], None] | None = None
+    ) -> None:
+        """Tell the driver that the objective of this trial begins now.
+
+        ``on_run`` takes the trial's MLflow run when the driver tells it, in another thread; None says that
+        there is none to be had.
+        """
+        self.join(trial_id)
+        self._on_run = on_run or _ignore
+        self._acked.clear()
+        self._send(BEGIN, pickle.dumps((trial_id, attempt, host, os.getpid())))
+
+    def join(self, trial_id: int) -> None:
+        """Be able to report for a trial that another process has begun, and will end."""
+        self._current = trial_id
+        self._is_doomed = False
+
+    def report(self, trial_id: int, step: int, value: float) -> bool:
+        """Send a report and wait for its answer: True when the objective is to end.
+
+        Raises:
+            OSError: the driver cannot be reached.
+        """
+        self._reports += 1
+        self._answered.clear()
+        self._send(REPORT, REPORT_BODY.pack(trial_id, self._reports, step, value))
+        self._answered.wait(ANSWER_S)
+        return self._is_doomed
+
+    def ask_run(self, trial_id: int) -> None:
+        """Ask for the trial's MLflow run; the answer goes to ``on_run``.
+
+        Raises:
+            OSError: the driver cannot be reached.
+        """
+        self._send(ASK, ID.pack(trial_id))
+
+    def end(self, trial_id: int, outcome: bytes) -> bool:
+        """Hand over the trial's outcome; True when the driver has confirmed it."""
+        if ID.size + len(outcome) > MAX_FRAME_BYTES:
+            self._current = None
+            return False
+        try:
+            self._send(OUTCOME, ID.pack(trial_id) + outcome)
+        except OSError:
+            self.close()
+            return False
+        confirmed = self._acked.wait(ACK_S) and self.is_open
+        self._current = None
+        return confirmed
+
+    def forget(self) -> None:
+        """In a forked process: leave the connection to the parent."""
+        self.is_open = False
+        self._send_lock = threading.Lock()  # another thread of the parent's may have held it
+        self._socket.close()
+
+    def close(self) -> None:
+        """Leave the driver."""
+        self.is_open = False
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _send(self, kind: bytes, body: bytes) -> None:
+        with self._send_lock:
+            self._socket.sendall(HEADER.pack(len(body), kind) + body)
+
+    def _receive(self, n: int) -> bytes:
+        data = bytearray()
+        while len(data) < n:
+            chunk = self._socket.recv(n - len(data))
+            if not chunk:
+                raise OSError("the driver closed the study's control connection")
+            data += chunk
+        return bytes(data)
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                length, kind = HEADER.unpack(self._receive(HEADER.size))
+                body = self._receive(length)
+                trial_id = ID.unpack_from(body)[0]
+                if trial_id != self._current:
+                    continue
+                if kind == KILL:
+                    end_with_descendants()
+                elif kind == ACK:
+                    self._acked.set()
+                elif kind == RUN:
+                    self._on_run(body[ID.size :].decode() or None)
+                else:
+                    self._is_doomed = self._is_doomed or kind == TERMINATE
+                    if ANSWER_BODY.unpack(body)[1] == self._reports:
+                        self._answered.set()
+        except OSError:
+            self.is_open = False
+            self._acked.set()
+            self._answered.set()
+            self._on_run(None)

@@ -1,0 +1,302 @@
+"""What runs on a worker: load the objective once per process, run it at one point, bring back the outcome."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import os
+import pickle
+import socket
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
+from sparktune.study.trial import TrialError
+from sparktune.tracking.worker.arrival import RunArrival
+from sparktune.tracking.worker.redirect import redirect
+from sparktune.worker import reporting
+from sparktune.worker.channel import Endpoint
+from sparktune.worker.channel_client import ControlClient
+from sparktune.worker.objective import Objective
+from sparktune.worker.pickling import dumps_result
+
+KEPT_STUDIES = 2
+"""How many studies' objectives a worker process keeps loaded: one, and another that runs at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial's objective ended on its worker: with ``payload``, with ``error``, or ``terminated``.
+
+    Attributes:
+        payload: the pickled ``(result, attachments)``; pickled apart, so that a class which only the worker
+            can import fails this trial alone.
+        error: why there is none.
+        duration_s: seconds in the objective.
+        attempt: 1, and one more for each worker that Spark lost before.
+        host, worker_pid: where it ran.
+        terminated: ``report`` ended it.
+        reports: (step, value) of reports that the driver could not be told.
+    """
+
+    payload: bytes | None
+    error: TrialError | None
+    duration_s: float
+    attempt: int = 1
+    host: str = ""
+    worker_pid: int = 0
+    terminated: bool = False
+    reports: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One trial's task, as it is shipped.
+
+    Attributes:
+        study_id: the key of the worker's caches.
+        trial_id: the trial.
+        config: label -> raw value.
+        parcel: gives the pickled objective: has ``value`` (Spark's ``Broadcast``).
+        companions: broadcast variables that the objective itself uses; they must travel with the task.
+        endpoint: the driver's control port, or None.
+        run_context: for MLflow calls in the objective.
+    """
+
+    study_id: str
+    trial_id: int
+    config: Mapping[str, Any]
+    parcel: Any
+    companions: tuple[Any, ...] = ()
+    endpoint: Endpoint | None = None
+    run_context: RunContext | None = None
+
+
+ANNOUNCEMENT = "sparktune.trial"
+"""The job's local property that tells the worker which trial is meant. It is written to Spark's event log: it
+holds the trial's config, which its description shows as well, and nothing secret."""
+
+
+class Announcement(NamedTuple):
+    """What one trial's task is told beyond what it shares with all others of its study."""
+
+    trial_id: int
+    config: Mapping[str, Any]
+    run_id: str | None
+    claim: str | None
+
+    def as_text(self) -> str:
+        """For a local property."""
+        return base64.b64encode(pickle.dumps(tuple(self), pickle.HIGHEST_PROTOCOL)).decode("ascii")
+
+    @classmethod
+    def from_text(cls, text: str) -> Announcement:
+        """What ``as_text`` gave."""
+        return cls(*pickle.loads(base64.b64decode(text)))
+
+
+class Parcel:
+    """A pickled objective inside a broadcast: reading the broadcast's value gives the objective itself.
+
+    Args:
+        data: the pickle.
+        path: folders in which the worker is to find modules as well.
+    """
+
+    def __init__(self, data: bytes, path: tuple[str, ...] = ()) -> None:
+        self.data = data
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes, tuple[str, ...]]]:
+        return _opened, (self.data, self.path)
+
+
+def _opened(data: bytes, path: tuple[str, ...]) -> Any:
+    known = {os.path.abspath(entry) for entry in sys.path}
+    sys.path += [entry for entry in path if entry not in known]
+    return pickle.loads(data)
+
+
+@dataclass
+class _Process:
+    """What this worker process keeps between trials."""
+
+    objectives: OrderedDict[str, Objective] = field(default_factory=OrderedDict)
+    clients: OrderedDict[str, ControlClient | None] = field(default_factory=OrderedDict)
+    pid: int = 0
+
+
+_process = _Process()
+
+
+def run_announced(study: Assignment, rows: Any) -> list[bytes]:
+    """``run_assignment``, of the trial that the job's local property announces."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    trial = Announcement.from_text((task and task.getLocalProperty(ANNOUNCEMENT)) or "")
+    context = study.run_context and replace(study.run_context, run_id=trial.run_id, claim=trial.claim)
+    assignment = replace(study, trial_id=trial.trial_id, config=trial.config, run_context=context)
+    return run_assignment(assignment, rows)
+
+
+def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
+    """The body of a trial's Spark task.
+
+    Returns:
+        Nothing when the driver confirmed the outcome over the control channel; else the pickled outcome.
+    """
+    for _ in rows:  # a task that does not read its input to the end loses its Python worker
+        pass
+    if _process.pid != os.getpid():  # a fork of another worker: its connections are not ours
+        _process.clients.clear()
+        _process.pid = os.getpid()
+    attempt = _attempt()
+    host = socket.gethostname()
+    client = _client(assignment)
+    arrival = _arrival(assignment, client)
+    if client is not None:
+        try:
+            client.begin(assignment.trial_id, attempt, host, arrival.tell)
+        except OSError:
+            client, arrival = None, _arrival(assignment, None)
+    outcome = _run(assignment, client, arrival, attempt, host)
+    if _process.pid != os.getpid():
+        # The objective called os.fork, and its child came here too: the trial's outcome is not its to tell.
+        os._exit(0 if outcome.error is None else 1)
+    data = _packed(outcome)
+    if client is not None and client.end(assignment.trial_id, data):
+        return []
+    return [data]
+
+
+def _arrival(assignment: Assignment, client: ControlClient | None) -> RunArrival:
+    run_id = None if assignment.run_context is None else assignment.run_context.run_id
+    if client is None:
+        return RunArrival(run_id, search_s=RUN_PATIENCE_S)
+    return RunArrival(run_id, partial(client.ask_run, assignment.trial_id))
+
+
+class TrialReporter:
+    """Sends a trial's reports to the driver; keeps those that cannot be sent, for the outcome.
+
+    A process that the objective forks has a connection of its own, made when it first reports.
+
+    Args:
+        client: the worker's connection, or None.
+        endpoint: the driver's control port, or None.
+        trial_id: the trial.
+
+    Attributes:
+        unsent: (step, value) of the reports that could not be sent.
+    """
+
+    def __init__(self, client: ControlClient | None, endpoint: Endpoint | None, trial_id: int) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._trial_id = trial_id
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self.unsent: list[tuple[int, float]] = []
+
+    def report(self, step: int, value: float) -> bool:
+        """See ``reporting.Reporter``."""
+        if self._pid != os.getpid():
+            self._connect_anew()
+        with self._lock:
+            if self._client is not None:
+                try:
+                    return self._client.report(self._trial_id, step, value)
+                except OSError:
+                    self._client = None
+            self.unsent.append((step, value))
+            return False
+
+    def _connect_anew(self) -> None:
+        self._pid, self._lock = os.getpid(), threading.Lock()
+        if self._client is not None and self._endpoint is not None:
+            try:
+                self._client = ControlClient(self._endpoint)
+                self._client.join(self._trial_id)
+            except OSError:
+                self._client = None
+
+
+def _run(
+    assignment: Assignment, client: ControlClient | None, arrival: RunArrival, attempt: int, host: str
+) -> Outcome:
+    started = time.perf_counter()
+    payload: bytes | None = None
+    error: TrialError | None = None
+    terminated = False
+    reporter = TrialReporter(client, assignment.endpoint, assignment.trial_id)
+    reporting.begin(reporter)
+    try:
+        objective = _objective(assignment)
+        started = time.perf_counter()
+        with redirect(assignment.run_context, arrival):
+            result, attachments = objective.evaluate(assignment.trial_id, assignment.config)
+        payload = dumps_result(result, attachments)
+    except reporting.TrialTerminated:
+        terminated = True
+    except BaseException as raised:  # sys.exit() too: Spark would run the trial again, up to four times
+        error = TrialError.of(raised)
+    finally:
+        reporting.begin(None)
+    duration_s = time.perf_counter() - started
+    unsent = tuple(reporter.unsent)
+    return Outcome(payload, error, duration_s, attempt, host, os.getpid(), terminated, unsent)
+
+
+def _packed(outcome: Outcome) -> bytes:
+    try:
+        return pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
+    except Exception as raised:  # out of memory: the trial's failure, which Spark need not try again
+        return pickle.dumps(replace(outcome, payload=None, error=TrialError.of(raised)))
+
+
+def _objective(assignment: Assignment) -> Objective:
+    kept = _process.objectives
+    objective = kept.get(assignment.study_id)
+    if objective is None:
+        objective = assignment.parcel.value
+        assert isinstance(objective, Objective)
+        while len(kept) >= KEPT_STUDIES:
+            kept.popitem(last=False)
+        kept[assignment.study_id] = objective
+        # PySpark's daemon collects garbage after every task: what will stay need not be looked at again.
+        gc.collect()
+        gc.freeze()
+    kept.move_to_end(assignment.study_id)
+    return objective
+
+
+def _client(assignment: Assignment) -> ControlClient | None:
+    kept = _process.clients
+    client = kept.get(assignment.study_id)
+    if client is not None and not client.is_open:
+        client = kept.pop(assignment.study_id, None) and None
+    if client is None and assignment.endpoint is not None and assignment.study_id not in kept:
+        try:
+            client = ControlClient(assignment.endpoint)
+        except OSError:
+            client = None  # remembered: a driver that cannot be reached is not tried before every trial
+        while len(kept) >= KEPT_STUDIES:
+            old = kept.popitem(last=False)[1]
+            if old is not None:
+                old.close()
+        kept[assignment.study_id] = client
+    return client
+
+
+def _attempt() -> int:
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return 1 if context is None else context.attemptNumber() + 1

@@ -1,0 +1,170 @@
+"""Where Spark comes from, and what is said when it is not there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparktune.backends import session
+
+CATCH = "\nexcept SparkNotAvailable as error:\n    print(f'{type(error).__name__}: {error}')\n"
+NEEDS_SPARK = "from sparktune import SparkTrials\nfrom sparktune.errors import SparkNotAvailable\n"
+
+WITHOUT_PYSPARK = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pyspark", "py4j"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return None
+
+sys.meta_path.insert(0, Blocked())
+import sparktune
+from sparktune import SimulatedTrials, fmin, hp, rand
+fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 3, trials=SimulatedTrials(), show_progressbar=False)
+print("works")
+from sparktune.errors import SparkNotAvailable
+for use in (sparktune.SparkTrials, lambda: fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 3)):
+    try:
+        use()
+    except SparkNotAvailable as error:
+        print(isinstance(error, ImportError), error)
+"""
+
+
+def test_without_pyspark_the_import_works_and_the_first_use_says_what_to_install(run: Any) -> None:
+    done = run([sys.executable, "-c", WITHOUT_PYSPARK])
+    assert done.returncode == 0, done.stderr
+    works, *said = done.stdout.splitlines()
+    assert works == "works"
+    assert len(said) == 2
+    for line in said:
+        assert line.startswith("True SparkTrials cannot import pyspark classes")
+        assert "pip install 'sparktune[spark]'" in line
+
+
+@pytest.mark.parametrize(
+    ("java_home", "where"),
+    [("", "JAVA_HOME is not set"), ("/nowhere", "JAVA_HOME is '/nowhere', which has no bin/java")],
+)
+def test_without_java(java_home: str, where: str, run: Any, tmp_path: Path) -> None:
+    code = NEEDS_SPARK + "try:\n    SparkTrials()" + CATCH
+    done = run([sys.executable, "-c", code], env={"PATH": str(tmp_path), "JAVA_HOME": java_home})
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("SparkNotAvailable: Spark needs Java, and none was found")
+    assert where in line
+    assert "Install Java 17" in line
+
+
+def test_a_java_that_does_not_start(run: Any, tmp_path: Path) -> None:
+    java = tmp_path / "jdk" / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text("#!/bin/sh\necho 'UnsupportedClassVersionError' >&2\nexit 1\n")
+    java.chmod(0o755)
+    code = NEEDS_SPARK + "try:\n    SparkTrials()" + CATCH
+    done = run([sys.executable, "-c", code], env={"JAVA_HOME": str(java.parent.parent)})
+    assert done.returncode == 0, done.stderr
+    assert "SparkNotAvailable: Spark's Java process did not start" in done.stdout
+    assert "Spark 4 needs Java 17 or newer" in done.stdout
+
+
+OWN_SESSION = """
+from sparktune import SparkTrials
+from sparktune.backends.session import SETTINGS
+trials = SparkTrials()
+context = trials._session().sparkContext
+print(context.master, trials.parallelism == context.defaultParallelism)
+print({key: value for key, value in SETTINGS.items() if context.getConf().get(key) != value})
+"""
+
+
+def test_a_session_of_ours(run: Any) -> None:
+    done = run([sys.executable, "-c", OWN_SESSION])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{session.LOCAL_MASTER} True", "{}"]
+
+
+def test_what_spark_is_told_goes_before_our_settings(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "spark-defaults.conf").write_text(
+        "spark.master local[1]\nspark.python.task.killTimeout 5s\nspark.app.name theirs\n"
+    )
+    done = run([sys.executable, "-c", OWN_SESSION], env={"SPARK_CONF_DIR": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "local[1] True",
+        "{'spark.app.name': 'sparktune', 'spark.python.task.killTimeout': '10ms'}",
+    ]
+
+
+def test_the_active_session_is_used(spark: Any) -> None:
+    assert session.get_or_create() is spark
+
+
+ANOTHER_THREADS = """
+import threading
+from pyspark.sql import SparkSession
+from sparktune import SparkTrials, fmin, hp, rand
+
+spark = SparkSession.builder.master("local[2]").appName("mine").getOrCreate()
+spark.conf.set("spark.sql.shuffle.partitions", "7")
+before = dict(spark.conf.getAll)
+names = []
+
+def study():
+    trials = SparkTrials(mlflow=False)
+    fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 3, trials=trials, show_progressbar=False)
+    names.append(trials._session().sparkContext.appName)
+
+thread = threading.Thread(target=study)
+thread.start()
+thread.join()
+print(names, dict(spark.conf.getAll) == before)
+"""
+
+
+def test_a_session_of_another_thread_is_taken_as_it_is(run: Any) -> None:
+    done = run([sys.executable, "-c", ANOTHER_THREADS])
+    assert done.stdout.split("\n")[0] == "['mine'] True", done.stderr
+
+
+JAVA_DIES = """
+import os, signal, sys
+from sparktune import SparkTrials, fmin, hp, rand
+from sparktune.errors import SparkNotAvailable
+
+trials = SparkTrials(parallelism=1, mlflow=False)
+java = trials._session().sparkContext._gateway.proc.pid
+options = {"algo": rand.suggest, "max_evals": 4, "trials": trials, "show_progressbar": False}
+
+folder = sys.argv[1]
+
+def fn(x):
+    if len(os.listdir(folder)) == 2:
+        os.mkdir(os.path.join(folder, "third"))
+        os.kill(java, signal.SIGKILL)
+        signal.pause()
+    open(os.path.join(folder, repr(x)), "x").close()
+    return x
+
+try:
+    fmin(fn, hp.uniform("x", 0, 1), **options)
+except SparkNotAvailable as error:
+    print(error)
+print(len(trials))
+fmin(fn, hp.uniform("x", 0, 1), **options)
+print(trials.count_successful_trials())
+"""
+
+
+def test_going_on_after_sparks_java_process_was_killed(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "begun"
+    folder.mkdir()
+    done = run([sys.executable, "-c", JAVA_DIES, str(folder)])
+    said, *counts = done.stdout.splitlines()
+    assert "call fmin again with the same trials object" in said, done.stderr
+    assert counts == ["2", "4"], done.stderr

@@ -1,0 +1,140 @@
+"""The space as people see it: values rather than indices, active branches only, points checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hyperopt
+import numpy as np
+import pytest
+from hyperopt import hp
+from hyperopt.pyll import scope
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparktune.errors import InvalidPoint
+from sparktune.space.view import SpaceView
+
+MODELS = {
+    "scale": hp.choice("scale", ["none", "standard", None]),
+    "model": hp.choice(
+        "model",
+        [
+            {
+                "name": "svm",
+                "C": hp.lognormal("C", 0, 1),
+                "kernel": hp.choice(
+                    "kernel", ["linear", {"type": "rbf", "gamma": hp.uniform("gamma", 0, 1)}]
+                ),
+            },
+            {"name": "forest", "depth": scope.int(hp.quniform("depth", 1, 20, 1))},
+            {"name": "nothing"},
+        ],
+    ),
+}
+
+
+def params(space: Any, config: dict[str, Any]) -> dict[str, Any]:
+    return SpaceView(space).params(config)
+
+
+def test_labels() -> None:
+    assert set(SpaceView(MODELS).labels) == {"scale", "model", "C", "kernel", "gamma", "depth"}
+
+
+def test_choices_are_values() -> None:
+    assert params(MODELS, {"scale": 1, "model": 0, "C": 2.5, "kernel": 0}) == {
+        "scale": "standard",
+        "model": "svm",
+        "C": 2.5,
+        "kernel": "linear",
+    }
+    assert params(MODELS, {"scale": 2, "model": 2}) == {"scale": None, "model": {"name": "nothing"}}
+
+
+def test_nested_choice_names_its_branch() -> None:
+    config = {"scale": 0, "model": 0, "C": 1.0, "kernel": 1, "gamma": 0.5}
+    assert params(MODELS, config)["kernel"] == "rbf"
+    assert SpaceView(MODELS).active_labels(config) == {"scale", "model", "C", "kernel", "gamma"}
+
+
+def test_branches_without_names_of_their_own_are_numbered() -> None:
+    space = hp.choice("c", [{"a": hp.uniform("a", 0, 1)}, {"b": hp.uniform("b", 0, 1)}])
+    assert params(space, {"c": 1, "b": 0.5}) == {"c": "option 1", "b": 0.5}
+    same = hp.choice("c", [("x", hp.uniform("a", 0, 1)), ("x", hp.uniform("b", 0, 1))])
+    assert params(same, {"c": 0, "a": 0.5}) == {"c": "option 0", "a": 0.5}
+
+
+def test_pchoice() -> None:
+    space = hp.pchoice("p", [(0.2, "rare"), (0.8, 7)])
+    assert params(space, {"p": 0}) == {"p": "rare"}
+    assert params(space, {"p": 1}) == {"p": 7}
+
+
+@pytest.mark.parametrize(
+    ("expression", "raw", "value"),
+    [
+        (scope.int(hp.quniform("x", 1, 20, 1)), 4.0, 4),
+        (hp.uniformint("x", 1, 20), 4.0, 4),
+        (hp.randint("x", 10), np.int64(4), 4),
+        (scope.float(hp.randint("x", 10)), 4, 4),
+        (hp.quniform("x", 1, 20, 1), 4.0, 4.0),
+        (hp.uniform("x", 0, 1), np.float64(0.25), 0.25),
+        (hp.loguniform("x", 0, 1), np.array(0.25), 0.25),
+    ],
+)
+def test_conversions_of_the_space_are_seen(expression: Any, raw: Any, value: Any) -> None:
+    seen = params({"x": expression}, {"x": raw})["x"]
+    assert seen == value
+    assert type(seen) is type(value)
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_params_agree_with_what_the_objective_receives(seed: int) -> None:
+    domain = hyperopt.Domain(lambda point: 0.0, MODELS)
+    trials = hyperopt.Trials()
+    (document,) = hyperopt.rand.suggest(trials.new_trial_ids(1), domain, trials, seed)
+    config = {label: values[0] for label, values in document["misc"]["vals"].items() if values}
+    view = SpaceView(domain.expr)
+    assert view.active_labels(config) == set(config)
+    point, seen = hyperopt.space_eval(MODELS, config), view.params(config)
+    assert seen["scale"] == point["scale"]
+    match point["model"]:
+        case {"name": "svm", "C": penalty, "kernel": kernel}:
+            assert seen["C"] == penalty
+            assert seen["kernel"] == (kernel if isinstance(kernel, str) else "rbf")
+        case {"name": "forest", "depth": depth}:
+            assert seen["depth"] == depth
+            assert type(seen["depth"]) is type(depth) is int
+
+
+def test_a_point_is_reduced_to_its_active_labels() -> None:
+    point = {"scale": 1.0, "model": np.int64(1), "depth": 5, "C": 3.0}
+    checked = SpaceView(MODELS).checked_point(point)
+    assert checked == {"scale": 1, "model": 1, "depth": 5}
+    assert type(checked["model"]) is int
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ({"scale": 0, "model": 2, "lr": 1}, "the label 'lr', which the search space does not have"),
+        ({"scale": 0}, "without a value for 'model'"),
+        ({"scale": 0, "model": 1}, "without a value for 'depth'"),
+        ({"scale": "none", "model": 2}, "sets 'scale' to 'none'.*give the index of the option"),
+        ({"scale": 3, "model": 2}, "hp.choice takes the index of an option, 0 to 2"),
+        ({"scale": 0.5, "model": 2}, "hp.choice takes the index"),
+        ({"scale": -1, "model": 2}, "hp.choice takes the index"),
+        ({"scale": float("nan"), "model": 2}, "hp.choice takes the index"),
+        ({"scale": True, "model": 2}, "which is no number"),
+        ({"scale": 0, "model": 1, "depth": "5"}, "sets 'depth' to '5', which is no number"),
+        ({"scale": 0, "model": 1, "depth": float("nan")}, "sets 'depth' to nan; it must be finite"),
+        ({"scale": 0, "model": 1, "depth": np.float32("inf")}, "sets 'depth' to .*inf.*; it must be finite"),
+        ({"scale": 0, "model": 1, "depth": -(10**400)}, "sets 'depth' to -1000.*; it must be finite"),
+        ({"scale": 10**400, "model": 2}, "hp.choice takes the index"),
+        ([1, 2], "each point must be a dict"),
+    ],
+)
+def test_wrong_points_are_refused(point: Any, message: str) -> None:
+    with pytest.raises(InvalidPoint, match=message):
+        SpaceView(MODELS).checked_point(point)

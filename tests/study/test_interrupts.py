@@ -1,0 +1,106 @@
+"""Where Ctrl-C is raised, and where it waits."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from sparktune.study import interrupts
+
+
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_raised_at_once_outside_of_held_blocks() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interrupts.raised():
+        press()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_held_until_the_outermost_block_ends() -> None:
+    done = []
+
+    def work() -> None:
+        with interrupts.held():
+            with interrupts.held():
+                press()
+                press()  # two in a row are one
+                done.append("inner")
+            done.append("outer")
+
+    with interrupts.raised():
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        with interrupts.held():
+            done.append("nothing is held back any more")
+    assert len(done) == 3
+
+
+def test_two_in_a_row_are_one_wish() -> None:
+    with interrupts.raised():
+        with pytest.raises(KeyboardInterrupt):
+            press()
+        press()
+    with interrupts.raised(), pytest.raises(KeyboardInterrupt):
+        press()  # not of this fmin call's
+
+
+def test_an_exception_in_a_held_block_gives_way_to_the_interrupt() -> None:
+    def work() -> None:
+        with interrupts.held():
+            press()
+            raise ValueError
+
+    with interrupts.raised(), pytest.raises(KeyboardInterrupt) as caught:
+        work()
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_the_impatient_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "ONE_WISH_S", 0.0)
+    reached = []
+
+    def work() -> None:
+        with interrupts.held():
+            press()
+            reached.append(1)
+            press()
+            reached.append(2)
+
+    with interrupts.raised():
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        with interrupts.held():
+            pass
+    assert reached == [1]
+
+
+def test_a_handler_of_the_programs_own_stays() -> None:
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_arguments: pressed.append(1))
+    try:
+        with interrupts.raised(), interrupts.held():
+            press()
+        assert pressed == [1]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_hold_nothing() -> None:
+    def work() -> None:
+        with interrupts.raised(), interrupts.held():
+            entered.set()
+            leave.wait()
+
+    entered, leave = threading.Event(), threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    entered.wait()
+    with pytest.raises(KeyboardInterrupt), interrupts.raised():
+        press()
+    leave.set()
+    thread.join()
