@@ -37,10 +37,10 @@ from sparktune.study import interrupts
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError, text_of
-from sparktune.worker import pickling
 from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Signal, Told
 from sparktune.worker.objective import Objective
-from sparktune.worker.task import ANNOUNCEMENT, Announcement, Assignment, Outcome, Parcel, run_announced
+from sparktune.worker.parcel import Parcel
+from sparktune.worker.task import ANNOUNCEMENT, Announcement, Assignment, Outcome, run_announced
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -58,6 +58,8 @@ STOPPED = (
     "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
     "with the same trials object to go on"
 )
+FRESH_WORKER = "SPARKTUNE_FRESH_WORKER"
+"""Spark pools Python workers by their environment: with this variable a trial gets none used before."""
 GIVE_UP_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
@@ -103,17 +105,24 @@ class SparkClassicBackend:
         spark: a classic session.
         objective: what to run; sent to the workers once, as a broadcast.
         resource_profile: what each trial's task asks of Spark, or None.
+        fresh_worker: each trial gets a new Python process, which imports all that it needs.
 
     Raises:
         ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
     """
 
     def __init__(
-        self, spark: SparkSession, objective: Objective, resource_profile: ResourceProfile | None = None
+        self,
+        spark: SparkSession,
+        objective: Objective,
+        resource_profile: ResourceProfile | None = None,
+        *,
+        fresh_worker: bool = False,
     ) -> None:
         self._sc = spark.sparkContext
         self._study_id = secrets.token_hex(8)
         self._profile = resource_profile
+        self._fresh_worker = fresh_worker
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._runs: dict[int, _Run] = {}
         self._slots = 1
@@ -129,12 +138,13 @@ class SparkClassicBackend:
             self._sc.pythonExec = sys.executable
         registry = self._sc._pickled_broadcast_vars
         registry.clear()
-        parcel = Parcel(pickling.dumps(objective), import_path(self._sc))
+        parcel = Parcel.of(objective, import_path(self._sc))
         self._companions = tuple(registry)
         registry.clear()
         self._parcel = self._sc.broadcast(parcel)
         name = f"sparktune-{self._study_id}"
-        self._lanes: Lanes[_Run] = Lanes(spark, name, resource_profile, self._prepare, self._job_ended)
+        env = {FRESH_WORKER: "1"} if fresh_worker else {}
+        self._lanes: Lanes[_Run] = Lanes(spark, name, resource_profile, self._prepare, self._job_ended, env)
         self._control = self._listen()
 
     # -- the port --------------------------------------------------------------------------------------
@@ -431,7 +441,7 @@ class SparkClassicBackend:
         common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
         return Prepared(
             description=task.description,
-            properties={ANNOUNCEMENT: Announcement(task.trial_id, task.config, *known).as_text()},
+            properties={ANNOUNCEMENT: Announcement(task.trial_id, task.config, task.seed, *known).as_text()},
             body=lambda: functools.partial(run_announced, self._assignment(common)),
             key=common,
         )
@@ -459,6 +469,7 @@ class SparkClassicBackend:
             companions=self._companions,
             endpoint=self._control.endpoint,
             run_context=context,
+            fresh_worker=self._fresh_worker,
         )
 
     def _listen(self) -> ControlServer:

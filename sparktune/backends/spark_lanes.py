@@ -64,6 +64,7 @@ class Lanes(Generic[Item]):
         prepare: what an item's job runs, or None when it is not to run any more; called in the lane's thread.
         over: told, in the lane's thread, that the item's job ended: with the rows that it returned, or with
             an exception.
+        env: environment variables of the Python workers, beside those of the context.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Lanes(Generic[Item]):
         profile: ResourceProfile | None,
         prepare: Callable[[Item], Prepared | None],
         over: Callable[[Item, list[bytes], Exception | None], None],
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self._spark = spark
         self._sc = spark.sparkContext
@@ -80,6 +82,7 @@ class Lanes(Generic[Item]):
         self._profile = profile
         self._prepare = prepare
         self._over = over
+        self._env = dict(env or {})
         self._rows = self._sc.parallelize([0], 1)
         self._all: list[Lane[Item]] = []
         self._idle: list[Lane[Item]] = []
@@ -144,10 +147,23 @@ class Lanes(Generic[Item]):
         (``DAGScheduler.stageDependsOn``).
         """
         if lane.rdd is None or prepared.key != lane.key:
-            rdd = self._rows.mapPartitions(prepared.body())
+            rdd: Any = self._rows.mapPartitions(prepared.body())
+            if self._env:
+                rdd.ctx = _WithEnvironment(self._sc, self._env)
             lane.rdd = rdd if self._profile is None else rdd.withResources(self._profile)
             lane.key = prepared.key
         return lane.rdd
+
+
+class _WithEnvironment:
+    """A Spark context, as an RDD sees it whose workers have further environment variables."""
+
+    def __init__(self, sc: Any, env: Mapping[str, str]) -> None:
+        self._sc = sc
+        self.environment = {**sc.environment, **env}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sc, name)
 
 
 def _collected(rdd: Any) -> list[bytes]:

@@ -32,6 +32,7 @@ class Task:
         run_context: called once, in a thread of the backend's, just before the task is shipped.
         ask_run: asks for the trial's run where the context has none (``Tracker.ask_run``); called in any
             thread of the backend's.
+        seed: of the trial's random numbers, in [0, 2**32), or None.
     """
 
     trial_id: int
@@ -39,6 +40,7 @@ class Task:
     description: str = ""
     run_context: Callable[[], RunContext | None] = lambda: None
     ask_run: AskRun = NullTracker().ask_run
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sparktune.study import interrupts
@@ -60,6 +60,7 @@ class Driver:
             has slots at that moment.
         deadline_s: the backend's time at which the study is stopped, or None.
         trial_timeout_s: seconds that an objective may run, from its true beginning, or None.
+        seed_of: trial id -> the seed of its random numbers.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Driver:
         parallelism: int | None,
         deadline_s: float | None = None,
         trial_timeout_s: float | None = None,
+        seed_of: Callable[[int], int | None] = lambda _trial_id: None,
     ) -> None:
         self._study = study
         self._backend = backend
@@ -83,6 +85,7 @@ class Driver:
         self._events: deque[Event] = deque()
         self._deadline_s = deadline_s
         self._trial_timeout_s = trial_timeout_s
+        self._seed_of = seed_of
         self._trial_deadlines: list[tuple[float, int, float]] = []
 
     def run(self) -> None:
@@ -158,6 +161,7 @@ class Driver:
                 description=f"sparktune {trial.describe}",
                 run_context=lambda: self._tracker.run_context(trial_id),
                 ask_run=self._tracker.ask_run,
+                seed=self._seed_of(trial_id),
             )
         )
 

@@ -1,9 +1,11 @@
-"""The one random stream of a study, and going on with it when a trials object is used again."""
+"""The one random stream of a study, also when its trials object is used again, and the seeds of trials."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,3 +68,25 @@ def continued(
         return generator, fingerprint(generator)
     generator = as_generator(rstate)
     return generator, fingerprint(generator)
+
+
+def seeds(began_with: bytes) -> Callable[[int], int]:
+    """Trial id -> the seed of the trial's own random numbers, in [0, 2**32).
+
+    Args:
+        began_with: the state with which the study's stream began, so that the same study gives its trials the
+            same seeds. Nothing is drawn from the stream: suggestions stay what they are.
+    """
+    state = pickle.loads(began_with)
+    kind = getattr(np.random, state["bit_generator"], None)
+    if kind is None:  # a bit generator of the user's
+        entropy = int.from_bytes(hashlib.sha256(began_with).digest())
+    else:
+        bits = kind()
+        bits.state = state
+        entropy = int(np.random.Generator(bits).integers(2**63))
+
+    def seed_of(trial_id: int) -> int:
+        return int(np.random.SeedSequence([entropy, trial_id]).generate_state(1)[0])
+
+    return seed_of

@@ -125,6 +125,7 @@ class RunnableTrials(StudyTrials):
                     parallelism=self._asked_parallelism,
                     deadline_s=None if timeout is None else began_s + max(timeout, spent_s),
                     trial_timeout_s=self.trial_timeout,
+                    seed_of=randomness.seeds(stream[1]),
                 ).run()
                 self.elapsed_s = backend.now() - began_s
         return _answer(self, study, space, return_argmin)

@@ -40,9 +40,13 @@ class SparkTrials(RunnableTrials):
         early_termination: a policy that ends weak trials while they run, or None.
         trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
         watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.
+        fresh_worker: give every trial a new Python process. Without it trials share processes one after
+            another: each gets its own copy of the objective, its own random seed and the process's settings
+            as they were, but what imported modules keep in variables of their own stays.
 
     Raises:
         SparkNotAvailable: pyspark or Java is missing, or the session is a Spark Connect session.
+        TypeError: ``fresh_worker`` is neither True nor False.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class SparkTrials(RunnableTrials):
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
         watch_interval: float = 5.0,
+        fresh_worker: bool = False,
     ) -> None:
         super().__init__(
             parallelism,
@@ -70,8 +75,11 @@ class SparkTrials(RunnableTrials):
             trial_timeout=trial_timeout,
         )
         arguments.check_seconds("watch_interval", watch_interval)
+        if not isinstance(fresh_worker, bool):
+            raise TypeError(f"fresh_worker is {fresh_worker!r}; it must be True or False")
         self.mlflow = mlflow
         self.watch_interval = watch_interval
+        self.fresh_worker = fresh_worker
         self._spark: SparkSession | None = spark_session
         self._resource_profile = resource_profile
         spark = self._session()
@@ -100,7 +108,9 @@ class SparkTrials(RunnableTrials):
     def _backend(self, objective: Objective) -> Backend:
         from sparktune.backends.spark_classic import SparkClassicBackend
 
-        return SparkClassicBackend(self._session(), objective, self._resource_profile)
+        return SparkClassicBackend(
+            self._session(), objective, self._resource_profile, fresh_worker=self.fresh_worker
+        )
 
     def _tracker(self) -> Tracker:
         if not self.mlflow:

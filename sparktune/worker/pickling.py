@@ -7,7 +7,7 @@ import inspect
 import io
 import pickle
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
@@ -47,14 +47,23 @@ _REMEDIES = (
 )
 
 
-def dumps(value: Any, what: str = "the objective") -> bytes:
+def dumps(
+    value: Any,
+    what: str = "the objective",
+    buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
+) -> bytes:
     """``cloudpickle`` of ``value``.
+
+    Args:
+        value: what to pickle.
+        what: what it is, for the message.
+        buffer_callback: as of ``pickle.Pickler``: False keeps the buffer out of the pickle.
 
     Raises:
         ObjectiveNotPicklable: naming the variable, its type, and the remedy.
     """
     try:
-        return bytes(cloudpickle.dumps(value))
+        return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=buffer_callback))
     except Exception as error:
         raise ObjectiveNotPicklable(explain(value, what, error)) from error
 

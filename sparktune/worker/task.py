@@ -1,4 +1,10 @@
-"""What runs on a worker: load the objective once per process, run it at one point, bring back the outcome."""
+"""What runs on a worker: a copy of the objective, at one point, in a process as it was; then the outcome.
+
+A worker process keeps the pickled objective and the modules that trials have imported, and nothing else of a
+trial: each gets an objective of its own (``parcel``), and what it changes in the process is put back
+(``process_state``). Measured with no-op trials: 0.2 ms of processor time, where a forked child for each trial
+took 5 ms with the imports of sparktune alone, 10 with those of MLflow and scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +26,15 @@ from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
-from sparktune.worker import reporting
+from sparktune.worker import process_state, reporting
 from sparktune.worker.channel import Endpoint
 from sparktune.worker.channel_client import ControlClient
-from sparktune.worker.objective import Objective
+from sparktune.worker.parcel import Original
 from sparktune.worker.pickling import dumps_result
+from sparktune.worker.process_state import ProcessState
 
 KEPT_STUDIES = 2
-"""How many studies' objectives a worker process keeps loaded: one, and another that runs at the same time."""
+"""How many studies' objectives a worker process keeps: one, and another that runs at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +70,12 @@ class Assignment:
         study_id: the key of the worker's caches.
         trial_id: the trial.
         config: label -> raw value.
-        parcel: gives the pickled objective: has ``value`` (Spark's ``Broadcast``).
+        parcel: gives the pickled objective: has ``value``, a ``parcel.Original`` (Spark's ``Broadcast``).
         companions: broadcast variables that the objective itself uses; they must travel with the task.
         endpoint: the driver's control port, or None.
         run_context: for MLflow calls in the objective.
+        seed: of the trial's random numbers, in [0, 2**32); None leaves them as they are.
+        fresh_worker: the process is not used again.
     """
 
     study_id: str
@@ -76,6 +85,8 @@ class Assignment:
     companions: tuple[Any, ...] = ()
     endpoint: Endpoint | None = None
     run_context: RunContext | None = None
+    seed: int | None = None
+    fresh_worker: bool = False
 
 
 ANNOUNCEMENT = "sparktune.trial"
@@ -88,6 +99,7 @@ class Announcement(NamedTuple):
 
     trial_id: int
     config: Mapping[str, Any]
+    seed: int | None
     run_id: str | None
     claim: str | None
 
@@ -101,35 +113,14 @@ class Announcement(NamedTuple):
         return cls(*pickle.loads(base64.b64decode(text)))
 
 
-class Parcel:
-    """A pickled objective inside a broadcast: reading the broadcast's value gives the objective itself.
-
-    Args:
-        data: the pickle.
-        path: folders in which the worker is to find modules as well.
-    """
-
-    def __init__(self, data: bytes, path: tuple[str, ...] = ()) -> None:
-        self.data = data
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[bytes, tuple[str, ...]]]:
-        return _opened, (self.data, self.path)
-
-
-def _opened(data: bytes, path: tuple[str, ...]) -> Any:
-    known = {os.path.abspath(entry) for entry in sys.path}
-    sys.path += [entry for entry in path if entry not in known]
-    return pickle.loads(data)
-
-
 @dataclass
 class _Process:
     """What this worker process keeps between trials."""
 
-    objectives: OrderedDict[str, Objective] = field(default_factory=OrderedDict)
+    originals: OrderedDict[str, Original] = field(default_factory=OrderedDict)
     clients: OrderedDict[str, ControlClient | None] = field(default_factory=OrderedDict)
     pid: int = 0
+    frozen_modules: int = 0
 
 
 _process = _Process()
@@ -142,7 +133,9 @@ def run_announced(study: Assignment, rows: Any) -> list[bytes]:
     task = TaskContext.get()
     trial = Announcement.from_text((task and task.getLocalProperty(ANNOUNCEMENT)) or "")
     context = study.run_context and replace(study.run_context, run_id=trial.run_id, claim=trial.claim)
-    assignment = replace(study, trial_id=trial.trial_id, config=trial.config, run_context=context)
+    assignment = replace(
+        study, trial_id=trial.trial_id, config=trial.config, seed=trial.seed, run_context=context
+    )
     return run_assignment(assignment, rows)
 
 
@@ -152,8 +145,9 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     Returns:
         Nothing when the driver confirmed the outcome over the control channel; else the pickled outcome.
     """
-    for _ in rows:  # a task that does not read its input to the end loses its Python worker
-        pass
+    if not assignment.fresh_worker:
+        for _ in rows:  # a task that does not read its input to the end loses its Python worker
+            pass
     if _process.pid != os.getpid():  # a fork of another worker: its connections are not ours
         _process.clients.clear()
         _process.pid = os.getpid()
@@ -237,8 +231,13 @@ def _run(
     terminated = False
     reporter = TrialReporter(client, assignment.endpoint, assignment.trial_id)
     reporting.begin(reporter)
+    state: ProcessState | None = None
     try:
-        objective = _objective(assignment)
+        original = _original(assignment)
+        state = ProcessState()
+        if assignment.seed is not None:
+            process_state.seed(assignment.seed)
+        objective = original.copy()
         started = time.perf_counter()
         with redirect(assignment.run_context, arrival):
             result, attachments = objective.evaluate(assignment.trial_id, assignment.config)
@@ -248,8 +247,10 @@ def _run(
     except BaseException as raised:  # sys.exit() too: Spark would run the trial again, up to four times
         error = TrialError.of(raised)
     finally:
+        duration_s = time.perf_counter() - started
         reporting.begin(None)
-    duration_s = time.perf_counter() - started
+        if state is not None:
+            state.restore()
     unsent = tuple(reporter.unsent)
     return Outcome(payload, error, duration_s, attempt, host, os.getpid(), terminated, unsent)
 
@@ -261,20 +262,22 @@ def _packed(outcome: Outcome) -> bytes:
         return pickle.dumps(replace(outcome, payload=None, error=TrialError.of(raised)))
 
 
-def _objective(assignment: Assignment) -> Objective:
-    kept = _process.objectives
-    objective = kept.get(assignment.study_id)
-    if objective is None:
-        objective = assignment.parcel.value
-        assert isinstance(objective, Objective)
+def _original(assignment: Assignment) -> Original:
+    kept = _process.originals
+    original = kept.get(assignment.study_id)
+    if original is None:
+        original = assignment.parcel.value
+        assert isinstance(original, Original)
         while len(kept) >= KEPT_STUDIES:
             kept.popitem(last=False)
-        kept[assignment.study_id] = objective
+        kept[assignment.study_id] = original
+    kept.move_to_end(assignment.study_id)
+    if len(sys.modules) != _process.frozen_modules:
         # PySpark's daemon collects garbage after every task: what will stay need not be looked at again.
         gc.collect()
         gc.freeze()
-    kept.move_to_end(assignment.study_id)
-    return objective
+        _process.frozen_modules = len(sys.modules)
+    return original
 
 
 def _client(assignment: Assignment) -> ControlClient | None:

@@ -13,6 +13,7 @@ import pytest
 from sparktune.backends.channel_server import ControlServer
 from sparktune.worker import task as spark_task
 from sparktune.worker.channel import Told
+from sparktune.worker.parcel import Parcel
 from sparktune.worker.task import Assignment
 from tests.backends.conformance import objective
 
@@ -48,8 +49,10 @@ def test_a_process_that_the_objective_forks_reports_and_is_answered(subprocess_e
     server.close()
 
 
-class Parcel:
-    value = objective(lambda x: {"status": "ok", "loss": x, "big": b"x" * 1_000_000})
+class Broadcast:
+    value = pickle.loads(
+        pickle.dumps(Parcel.of(objective(lambda x: {"status": "ok", "loss": x, "big": b"x" * 1_000_000})))
+    )
 
 
 def test_an_outcome_that_cannot_be_sent_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +68,7 @@ def test_an_outcome_that_cannot_be_sent_is_a_failure(monkeypatch: pytest.MonkeyP
             return pickle.dumps(outcome)
 
     monkeypatch.setattr(spark_task, "pickle", Pickle)
-    (row,) = spark_task.run_assignment(Assignment("study", 3, {"x": 1.0}, Parcel), [])
+    (row,) = spark_task.run_assignment(Assignment("study", 3, {"x": 1.0}, Broadcast), [])
     outcome = pickle.loads(row)
     assert outcome.payload is None
     assert outcome.error.type_name == "MemoryError"

@@ -1,0 +1,185 @@
+"""What a trial changes in its process is put back after it."""
+
+from __future__ import annotations
+
+import decimal
+import gc
+import locale
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn
+
+from sparktune.worker import process_state
+from sparktune.worker.process_state import ProcessState
+
+
+def as_expected(state: ProcessState, caplog: pytest.LogCaptureFixture) -> None:
+    state.restore()
+    assert not caplog.records, caplog.text
+
+
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
+    """Should a restore be broken, it spoils this test alone."""
+    environ, folder = dict(os.environ), os.getcwd()
+    yield
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(folder)
+
+
+CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "a variable": (lambda: os.environ.update(SPARKTUNE_LEAK="1", HOME="/"), lambda: dict(os.environ)),
+    "no variables": (lambda: os.environ.clear(), lambda: dict(os.environ)),
+    "another environ": (lambda: setattr(os, "environ", {}), lambda: id(os.environ)),
+    "working directory": (lambda: os.chdir("/"), os.getcwd),
+    "umask": (lambda: os.umask(0o007), lambda: (mask := os.umask(0), os.umask(mask))[0]),
+    "sys.path": (lambda: sys.path.insert(0, "/leak"), lambda: list(sys.path)),
+    "another sys.path": (lambda: setattr(sys, "path", ["/leak"]), lambda: (id(sys.path), list(sys.path))),
+    "sys.argv": (lambda: setattr(sys, "argv", ["leak"]), lambda: (id(sys.argv), list(sys.argv))),
+    "stdout": (lambda: setattr(sys, "stdout", sys.__stderr__), lambda: id(sys.stdout)),
+    "excepthook": (lambda: setattr(sys, "excepthook", print), lambda: id(sys.excepthook)),
+    "recursion": (lambda: sys.setrecursionlimit(4321), sys.getrecursionlimit),
+    "garbage collection": (
+        lambda: (gc.disable(), gc.set_threshold(7)),
+        lambda: (gc.isenabled(), gc.get_threshold()),
+    ),
+    "a signal's handler": (
+        lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
+        lambda: signal.getsignal(signal.SIGUSR1),
+    ),
+    "an alarm": (lambda: signal.alarm(600), lambda: signal.getitimer(signal.ITIMER_REAL)),
+    "random": (lambda: random.seed(5), random.getstate),
+    "numpy.random": (lambda: np.random.seed(5), lambda: np.random.get_state()[1].tolist()),  # type: ignore[union-attr]
+    "print options": (lambda: np.set_printoptions(precision=2), np.get_printoptions),
+    "floating-point errors": (lambda: np.seterr(all="raise"), np.geterr),
+    "scikit-learn": (lambda: sklearn.set_config(assume_finite=True), sklearn.get_config),
+    "locale": (lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"), lambda: locale.setlocale(locale.LC_ALL)),
+    "socket timeout": (lambda: socket.setdefaulttimeout(3.0), socket.getdefaulttimeout),
+    "decimal": (lambda: setattr(decimal.getcontext(), "prec", 3), lambda: decimal.getcontext().prec),
+    "start method": (
+        lambda: multiprocessing.set_start_method("spawn", force=True),
+        lambda: multiprocessing.get_start_method(allow_none=True),
+    ),
+    "warning filters": (lambda: warnings.simplefilter("ignore"), lambda: list(warnings.filters)),
+    "showwarning": (lambda: setattr(warnings, "showwarning", print), lambda: id(warnings.showwarning)),
+    "root logger": (lambda: logging.getLogger().setLevel("DEBUG"), lambda: logging.getLogger().level),
+    "a logger": (
+        lambda: logging.getLogger("sparktune").setLevel(7),
+        lambda: logging.getLogger("sparktune").level,
+    ),
+    "a handler": (lambda: logging.basicConfig(force=True), lambda: list(logging.getLogger().handlers)),
+    "a new logger": (
+        lambda: logging.getLogger("leak.new").setLevel(7),
+        lambda: logging.getLogger("leak.new").level,
+    ),
+    "logging.disable": (lambda: logging.disable(50), lambda: logging.root.manager.disable),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_put_back(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    change, look = CHANGES[name]
+    before = look()
+    state = ProcessState()
+    change()
+    assert look() != before, "this change changes nothing"
+    as_expected(state, caplog)
+    assert look() == before
+
+
+def test_a_working_directory_that_was_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = os.getcwd()
+    state = ProcessState()
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    as_expected(state, caplog)
+    assert os.getcwd() == before
+
+
+def test_the_time_zone_follows_its_variable(caplog: pytest.LogCaptureFixture) -> None:
+    before = time.localtime(0)
+    state = ProcessState()
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    as_expected(state, caplog)
+    assert time.localtime(0) == before
+
+
+def test_what_cannot_be_put_back_is_logged_and_the_rest_is(caplog: pytest.LogCaptureFixture) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        before = os.getcwd()
+        os.chdir(folder)
+        state = ProcessState()
+        sys.path.append("/leak")
+        os.chdir(before)
+    state.restore()
+    assert "/leak" not in sys.path
+    assert "working directory" in caplog.text
+
+
+def test_a_warning_is_decided_by_the_restored_filters() -> None:
+    def warn() -> None:
+        warnings.warn("again", UserWarning, stacklevel=1)
+
+    state = ProcessState()
+    warnings.simplefilter("ignore")
+    warn()
+    state.restore()
+    with pytest.raises(UserWarning):
+        warn()
+
+
+def test_filters_and_loggers_of_a_library_that_the_trial_imports_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = list(warnings.filters)
+    state = ProcessState()
+    library = types.ModuleType("sparktune_test_library")
+    library.Odd = type("Odd", (Warning,), {"__module__": library.__name__})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, library.__name__, library)
+    warnings.simplefilter("always", library.Odd)  # type: ignore[attr-defined]
+    warnings.filterwarnings("always", category=DeprecationWarning, module=r"^sparktune_test_library\.")
+    warnings.simplefilter("ignore")
+    logging.getLogger("sparktune_test_library.inner").setLevel("INFO")
+    state.restore()
+    try:
+        assert len(warnings.filters) == len(before) + 2
+        assert {entry[0] for entry in list(warnings.filters)[:2]} == {"always"}
+        assert logging.getLogger("sparktune_test_library.inner").level == logging.INFO
+    finally:
+        warnings.filters[:] = before  # type: ignore[index]
+
+
+def test_a_thread_that_is_not_the_main_one_leaves_signals_alone(caplog: pytest.LogCaptureFixture) -> None:
+    thread = threading.Thread(target=lambda: ProcessState().restore())
+    thread.start()
+    thread.join()
+    assert not caplog.records
+
+
+def test_a_seed_makes_random_numbers_repeat() -> None:
+    state = ProcessState()
+    draws = []
+    for number in (7, 7, 8):
+        process_state.seed(number)
+        draws.append((random.random(), np.random.random()))
+    state.restore()
+    assert draws[0] == draws[1] != draws[2]
