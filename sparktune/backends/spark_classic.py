@@ -37,9 +37,9 @@ from sparktune.study import interrupts
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError, text_of
+from sparktune.worker import parcel
 from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Signal, Told
 from sparktune.worker.objective import Objective
-from sparktune.worker.parcel import Parcel
 from sparktune.worker.task import ANNOUNCEMENT, Announcement, Assignment, Outcome, run_announced
 
 if TYPE_CHECKING:
@@ -138,10 +138,10 @@ class SparkClassicBackend:
             self._sc.pythonExec = sys.executable
         registry = self._sc._pickled_broadcast_vars
         registry.clear()
-        parcel = Parcel.of(objective, import_path(self._sc))
+        container = parcel.pack(objective, import_path(self._sc))
         self._companions = tuple(registry)
         registry.clear()
-        self._parcel = self._sc.broadcast(parcel)
+        self._parcel = self._sc.broadcast(container)
         name = f"sparktune-{self._study_id}"
         env = {FRESH_WORKER: "1"} if fresh_worker else {}
         self._lanes: Lanes[_Run] = Lanes(spark, name, resource_profile, self._prepare, self._job_ended, env)

@@ -1,8 +1,9 @@
 """The objective as it travels to the workers, and as each of them keeps it: every trial gets its own copy.
 
-The objective is pickled once, its large buffers (arrays, data frames) beside the pickle (PEP 574). A worker
-process keeps both. For each trial it reads the pickle anew, over buffers that are mapped copy-on-write: what
-one trial writes into an array, no other sees, and what nobody writes is never copied.
+The objective is pickled once, its large buffers (arrays, data frames) beside the pickle (PEP 574), all in one
+container. A worker process keeps the pickle, and maps the buffers from the file in which Spark delivered the
+container. For each trial it reads the pickle anew, over buffers that are mapped copy-on-write: what one trial
+writes into an array, no other sees; what nobody writes is never copied, and a machine's workers share it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cloudpickle
 
@@ -22,78 +23,139 @@ from sparktune.worker import pickling
 from sparktune.worker.objective import Objective
 
 LARGE_BYTES = 2**18
-"""Buffers from this size on travel beside the pickle."""
+"""Buffers from this size on lie beside the pickle."""
+ALIGNMENT = 64
+"""Bytes; what numpy and its like want of an array's address."""
+
+MAGIC = b"sparktune\x00parcel\x01"
+HEADER_BYTES = len(MAGIC) + 8
+PICKLE_PREFIX = 7
+"""Where a pickle of large bytes holds them: after PROTO and BINBYTES (Python's ``pickletools``). Buffers are
+aligned for that; where the bytes are many or few they begin a little later, and all works as well."""
 
 
 class Part(NamedTuple):
-    """One large buffer of a pickle, and whether its owner may not write to it."""
+    """A large buffer: its place in the container, and whether its owner may not write to it."""
 
-    data: Any
+    start: int
+    end: int
     is_readonly: bool
 
 
-class Parcel:
-    """A pickled objective inside a broadcast: reading the broadcast's value gives an ``Original``.
+class Index(NamedTuple):
+    """What a container begins with. Places are counted from its first byte.
 
-    Args:
-        data: the pickle.
+    Attributes:
+        data: where the pickle is.
         parts: its large buffers, in their order.
         path: folders in which the worker is to find modules as well.
     """
 
-    def __init__(self, data: bytes, parts: Sequence[Part] = (), path: tuple[str, ...] = ()) -> None:
-        self.data = data
-        self.parts = parts
-        self.path = path
-
-    @classmethod
-    def of(cls, objective: Objective, path: tuple[str, ...] = ()) -> Parcel:
-        """The objective, ready to be sent.
-
-        Raises:
-            ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
-        """
-        parts: list[Part] = []
-
-        def stays_inside(buffer: pickle.PickleBuffer) -> bool:
-            with buffer.raw() as raw:
-                if raw.nbytes < LARGE_BYTES:
-                    return True
-                parts.append(Part(buffer, raw.readonly))
-            return False
-
-        return cls(pickling.dumps(objective, buffer_callback=stays_inside), parts, path)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self.data, [tuple(part) for part in self.parts], self.path)
+    data: tuple[int, int]
+    parts: Sequence[tuple[int, int, bool]]
+    path: tuple[str, ...]
 
 
-def _arrived(data: bytes, parts: list[tuple[Any, bool]], path: tuple[str, ...]) -> Original:
-    known = {os.path.abspath(entry) for entry in sys.path}
-    sys.path += [entry for entry in path if entry not in known]
-    return Original(data, [Part(*part) for part in parts])
+def pack(objective: Objective, path: tuple[str, ...] = ()) -> bytes:
+    """The container of an objective; see ``Index`` for the arguments.
+
+    Raises:
+        ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
+    """
+    buffers: list[memoryview] = []
+
+    def stays_inside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < LARGE_BYTES:
+            return True
+        buffers.append(raw)
+        return False
+
+    data = pickling.dumps(objective, buffer_callback=stays_inside)
+    # The index itself has a length that depends on what it holds: it is given room, and padded.
+    room = HEADER_BYTES + 256 + sum(map(len, path)) * 4 + 64 * (len(buffers) + len(path))
+    place = (room, room + len(data))
+    parts: list[Part] = []
+    end = place[1]
+    for buffer in buffers:
+        start = end + -(end + PICKLE_PREFIX) % ALIGNMENT
+        end = start + buffer.nbytes
+        parts.append(Part(start, end, buffer.readonly))
+    index = pickle.dumps((place, [(*part,) for part in parts], path), protocol=4)
+    assert HEADER_BYTES + len(index) <= room
+    pieces: list[Any] = [MAGIC, len(index).to_bytes(8, "big"), index.ljust(room - HEADER_BYTES, b"\0"), data]
+    at = place[1]
+    for part, buffer in zip(parts, buffers, strict=True):
+        pieces += [bytes(part.start - at), buffer]
+        at = part.end
+    return b"".join(pieces)
+
+
+def opened(parcel: Any) -> Original:
+    """The objective in a parcel: Spark's ``Broadcast`` of a container, or whatever has its ``value``.
+
+    Broadcasts are files on the worker's machine, unless Spark encrypts them.
+    """
+    path = getattr(parcel, "_path", None)
+    if path is not None and not hasattr(parcel, "_value"):
+        original = Original.in_file(path)
+        if original is not None:
+            return original
+    return Original.in_memory(parcel.value)
 
 
 class Original:
-    """The objective as it was sent, kept by a worker process.
+    """The objective as it was sent, kept by a worker process. Adds its folders to ``sys.path``.
 
     Args:
+        index: of the container.
         data: the pickle.
-        parts: its large buffers.
+        parts: its large buffers, at their places in ``file``.
+        file: is mapped; None where there are no parts.
     """
 
-    def __init__(self, data: bytes, parts: Sequence[Part] = ()) -> None:
-        self._data = data
-        self._readonly = [part.is_readonly for part in parts]
-        self._places: list[tuple[int, int]] = []
-        self._size = 0
-        for part in parts:
-            n_bytes = memoryview(part.data).nbytes
-            self._places.append((self._size, self._size + n_bytes))
-            self._size += -(-n_bytes // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
-        self._file = _written(parts, self._places, self._size) if self._size else None
-        if self._file is not None:
-            weakref.finalize(self, self._file.close)
+    def __init__(self, index: Index, data: bytes, parts: Sequence[Part], file: BinaryIO | None) -> None:
+        self._data, self._parts, self._file = data, parts, file
+        if file is not None:
+            weakref.finalize(self, file.close)
+        known = {os.path.abspath(entry) for entry in sys.path}
+        sys.path += [entry for entry in index.path if entry not in known]
+
+    @classmethod
+    def in_file(cls, path: str) -> Original | None:
+        """The container in the file of a pickle; None where it does not lie there as expected."""
+        file = open(path, "rb")  # noqa: SIM115
+        base = file.read(PICKLE_PREFIX + 32 + len(MAGIC)).find(MAGIC)
+        if base < 0:
+            file.close()
+            return None
+        file.seek(base + len(MAGIC))
+        index = Index(*pickle.loads(file.read(int.from_bytes(file.read(8), "big"))))
+        start, end = index.data
+        file.seek(base + start)
+        data = file.read(end - start)
+        parts = [Part(base + start, base + end, is_readonly) for start, end, is_readonly in index.parts]
+        if not parts:
+            file.close()
+        return cls(index, data, parts, file if parts else None)
+
+    @classmethod
+    def in_memory(cls, container: bytes) -> Original:
+        """A container that lies in no file: its buffers go to one that only this process sees."""
+        size = int.from_bytes(container[len(MAGIC) : HEADER_BYTES], "big")
+        index = Index(*pickle.loads(container[HEADER_BYTES : HEADER_BYTES + size]))
+        data = container[slice(*index.data)]
+        if not index.parts:
+            return cls(index, data, [], None)
+        whole = memoryview(container)
+        file = _file_without_name()
+        parts = []
+        for start, end, readonly in index.parts:
+            file.write(bytes(-file.tell() % ALIGNMENT))
+            parts.append(Part(file.tell(), file.tell() + end - start, readonly))
+            file.write(whole[start:end])
+        file.flush()
+        return cls(index, data, parts, file)
 
     def copy(self) -> Objective:
         """A new objective, which shares nothing that can be changed with any other copy."""
@@ -105,27 +167,16 @@ class Original:
     def _buffers(self) -> list[memoryview]:
         if self._file is None:
             return []
-        private = memoryview(mmap.mmap(self._file.fileno(), self._size, access=mmap.ACCESS_COPY))
-        views = [private[start:end] for start, end in self._places]
-        return [
-            view.toreadonly() if is_readonly else view
-            for view, is_readonly in zip(views, self._readonly, strict=True)
-        ]
+        private = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY))
+        views = [(private[part.start : part.end], part.is_readonly) for part in self._parts]
+        return [view.toreadonly() if is_readonly else view for view, is_readonly in views]
 
 
-def _written(parts: Sequence[Part], places: Sequence[tuple[int, int]], size: int) -> Any:
-    """The buffers in a file without a name: in memory where the system offers that, else on disk."""
+def _file_without_name() -> BinaryIO:
+    """In memory where the system offers that, else on disk."""
     if hasattr(os, "memfd_create"):
-        file: Any = open(os.memfd_create("sparktune"), "r+b", buffering=0)  # noqa: SIM115
-    else:
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
-    file.truncate(size)
-    for part, (start, _) in zip(parts, places, strict=True):
-        view = memoryview(part.data).cast("B")
-        file.seek(start)
-        while view.nbytes:
-            view = view[file.write(view) :]
-    return file
+        return open(os.memfd_create("sparktune"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _forget_classes() -> None:

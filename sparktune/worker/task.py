@@ -26,7 +26,7 @@ from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
-from sparktune.worker import process_state, reporting
+from sparktune.worker import parcel, process_state, reporting
 from sparktune.worker.channel import Endpoint
 from sparktune.worker.channel_client import ControlClient
 from sparktune.worker.parcel import Original
@@ -70,7 +70,7 @@ class Assignment:
         study_id: the key of the worker's caches.
         trial_id: the trial.
         config: label -> raw value.
-        parcel: gives the pickled objective: has ``value``, a ``parcel.Original`` (Spark's ``Broadcast``).
+        parcel: holds the objective's container (``parcel.opened``): Spark's ``Broadcast`` of it.
         companions: broadcast variables that the objective itself uses; they must travel with the task.
         endpoint: the driver's control port, or None.
         run_context: for MLflow calls in the objective.
@@ -266,8 +266,7 @@ def _original(assignment: Assignment) -> Original:
     kept = _process.originals
     original = kept.get(assignment.study_id)
     if original is None:
-        original = assignment.parcel.value
-        assert isinstance(original, Original)
+        original = parcel.opened(assignment.parcel)
         while len(kept) >= KEPT_STUDIES:
             kept.popitem(last=False)
         kept[assignment.study_id] = original

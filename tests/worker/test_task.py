@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from sparktune.backends.channel_server import ControlServer
+from sparktune.worker import parcel
 from sparktune.worker import task as spark_task
 from sparktune.worker.channel import Told
-from sparktune.worker.parcel import Parcel
 from sparktune.worker.task import Assignment
 from tests.backends.conformance import objective
 
@@ -50,9 +50,7 @@ def test_a_process_that_the_objective_forks_reports_and_is_answered(subprocess_e
 
 
 class Broadcast:
-    value = pickle.loads(
-        pickle.dumps(Parcel.of(objective(lambda x: {"status": "ok", "loss": x, "big": b"x" * 1_000_000})))
-    )
+    value = parcel.pack(objective(lambda x: {"status": "ok", "loss": x, "big": b"x" * 1_000_000}))
 
 
 def test_an_outcome_that_cannot_be_sent_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
