@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import decimal
 import gc
+import itertools
 import locale
 import logging
 import os
@@ -23,7 +24,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from sparktune.tracking.worker import autologging
@@ -69,13 +70,21 @@ def seed(number: int) -> None:
 
 
 def _environment() -> Restore:
-    environ, before, zone = os.environ, dict(os.environ), os.environ.get("TZ")
+    environ, zone = os.environ, os.environ.get("TZ")
+    encoded = getattr(
+        environ, "_data", None
+    )  # CPython's own dict: decoding all of it takes longer than all else
+    raw = None if encoded is None else dict(encoded)
+    before = dict(environ) if raw is None else {}
 
     def restore() -> None:
+        nonlocal before
         os.environ = environ  # noqa: B003 - the object itself, in case it was replaced
+        if raw is not None:
+            if encoded == raw:
+                return
+            before = {environ.decodekey(name): environ.decodevalue(value) for name, value in raw.items()}
         now = dict(environ)
-        if now == before:
-            return
         for name in now.keys() - before.keys():
             del environ[name]
         environ.update({name: value for name, value in before.items() if now.get(name) != value})
@@ -217,7 +226,7 @@ def _process_defaults() -> Restore:
 def _warning_filters() -> Restore:
     the_list, before = warnings.filters, list(warnings.filters)
     show, form = warnings.showwarning, warnings.formatwarning
-    modules = frozenset(sys.modules)
+    n_modules = len(sys.modules)
 
     def restore() -> None:
         warnings.showwarning, warnings.formatwarning = show, form
@@ -226,7 +235,7 @@ def _warning_filters() -> Restore:
         if now is the_list and the_list == before:
             return
         known = set(map(id, before))
-        packages = _packages(set(sys.modules) - modules)
+        packages = _packages_since(n_modules)
         own = [entry for entry in now if id(entry) not in known and _is_filter_of(entry, packages)]
         the_list[:] = [*own, *before]  # type: ignore[index]
         # Python keeps what it has decided by the filters until it hears that they have changed.
@@ -248,29 +257,32 @@ def _is_filter_of(entry: tuple[Any, ...], packages: set[str]) -> bool:
 def _logging() -> Restore:
     """Levels, handlers and filters of loggers; loggers of libraries that a trial imports stay as they are."""
     manager = logging.root.manager
-    before = {one: _settings(one) for one in _loggers()}
-    disabled, modules = manager.disable, frozenset(sys.modules)
+    known = set(manager.loggerDict)
+    before = {one: settings for one in _loggers() if (settings := _settings(one)) != PLAIN}
+    disabled, n_modules = manager.disable, len(sys.modules)
 
     def restore() -> None:
         if manager.disable != disabled:
             manager.disable = disabled
-            manager._clear_cache()  # type: ignore[attr-defined]
+            manager._clear_cache()
         packages: set[str] | None = None
         for one in _loggers():
-            wanted = before.get(one)
-            if wanted is None:
+            wanted = before.get(one, PLAIN)
+            if _settings(one) == wanted:
+                continue
+            if one is not logging.root and one.name not in known:
                 if packages is None:
-                    packages = _packages(set(sys.modules) - modules)
+                    packages = _packages_since(n_modules)
                 if one.name.partition(".")[0] in packages:
                     continue
-                wanted = (logging.NOTSET, False, True, [], [])
-            if _settings(one) != wanted:
-                _set(one, wanted)
+            _set(one, wanted)
 
     return restore
 
 
-Settings = tuple[int, bool, bool, list[Any], list[Any]]
+Settings = tuple[int, bool, bool, tuple[Any, ...], tuple[Any, ...]]
+PLAIN: Settings = (logging.NOTSET, False, True, (), ())
+"""The settings of a logger that nobody has touched."""
 
 
 def _loggers() -> list[logging.Logger]:
@@ -279,20 +291,21 @@ def _loggers() -> list[logging.Logger]:
 
 
 def _settings(one: logging.Logger) -> Settings:
-    return one.level, one.disabled, one.propagate, list(one.handlers), list(one.filters)
+    return one.level, one.disabled, one.propagate, tuple(one.handlers), tuple(one.filters)
 
 
 def _set(one: logging.Logger, wanted: Settings) -> None:
-    level, one.disabled, one.propagate, handlers, one.filters = wanted
+    level, one.disabled, one.propagate, handlers, filters = wanted
     for handler in one.handlers:
         if handler not in handlers:
             handler.close()
-    one.handlers = handlers
+    one.handlers, one.filters = list(handlers), list(filters)
     one.setLevel(level)
 
 
-def _packages(modules: Iterable[str]) -> set[str]:
-    return {name.partition(".")[0] for name in modules}
+def _packages_since(n_modules: int) -> set[str]:
+    """The packages of the modules that were imported since there were ``n_modules``."""
+    return {name.partition(".")[0] for name in itertools.islice(list(sys.modules), n_modules, None)}
 
 
 NOTES: tuple[Callable[[], Restore], ...] = (
