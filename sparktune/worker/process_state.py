@@ -264,7 +264,7 @@ def _logging() -> Restore:
     def restore() -> None:
         if manager.disable != disabled:
             manager.disable = disabled
-            manager._clear_cache()
+            manager._clear_cache()  # type: ignore[attr-defined]
         packages: set[str] | None = None
         for one in _loggers():
             wanted = before.get(one, PLAIN)
