@@ -10,7 +10,6 @@ Everything that ``hyperopt`` exports at its top level is here too, so that chang
 search algorithms are our own; hyperopt's stay usable as ``algo=hyperopt.tpe.suggest``.
 """
 
-import sys as _sys
 from importlib.metadata import PackageNotFoundError, version
 
 from hyperopt import (
@@ -40,6 +39,7 @@ from hyperopt import (
     trials_from_docs,
 )
 
+from sparktune import hyperopt_names
 from sparktune.comparison.compare import compare
 from sparktune.early_termination import (
     AshaPolicy,
@@ -71,9 +71,7 @@ from sparktune.trials.simulated import SimulatedTrials
 from sparktune.trials.spark import SparkTrials
 from sparktune.worker.reporting import TrialTerminated, report
 
-for _module in (hp, tpe, rand, anneal, grid, local, sobol):
-    # ``from sparktune.tpe import suggest`` works as it does with hyperopt.
-    _sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
+hyperopt_names.install()
 
 try:
     __version__ = version("sparktune")

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import hyperopt
 from hyperopt.exceptions import InvalidAnnotatedParameter
-from hyperopt.fmin import generate_trials_to_calculate
+
+# Bound here: people write `hyperopt.fmin = sparktune.fmin`.
+from hyperopt.fmin import FMinIter, fmin_pass_expr_memo_ctrl, generate_trials_to_calculate, partial
+from hyperopt.fmin import fmin as hyperopts_fmin
 
 from sparktune.search import tpe
+from sparktune.search.history import config_of
 from sparktune.space import compiling
-from sparktune.space.distributions import as_space
+from sparktune.space.distributions import as_space, space_eval
 from sparktune.space.view import SpaceView
 from sparktune.study.randomness import as_generator
 from sparktune.trials import savefile
 from sparktune.trials.run import RunnableTrials
 from sparktune.trials.spark import SparkTrials
 
-__all__ = ["fmin", "generate_trials_to_calculate"]
+logger = logging.getLogger("sparktune")
+
+__all__ = [
+    "FMinIter",
+    "fmin",
+    "fmin_pass_expr_memo_ctrl",
+    "generate_trials_to_calculate",
+    "partial",
+    "space_eval",
+]
 
 
 def fmin(
@@ -107,6 +121,11 @@ def fmin(
         trials = saved if isinstance(saved, RunnableTrials) else SparkTrials()
     if not isinstance(trials, hyperopt.Trials):
         raise TypeError(f"trials is {trials!r}; it must be a trials object, such as SparkTrials()")
+    if _is_hyperopts_spark_trials(trials):
+        logger.warning(
+            "trials is hyperopt's SparkTrials, which launches about one trial a second and records nothing "
+            "in MLflow; for sparktune's, import it from there: from sparktune import SparkTrials"
+        )
     if isinstance(trials, RunnableTrials):
         if not allow_trials_fmin:
             raise ValueError(
@@ -116,15 +135,22 @@ def fmin(
         return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
     space = as_space(space)
     compiling.check(hyperopt.pyll.as_apply(space))
+    view = SpaceView(space)
+    for document in trials._dynamic_trials:
+        view.check_earlier(document["tid"], config_of(document))
     if points_to_evaluate and not trials._dynamic_trials:
-        view = SpaceView(space)
         points = [view.raw_point(point) for point in points_to_evaluate]
         # Not refreshed, as hyperopt leaves them: so the points come on top of max_evals.
         trials.insert_trial_docs(generate_trials_to_calculate(points)._dynamic_trials)
     options["algo"] = algo or tpe.suggest
     if rstate is not None:
         options["rstate"] = as_generator(rstate)
-    return hyperopt.fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
+    return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
+
+
+def _is_hyperopts_spark_trials(trials: hyperopt.Trials) -> bool:
+    kind = getattr(hyperopt, "SparkTrials", None)
+    return kind is not None and isinstance(trials, kind)
 
 
 class _ByKeywords:

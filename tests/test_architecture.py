@@ -24,6 +24,7 @@ DOORS = {
 
 ROOMS = {
     "errors": [],
+    "hyperopt_names": [],
     "early_termination": [],
     "space": ["errors"],
     "plots": ["errors", "space"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from hyperopt import pyll
 
 from sparktune.errors import DuplicateLabel, InvalidSpace
 from sparktune.space.parameters import LARGEST_EXPONENT, Parameter
+
+logger = logging.getLogger("sparktune")
 
 LARGEST_RANDINT = 10_000
 """Up to so many integers of ``hp.randint`` are options of their own; of more, the order is used, unless other
@@ -21,12 +24,18 @@ class NotKnown(InvalidSpace):
     """A parameter that our algorithms do not know, though hyperopt's may."""
 
 
-def check(expression: Any) -> None:
+def check(expression: Any, *, may_be_constant: bool = False) -> None:
     """Refuse a pyll expression that no algorithm can search; what only ours do not know is let pass.
 
+    Bounds of ``hp.loguniform`` that look like values, where it takes exponents of e, are warned about.
+
+    Args:
+        expression: the search space.
+        may_be_constant: let a space without any hyperparameter pass.
+
     Raises:
-        InvalidSpace: nothing at all, an empty range, ``q`` or ``sigma`` not above 0, no options, one label
-            for two parameters; the message names the label and the value.
+        InvalidSpace: nothing at all, no hyperparameter, an empty range, ``q`` or ``sigma`` not above 0, no
+            options, one label for two parameters; the message names the label and the value.
     """
     if not expression.inputs():
         empty = repr(expression.obj) if expression.name == "literal" else "empty"
@@ -43,7 +52,32 @@ def check(expression: Any) -> None:
             raise _used_twice(label)
         labels.add(label)
         with contextlib.suppress(NotKnown):
-            _parameter(label, node, (), False)
+            parameter = _parameter(label, node, (), False)
+            if parameter.kind == "uniform" and parameter.is_log and _look_like_values(parameter):
+                _warn_of_exponents(label, str(node.arg["obj"].name), parameter)
+    if not labels and not may_be_constant:
+        raise InvalidSpace(
+            "the search space has no hyperparameter, so that every trial would be the same; write what is to "
+            "be searched with hp, such as {'x': hp.uniform('x', 0, 1)}"
+        )
+
+
+def _look_like_values(parameter: Parameter) -> bool:
+    """Whether the exponents of a logarithmic range are likely meant as values: 1e-5 to 1.
+
+    As exponents, they would begin just above 1; and logarithms are rarely numbers of up to three digits.
+    """
+    low, high = parameter.low, parameter.high
+    return 0 < low < 1 and high >= 10 * low and low == float(f"{low:.2e}")
+
+
+def _warn_of_exponents(label: str, name: str, parameter: Parameter) -> None:
+    low, high = parameter.low, parameter.high
+    logger.warning(
+        "the bounds of hp.%s(%r, %g, %g) are exponents of e: it searches %.3g to %.3g. Were the values "
+        "meant, write hp.%s(%r, math.log(%g), math.log(%g)), or hp.auto(%r, %g, %g)",
+        name, label, low, high, math.exp(low), math.exp(high), name, label, low, high, label, low, high,
+    )  # fmt: skip
 
 
 def _used_twice(label: str) -> DuplicateLabel:

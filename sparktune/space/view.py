@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from hyperopt import pyll
 
-from sparktune.errors import InvalidPoint
+from sparktune.errors import InvalidPoint, InvalidSpace
 
 Render = Callable[[Any], Any]
 
@@ -37,6 +37,8 @@ class SpaceView:
         self._renders: dict[str, Render] = {}
         self._options: dict[str, int] = {}
         self._reverse_logs: set[str] = set()
+        switches = [node.pos_args[0] for node in nodes if node.name == "switch"]
+        self._has_computed_choice = any(index.name != "hyperopt_param" for index in switches)
         for node in nodes:
             if node.name != "hyperopt_param":
                 continue
@@ -74,6 +76,34 @@ class SpaceView:
             InvalidPoint: a label that is needed is missing.
         """
         return set(_walk(self.expression, config))
+
+    def check_earlier(self, trial_id: int, config: Mapping[str, Any]) -> None:
+        """Refuse trials of another space: their points say nothing of this one.
+
+        Values outside of today's ranges are let pass: ranges may be changed between two calls.
+
+        Args:
+            trial_id: of a trial that an earlier call has run.
+            config: its point, label -> raw value.
+
+        Raises:
+            InvalidSpace: the point has labels that this space does not have, lacks one that it needs, or
+                chooses an option that does not exist.
+        """
+        fits = config.keys() <= self._renders.keys()
+        try:
+            self.active_labels(config)
+        except InvalidPoint:
+            # Where a choice is computed, what is active is not known here.
+            fits = fits and self._has_computed_choice
+        except IndexError:
+            fits = False
+        if not fits:
+            raise InvalidSpace(
+                f"these trials belong to another search space: trial {trial_id} has the point "
+                f"{dict(config)!r}, and the search space of this call has the labels {self.labels}. Pass a "
+                "new trials object (another trials_save_file), or the space that these were tuned with"
+            )
 
     def raw_point(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """A point with the values of ``hp.reverseloguniform`` made raw: 0.99 becomes ``log(0.01)``.

@@ -26,6 +26,7 @@ from hyperopt.base import (
 
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.errors import StudyInProgress
+from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
 from sparktune.study.tracker import NullTracker, Tracker
@@ -271,8 +272,13 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         """The trials of earlier calls: those that ended, and those still to be run.
 
         A trial that was running when its study's process ended, is run again.
+
+        Raises:
+            InvalidSpace: the trials are of another space.
         """
         self.refresh()
+        for document in self._dynamic_trials:
+            space.check_earlier(document["tid"], config_of(document))
         earlier: list[Trial] = []
         queued: list[Trial] = []
         records: dict[int, Trial] = {}

@@ -20,6 +20,9 @@ from hyperopt.utils import use_obj_for_literal_in_memo
 from sparktune.early_termination.base import Goal
 from sparktune.worker import reporting
 
+_SYSTEM = ("builtins", "operator", "_operator")
+"""Modules of the functions that hyperopt itself makes symbols of, beside its own."""
+
 
 class BadResult(ValueError):
     """The objective returned something that is no result."""
@@ -48,14 +51,34 @@ class Objective:
         return {n.arg["label"].obj: n for n in pyll.dfs(self.space) if n.name == "hyperopt_param"}
 
     @functools.cached_property
+    def _symbols(self) -> dict[str, Any]:
+        """What the space calls of the functions that the user has given to ``scope.define``, by name."""
+        names = {node.name for node in pyll.dfs(self.space)}
+        functions = {name: getattr(pyll.scope, name, None) and pyll.scope._impls.get(name) for name in names}
+        return {
+            name: function
+            for name, function in functions.items()
+            if getattr(function, "__module__", "").partition(".")[0] not in ("", "hyperopt", *_SYSTEM)
+        }
+
+    @functools.cached_property
     def _has_ctrl(self) -> bool:
         return any(getattr(node, "obj", None) is Ctrl for node in pyll.dfs(self.space))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """With the user's own symbols, which the hyperopt of a worker does not know."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**state, "_symbols": self._symbols}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+    def _define_symbols(self) -> None:
+        for name, function in self._symbols.items():
+            if pyll.scope._impls.get(name) is not function:
+                if hasattr(pyll.scope, name):
+                    pyll.scope.undefine(name)
+                pyll.scope.define(function)
 
     def evaluate(self, trial_id: int, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Call the function at one point.
@@ -71,6 +94,7 @@ class Objective:
             BadResult: the result is neither a number nor a dict with a valid status and loss.
             BaseException: whatever the objective raises.
         """
+        self._define_symbols()
         memo = {node: config.get(label, pyll.base.GarbageCollected) for label, node in self._nodes.items()}
         ctrl: WorkerCtrl | None = None
         if self.pass_expr_memo_ctrl or self._has_ctrl:

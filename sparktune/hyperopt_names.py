@@ -1,0 +1,87 @@
+"""hyperopt's submodules under sparktune's name: ``from sparktune.pyll import scope``.
+
+With these, replacing the word ``hyperopt`` by ``sparktune`` in a repository works. Where sparktune has no
+module of its own, the name stands for hyperopt's very module, so that there is one ``scope`` and one set of
+exceptions. Modules that need further packages (``plotting``: matplotlib, ``mongoexp``: pymongo) are imported
+when they are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+OURS = {
+    "sparktune.hp": "sparktune.space.hp",
+    **{
+        f"sparktune.{n}": f"sparktune.search.{n}" for n in ("anneal", "grid", "local", "rand", "sobol", "tpe")
+    },
+}
+"""Where the modules are that hyperopt has at its top, and ours beside them."""
+
+HYPEROPTS = {
+    f"sparktune.{name}": f"hyperopt.{name}"
+    for name in (
+        "algobase",
+        "atpe",
+        "base",
+        "criteria",
+        "early_stop",
+        "exceptions",
+        "graph_viz",
+        "mix",
+        "mongoexp",
+        "plotting",
+        "progress",
+        "pyll",
+        "pyll.base",
+        "pyll.stochastic",
+        "pyll_utils",
+        "rdists",
+        "std_out_err_redirect_tqdm",
+        "utils",
+        "vectorize",
+    )
+}
+"""Modules of hyperopt's that are the same under both names."""
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives the module that stands behind another name."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+        self._specs: dict[str, importlib.machinery.ModuleSpec | None] = {}
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> importlib.machinery.ModuleSpec | None:
+        """See ``importlib.abc.MetaPathFinder``."""
+        if fullname not in self._names:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, origin=self._names[fullname])
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """The module itself, imported under its own name."""
+        module = importlib.import_module(self._names[spec.name])
+        self._specs[spec.name] = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It was executed already; importing has put the other name's specification into it."""
+        if module.__spec__ is not None:
+            module.__spec__ = self._specs[module.__spec__.name]
+
+
+def install() -> None:
+    """Make the names importable."""
+    if not any(type(finder).__qualname__ == _Finder.__qualname__ for finder in sys.meta_path):
+        # First: below `pyll` the folder of hyperopt would be searched, and its modules be made twice.
+        sys.meta_path.insert(0, _Finder(OURS | HYPEROPTS))
