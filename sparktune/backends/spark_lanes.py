@@ -8,8 +8,9 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+import pyspark
 from pyspark import inheritable_thread_target
 
 from sparktune.study import interrupts
@@ -111,9 +112,15 @@ class Lanes(Generic[Item]):
         self._all.append(lane)
         # The jobs inherit the caller's scheduler pool, job group and other local properties.
         with interrupts.held():  # it asks Java for them
-            target = inheritable_thread_target(self._spark)(functools.partial(self._work, lane))
+            target = self._inheriting(functools.partial(self._work, lane))
         threading.Thread(target=target, name=lane.tag, daemon=True).start()
         return lane
+
+    def _inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
+        """A thread's body that begins with the local properties of this thread."""
+        if pyspark.__version__.startswith("3."):
+            return cast("Callable[[], None]", inheritable_thread_target(body))
+        return cast("Callable[[], None]", inheritable_thread_target(self._spark)(body))
 
     def _work(self, lane: Lane[Item]) -> None:
         is_marked = False

@@ -8,9 +8,12 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import logging
 from typing import Any
 
 from sparktune.tracking.records import StoreBusyError
+
+logger = logging.getLogger("sparktune")
 
 REQUEST_TIMEOUT_S = 30
 """The longest that one request may take, unless MLFLOW_HTTP_REQUEST_TIMEOUT asks for less."""
@@ -44,8 +47,15 @@ def with_short_patience(store: Any) -> Any:
             "environment_variables",
         )
     )
+    table = _routes(store)
     requests = [getattr(service, name) for name in REQUESTS]
-    routes = {request: store._METHOD_TO_INFO[request] for request in requests}
+    if any(request not in table for request in requests):
+        logger.warning(
+            "sparktune does not know how this version of MLflow addresses its server (_METHOD_TO_INFO): it "
+            "repeats failing requests for minutes, so that an outage is noticed late"
+        )
+        return store
+    routes = {request: table[request] for request in requests}
     timeout_s = min(REQUEST_TIMEOUT_S, variables.MLFLOW_HTTP_REQUEST_TIMEOUT.get())
 
     limited: Any = copy.copy(store)
@@ -53,8 +63,9 @@ def with_short_patience(store: Any) -> Any:
 
     def call(api: Any, json_body: str | None = None, *args: Any, **kwargs: Any) -> Any:
         credentials = store.get_host_creds()
-        if api not in routes or args or kwargs or credentials.use_databricks_sdk:
-            if credentials.use_databricks_sdk:  # the SDK has its own way to retry, limited in time
+        uses_sdk = getattr(credentials, "use_databricks_sdk", False)
+        if api not in routes or args or kwargs or uses_sdk:
+            if uses_sdk:  # the SDK has its own way to retry, limited in time
                 kwargs.setdefault("retry_timeout_seconds", REQUEST_TIMEOUT_S)
             return patient(api, json_body, *args, **kwargs)
         path, method = routes[api]
@@ -80,3 +91,9 @@ def with_short_patience(store: Any) -> Any:
 
     limited._call_endpoint = call
     return limited
+
+
+def _routes(store: Any) -> Any:
+    """Request -> (path, method): an attribute of the store, or of its module (MLflow 2, and 3.0 to 3.3)."""
+    module = importlib.import_module("mlflow.store.tracking.rest_store")
+    return getattr(store, "_METHOD_TO_INFO", None) or getattr(module, "_METHOD_TO_INFO", {})

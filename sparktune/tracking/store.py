@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from sparktune.tracking.patience import with_short_patience
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord
-from sparktune.tracking.schema import PARENT_TAG, Batch, batches
+from sparktune.tracking.schema import PARENT_TAG, ROOT_TAG, Batch, batches
 from sparktune.tracking.transaction import Transaction
 
 logger = logging.getLogger("sparktune")
@@ -87,6 +87,9 @@ class MlflowStore:
             return
         logging.getLogger("mlflow.store.db.utils").addFilter(_said_by_the_writer)
         store = _mlflow("tracking")._get_store(self.tracking_uri)
+        # Where MLflow before 3.4 lays out a database, Alembic silences every logger of the process.
+        for name in ("sparktune", "hyperopt-spark"):
+            logging.getLogger(name).disabled = False
         tags = _mlflow("tracking.context.registry").resolve_tags()
         self._context_tags = {key: str(value) for key, value in tags.items()}
         self._store = with_short_patience(store)
@@ -222,7 +225,8 @@ class MlflowStore:
         """MLflow's own tags (user, source) and the parent's id."""
         if record.parent is None or record.parent.run_id is None:
             return dict(self._context_tags)
-        return self._context_tags | {PARENT_TAG: record.parent.run_id}
+        root = record.parent.root_run_id or record.parent.run_id
+        return self._context_tags | {PARENT_TAG: record.parent.run_id, ROOT_TAG: root}
 
     def write(self, run_id: str, content: Content) -> None:
         """See ``records.Store``: batches, then the end of the run, then artifacts."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,7 +50,9 @@ class Transaction:
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
         """All calls of ``store`` in the block, or none of them when it raises."""
-        with self._open(read_only=False) as session:
+        # Sessions are for reading by default in versions of MLflow that tell reading from writing.
+        options = {"read_only": False} if "read_only" in inspect.signature(self._open).parameters else {}
+        with self._open(**options) as session:
             commit, rollback = session.commit, session.rollback
             session.commit, session.rollback = session.flush, _refuse
             self._local.session = session

@@ -112,7 +112,7 @@ from sparktune import SparkTrials, fmin, hp, rand
 
 spark = SparkSession.builder.master("local[2]").appName("mine").getOrCreate()
 spark.conf.set("spark.sql.shuffle.partitions", "7")
-before = dict(spark.conf.getAll)
+before = dict(spark.sparkContext.getConf().getAll())
 names = []
 
 def study():
@@ -123,7 +123,7 @@ def study():
 thread = threading.Thread(target=study)
 thread.start()
 thread.join()
-print(names, dict(spark.conf.getAll) == before)
+print(names, dict(spark.sparkContext.getConf().getAll()) == before)
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from sparktune.tracking.worker import fluent
 
 
 class Server:
@@ -73,11 +76,12 @@ def clean_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         if name.startswith("MLFLOW_"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    logging.getLogger("sparktune").disabled = False  # see store.open
     yield
     mlflow = sys.modules.get("mlflow")
     if mlflow is not None:
         while mlflow.active_run() is not None:
-            mlflow.tracking.fluent._active_run_stack.get().pop()
+            fluent.stack(mlflow.tracking.fluent).pop()
         mlflow.tracking.fluent._active_experiment_id = None
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
