@@ -50,6 +50,7 @@ class Outcome:
         host, worker_pid: where it ran.
         terminated: ``report`` ended it.
         reports: (step, value) of reports that the driver could not be told.
+        notes: what the driver is to say of it, once for all trials.
     """
 
     payload: bytes | None
@@ -60,6 +61,7 @@ class Outcome:
     worker_pid: int = 0
     terminated: bool = False
     reports: tuple[tuple[int, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,7 @@ def _run(
     reporter = TrialReporter(client, assignment.endpoint, assignment.trial_id)
     reporting.begin(reporter)
     state: ProcessState | None = None
+    notes: list[str] = []
     try:
         original = _original(assignment)
         state = ProcessState()
@@ -239,7 +242,7 @@ def _run(
             process_state.seed(assignment.seed)
         objective = original.copy()
         started = time.perf_counter()
-        with redirect(assignment.run_context, arrival):
+        with redirect(assignment.run_context, arrival) as notes:
             result, attachments = objective.evaluate(assignment.trial_id, assignment.config)
         payload = dumps_result(result, attachments)
     except reporting.TrialTerminated:
@@ -251,8 +254,17 @@ def _run(
         reporting.begin(None)
         if state is not None:
             state.restore()
-    unsent = tuple(reporter.unsent)
-    return Outcome(payload, error, duration_s, attempt, host, os.getpid(), terminated, unsent)
+    return Outcome(
+        payload,
+        error,
+        duration_s,
+        attempt,
+        host,
+        os.getpid(),
+        terminated,
+        reports=tuple(reporter.unsent),
+        notes=tuple(dict.fromkeys(notes)),
+    )
 
 
 def _packed(outcome: Outcome) -> bytes:

@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient, start_run  # start_run: bound before anything is patched
 
 from sparktune.study.tracker import RunContext
+from sparktune.tracking.worker import fluent as fluent_state
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
 
@@ -52,7 +53,7 @@ def state() -> dict[str, Any]:
         "uri": mlflow.get_tracking_uri(),
         "registry": mlflow.get_registry_uri(),
         "experiment": fluent._active_experiment_id,
-        "runs": [run.info.run_id for run in fluent._active_run_stack.get()],
+        "runs": [run.info.run_id for run in fluent_state.stack(fluent)],
     }
 
 
@@ -122,7 +123,7 @@ def test_calls_land_on_the_trials_run(context: RunContext, objective: Any) -> No
         "note.txt"
     ]
     assert count_runs(context) == 2
-    assert not mlflow.tracking.fluent._active_run_stack.get_all_thread_values().get(threading.get_ident())
+    assert not fluent_state.stack(mlflow.tracking.fluent)
 
 
 def test_runs_inside_a_run_are_nested(context: RunContext) -> None:
@@ -433,3 +434,68 @@ def test_an_objective_without_mlflow_does_not_import_it_and_subprocesses_see_the
         "MLFLOW_TRACKING_URI=http://server",
         "False",
     ]
+
+
+def test_the_trials_run_is_active_from_the_start(context: RunContext) -> None:
+    with redirect(context):
+        run = mlflow.active_run()
+        assert run is not None
+        assert run.info.run_id == context.run_id
+        assert not fluent_state.stack(mlflow.tracking.fluent), "who only looks changes nothing"
+        with mlflow.start_run() as started:
+            assert started.info.run_id == context.run_id
+        mlflow.end_run()
+        assert mlflow.active_run().info.run_id == context.run_id
+    assert mlflow.active_run() is None
+    assert count_runs(context) == 2
+
+
+def test_the_run_is_active_before_it_exists(context: RunContext) -> None:
+    arrival = RunArrival(None, lambda: arrival.tell(context.run_id))
+    with redirect(dataclasses.replace(context, run_id=None), arrival):
+        assert mlflow.active_run().info.run_id == context.run_id
+
+
+def test_of_several_nested_blocks_the_first_is_the_trials_run(context: RunContext) -> None:
+    folds = []
+    with redirect(context):
+        for fold in range(3):
+            with mlflow.start_run(nested=True, run_name=None if fold == 0 else f"fold {fold}") as run:
+                mlflow.log_metric("auc", fold)
+                folds.append(run.info.run_id)
+        mlflow.log_metric("mean", 1.0)
+    assert folds[0] == context.run_id
+    assert child_of(context).data.metrics == {"auc": 0.0, "mean": 1.0}
+    client = MlflowClient(context.tracking_uri)
+    for fold, run_id in enumerate(folds[1:], start=1):
+        run = client.get_run(run_id)
+        assert run.data.metrics == {"auc": float(fold)}
+        assert run.data.tags["mlflow.parentRunId"] == context.run_id
+        assert run.info.status == "FINISHED"
+
+
+def test_nested_blocks_after_something_was_logged_are_runs_below(context: RunContext) -> None:
+    with redirect(context):
+        mlflow.log_param("depth", 3)
+        with mlflow.start_run(nested=True) as run:
+            assert run.info.run_id != context.run_id
+            mlflow.log_metric("auc", 1.0)
+    assert child_of(context).data.metrics == {}
+    assert count_runs(context) == 3
+
+
+def test_another_experiment_in_the_objective_is_said(context: RunContext) -> None:
+    with redirect(context) as notes:
+        mlflow.set_experiment("another")
+        mlflow.log_metric("auc", 1.0)
+        with mlflow.start_run(experiment_id="0"):
+            pass
+    assert len(notes) == 2
+    assert "mlflow.set_experiment" in notes[0]
+    assert "start_run(experiment_id='0')" in notes[1]
+    assert all("before fmin" in note for note in notes)
+    assert child_of(context).data.metrics == {"auc": 1.0}
+    with redirect(context) as notes:
+        mlflow.set_experiment("trials")
+        mlflow.log_metric("auc", 2.0)
+    assert notes == []

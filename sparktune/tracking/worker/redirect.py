@@ -9,10 +9,13 @@ second run of an objective would be an orphan. So the object through which MLflo
 variable is replaced, once per process, when that module is there or gets imported, by one that answers with
 the trial's run whenever the calling thread has no active run. Therefore
 
+- ``mlflow.active_run()`` is the trial's run from the start;
 - ``mlflow.log_metric`` and the like, autologging, and the outermost ``with mlflow.start_run(...)`` land on
   the trial's run: any number of them one after another, in any thread of the objective, with ``run_name``
-  (which renames the trial's run) or ``nested=True``;
-- ``mlflow.start_run(nested=True)`` inside such a block is a real run below the trial's;
+  (which renames the trial's run);
+- so does the first outermost ``start_run(nested=True)``, because many objectives consist of one such block;
+  those after it (the folds of a cross-validation), and those inside of another run, are real runs below it;
+- a run of another experiment is not made: ``set_experiment`` and ``experiment_id=`` are noted (``notes``);
 - outside of ``redirect`` MLflow is as it always was.
 
 A param that the objective logs under the name of a hyperparameter but with another value (``10`` where the
@@ -32,13 +35,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from sparktune.study.tracker import RunContext
 from sparktune.tracking.schema import with_suffix
 from sparktune.tracking.worker import on_import
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.environment import TrialEnvironment, patch_spawn
+from sparktune.tracking.worker.fluent import (
+    flush,
+    last_run_id,
+    set_last_run_id,
+    stack,
+    stacks,
+    stop_monitor,
+)
 
 logger = logging.getLogger("sparktune")
 
@@ -52,11 +63,15 @@ class _Current:
 
     context: RunContext | None = None
     arrival: RunArrival = RunArrival(None)
+    notes: ClassVar[list[str]] = []
+    has_nested = False
 
 
 @contextlib.contextmanager
-def redirect(context: RunContext | None, arrival: RunArrival | None = None) -> Iterator[None]:
+def redirect(context: RunContext | None, arrival: RunArrival | None = None) -> Iterator[list[str]]:
     """Have MLflow calls in the block land on the trial's run.
+
+    Yields what the driver is to be told of the block's calls: what they ask for and do not get.
 
     With ``context`` None nothing is tracked, and MLflow is left alone. ``arrival`` brings the run's id where
     the context has none. Where it brings none either (the tracking server does not answer the driver) the
@@ -66,19 +81,21 @@ def redirect(context: RunContext | None, arrival: RunArrival | None = None) -> I
     Exceptions of the block pass through. MLflow's trouble with calls of the objective is raised there, as it
     always is; going in and out of the block raises none.
     """
+    notes: list[str] = []
     if context is None:
-        yield
+        yield notes
         return
     before = _Current.context, _Current.arrival
     environment = TrialEnvironment()
     _Current.context, _Current.arrival = context, arrival or RunArrival(context.run_id)
+    _Current.notes, _Current.has_nested = notes, False
     environment.apply(context, _Current.arrival)
     on_import.patch(_PATCHES)
     process = _Process()
     process.enter(context)
     failed = True
     try:
-        yield
+        yield notes
         failed = False
     finally:
         _Current.arrival.watch(None)
@@ -105,10 +122,10 @@ class _Process:
         self._tracking_uri = _tracking()._tracking_uri
         self._registry_uri = _registry()._registry_uri
         self._experiment_id = fluent._active_experiment_id
-        self._last_run_id = fluent._last_active_run_id.get()
-        for stack in fluent._active_run_stack.get_all_thread_values().values():
-            self._stacks.append((stack, list(stack)))
-            stack.clear()
+        self._last_run_id = last_run_id(fluent)
+        for runs in stacks(fluent):
+            self._stacks.append((runs, list(runs)))
+            runs.clear()
         if self._tracking_uri is not None:
             _set_tracking_uri(context.tracking_uri)
         _registry()._registry_uri = None  # the environment variable decides
@@ -124,11 +141,11 @@ class _Process:
         except Exception as error:  # MLflow's trouble must not cost the trial its result
             logger.warning("what the objective left open in MLflow could not be ended: %s", error)
         finally:
-            for stack in fluent._active_run_stack.get_all_thread_values().values():
-                stack.clear()
-            for stack, runs in self._stacks:
-                stack.extend(runs)
-            fluent._last_active_run_id.set(self._last_run_id)
+            for runs in stacks(fluent):
+                runs.clear()
+            for runs, before in self._stacks:
+                runs.extend(before)
+            set_last_run_id(fluent, self._last_run_id)
             fluent._active_experiment_id = self._experiment_id
             _registry()._registry_uri = self._registry_uri
             _set_tracking_uri(self._tracking_uri)
@@ -150,17 +167,15 @@ def _set_tracking_uri(uri: str | None) -> None:
 
 def _end_leftovers(fluent: Any, failed: bool) -> None:
     """End runs below the trial's that are still active, and flush; the driver ends the trial's own run."""
-    store = None
-    for stack in fluent._active_run_stack.get_all_thread_values().values():
-        for run in reversed(stack):
-            monitor = fluent.run_id_to_system_metrics_monitor.pop(run.info.run_id, None)
-            if monitor is not None:
-                monitor.finish()
-            store = fluent._get_store()
+    has_logged = False
+    for runs in stacks(fluent):
+        for run in reversed(runs):
+            stop_monitor(fluent, run.info.run_id)
+            has_logged = True
             if run.info.run_id != _Current.arrival.run_id:
                 fluent.MlflowClient().set_terminated(run.info.run_id, "FAILED" if failed else "FINISHED")
-    if store is not None:
-        store.flush_async_logging()
+    if has_logged:
+        flush(fluent)
 
 
 # The hook -------------------------------------------------------------------------------------------------
@@ -185,7 +200,7 @@ class _RunIdVariable:
         context = _Current.context
         if context is None:
             return self._original.get()
-        if self._fluent._active_run_stack.get():
+        if stack(self._fluent):
             return None  # nested=True below the trial's run
         run_id = _Current.arrival.get() or _claim_run(context, _Current.arrival)
         if run_id is None:
@@ -194,6 +209,9 @@ class _RunIdVariable:
             # The objective chose another server: the experiment of ours says nothing there.
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
             return None
+        chosen = self._fluent._active_experiment_id
+        if chosen is not None and context.experiment_id and str(chosen) != context.experiment_id:
+            _note_experiment(f"mlflow.set_experiment (experiment {chosen})", context)
         if context.experiment_id:
             os.environ["MLFLOW_EXPERIMENT_ID"] = context.experiment_id
         # start_run refuses to resume a run of another experiment than the one set, and removes the variable.
@@ -207,6 +225,13 @@ class _RunIdVariable:
             self._original.unset()
         elif _Current.arrival.run_id is not None:
             os.environ[self.name] = _Current.arrival.run_id
+
+
+def _note_experiment(what: str, context: RunContext) -> None:
+    _Current.notes.append(
+        f"{what} in the objective has no effect: a trial's run is in the experiment of its study, "
+        f"{context.experiment_id}. Call mlflow.set_experiment before fmin"
+    )
 
 
 def _is_known_here(fluent: Any, context: RunContext, run_id: str) -> bool:
@@ -265,11 +290,20 @@ def _patch_fluent(fluent: Any) -> None:
     @functools.wraps(start_run)
     def resuming(*args: Any, **kwargs: Any) -> Any:
         # After a bare log_metric the trial's run is active already; to start it again is no mistake here.
-        stack = fluent._active_run_stack.get()
+        runs = stack(fluent)
         nested = kwargs.get("nested") or (len(args) > 3 and args[3])
-        is_trials = len(stack) == 1 and stack[0].info.run_id == _Current.arrival.run_id
-        if _Current.context is not None and is_trials and not nested:
-            stack.clear()
+        is_trials = len(runs) == 1 and runs[0].info.run_id == _Current.arrival.run_id
+        context = _Current.context
+        if context is not None:
+            experiment = kwargs.get("experiment_id") or (args[1] if len(args) > 1 else None)
+            if experiment is not None and context.experiment_id not in ("", str(experiment)):
+                _note_experiment(f"start_run(experiment_id={experiment!r})", context)
+            if is_trials and not nested:
+                runs.clear()
+            if nested and not runs:
+                if _Current.has_nested:
+                    start_run()  # the trial's run, for the one that is asked for to be below it
+                _Current.has_nested = True
         try:
             while True:
                 try:
@@ -282,10 +316,23 @@ def _patch_fluent(fluent: Any) -> None:
             if _Current.context is not None:
                 fluent.MLFLOW_RUN_ID.unset()
 
-    fluent.start_run = resuming
+    active_run = fluent.active_run
+
+    @functools.wraps(active_run)
+    def trials_own() -> Any:
+        run = active_run()
+        if run is not None or _Current.context is None:
+            return run
+        run_id = fluent.MLFLOW_RUN_ID.get()
+        fluent.MLFLOW_RUN_ID.unset()
+        # Not put on the stack: who only looks changes nothing.
+        return None if run_id is None else fluent.ActiveRun(fluent.MlflowClient().get_run(run_id))
+
     package: Any = sys.modules["mlflow"]
-    if getattr(package, "start_run", None) is start_run:
-        package.start_run = resuming
+    for name, ours, original in (("start_run", resuming, start_run), ("active_run", trials_own, active_run)):
+        setattr(fluent, name, ours)
+        if getattr(package, name, None) is original:
+            setattr(package, name, ours)
 
 
 def _patch_client(module: Any) -> None:
