@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from sparktune import SparkTrials, fmin, hp, rand, report
+from sparktune import BanditPolicy, SparkTrials, fmin, hp, rand, report
 from sparktune.early_termination import Curve, Decision
 
 # Workers are not to import the tests.
@@ -91,6 +91,41 @@ def test_a_metric_that_is_only_logged_ends_trials_too(spark: Any, mlflow_store: 
     assert states(trials) == {0: "early_terminated", 1: "completed", 2: "early_terminated", 3: "completed"}
     run = mlflow.search_runs(filter_string="attributes.run_name = 'trial 0'").iloc[0]
     assert run.status == "KILLED"
+
+
+def test_a_quick_good_trial_leaves_the_curve_that_a_slow_weak_one_is_judged_by(
+    spark: Any, mlflow_store: str
+) -> None:
+    def objective(x: float) -> dict[str, Any]:
+        for step in range(5 if x > 0.5 else 10_000):
+            mlflow.log_metric("accuracy", x, step=step)
+            if x < 0.5:
+                time.sleep(0.05)
+        return {"status": "ok", "loss": 100 - x}
+
+    trials = SparkTrials(
+        1,
+        spark_session=spark,
+        metric="accuracy",
+        goal="maximize",
+        early_termination=BanditPolicy(slack_amount=0.1),
+        watch_interval=1.0,
+    )
+    points = [{"x": 0.9}, {"x": 0.1}]  # the good one is over long before the first look at it
+    arguments: dict[str, Any] = {"trials": trials, "points_to_evaluate": points, "timeout": 90}
+    fmin(objective, hp.uniform("x", 0, 1), rand.suggest, 0, verbose=False, **arguments)
+    frame = trials.to_dataframe().set_index("trial")
+    assert frame.state.to_dict() == {0: "completed", 1: "early_terminated"}
+    assert frame.steps[0] == 5
+    assert frame.loss.isna().to_dict() == {0: False, 1: True}, "an accuracy does not compare with 100 - x"
+    assert frame.run_id.notna().all()
+    run = mlflow.get_run(frame.run_id[1])
+    assert "loss" not in run.data.metrics
+    assert run.data.metrics["accuracy"] == 0.1
+    assert trials.best_run_id == frame.run_id[0] == trials.best_trial["misc"]["run_id"]
+    metrics = mlflow.get_run(trials.run_id).data.metrics
+    names = ("successful", "failed", "cancelled", "early_terminated", "total")
+    assert [metrics[f"{name}_trials_count"] for name in names] == [1, 0, 0, 1, 2]
 
 
 def spins(_x: float) -> float:

@@ -26,6 +26,8 @@ SLOTS_RECHECK_S = 5.0
 """While more parallelism was asked for than there are slots: how often to look whether slots have joined."""
 
 
+READ_WATCHED_S = 10.0
+"""How long the end of a study waits for what its last trials logged to MLflow."""
 LONGEST_WAIT_S = 86400.0
 """One wait: a timeout of ``sys.maxsize`` seconds is more than a queue can wait for."""
 
@@ -97,6 +99,9 @@ class Driver:
         """
         try:
             self._loop()
+            self._tracker.read_watched(READ_WATCHED_S)
+            for event in self._backend.wait(0.0):
+                self._study.tell(event)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             with interrupts.held():

@@ -6,7 +6,9 @@ MLflow, no clock and no thread: times are handed in, so a test can play any orde
 
 from __future__ import annotations
 
+import itertools
 import math
+import numbers
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +27,8 @@ class SeedSource(Protocol):
         """A random integer in ``[0, low)``."""
 
 
+LOOKED_AT = 5
+"""How many completed trials tell whether the reported metric is the loss."""
 SEED_BOUND = 2**31 - 1
 """Seeds handed to suggest functions lie in ``[0, SEED_BOUND)``, as in ``hyperopt.FMinIter.run``."""
 
@@ -49,6 +53,9 @@ class Study:
         policy: decides at each report whether the trial goes on.
         goal: what is good in the reported metric.
         metric: its name, for the results of trials that were terminated early.
+        max_failures: stop when so many trials have failed; None for no limit.
+        hopeless_after: stop when so many trials have ended, and every one failed with the same exception;
+            None for never.
     """
 
     def __init__(
@@ -65,6 +72,8 @@ class Study:
         policy: EarlyTerminationPolicy | None = None,
         goal: Goal = "minimize",
         metric: str = "loss",
+        max_failures: float | None = None,
+        hopeless_after: int | None = None,
     ) -> None:
         self._suggest = suggest
         self._rng = rng
@@ -75,6 +84,8 @@ class Study:
         self._policy = policy
         self._goal = goal
         self._metric = metric
+        self._max_failures = math.inf if max_failures is None else max_failures
+        self._hopeless_after = math.inf if hopeless_after is None else hopeless_after
         self.curves: dict[int, Curve] = {}
         self._reporting: set[int] = set()
         self._doomed: dict[int, Decision | None] = {}
@@ -88,6 +99,7 @@ class Study:
         self.counts: Counter[TrialState] = Counter()
         for trial in earlier:
             self._keep(trial)
+        self._failed_before = self.counts[TrialState.FAILED]
         for trial in queued:
             self._keep(trial)
             self._queue.append(trial)
@@ -149,6 +161,8 @@ class Study:
         """Take in what happened; returns the changed trial, or None when the event changes nothing."""
         trial = self._running.get(event.trial_id)
         if trial is None:
+            if isinstance(event, Reported) and event.source == "mlflow":
+                self._complete_curve(event)
             return None
         match event:
             case Started():
@@ -167,7 +181,7 @@ class Study:
                 self._judge(trial.trial_id, event.value)
                 trial = replace(trial, steps=trial.steps + 1, last_step=max(trial.last_step, event.step))
             case Finished():
-                trial = _judged(trial, event)
+                trial = judged(trial, event)
             case Failed() | Terminated() | Cancelled():
                 trial = self._ended(trial, event)
         self._keep(trial)
@@ -199,11 +213,67 @@ class Study:
         spent = sum(t.steps for t in ended)
         return saved / (saved + spent) if cut else None
 
-    def _judge(self, trial_id: int, value: float) -> None:
-        """Take in a report and let the policy decide; NaN is as bad as can be."""
+    def conclude(self) -> None:
+        """The study is over: say of terminated trials' values whether they compare with the losses."""
+        compares = self._values_are_losses()
+        for trial in self._trials.values():
+            if trial.state is TrialState.EARLY_TERMINATED:
+                loss = self._as_loss(trial.trial_id) if compares else None
+                if loss != trial.loss:
+                    self._trials[trial.trial_id] = replace(trial, loss=loss)
+
+    def _complete_curve(self, event: Reported) -> None:
+        """A trial that has ended had logged more than was read while it ran."""
+        trial = self._trials.get(event.trial_id)
+        if trial is None or not trial.state.is_final or trial.trial_id in self._reporting:
+            return
+        self._add(trial.trial_id, event.value)
+        self.curves[trial.trial_id].is_over = True
+        last_step = max(trial.last_step, event.step)
+        self._trials[trial.trial_id] = replace(trial, steps=trial.steps + 1, last_step=last_step)
+
+    def _losses(self) -> list[float]:
+        """The losses of the trials that completed."""
+        done = (t for t in self._trials.values() if t.state is TrialState.COMPLETED)
+        return [trial.loss for trial in done if trial.loss is not None]
+
+    def _as_loss(self, trial_id: int) -> float:
+        """The last report of a trial as a loss, were it one."""
+        value = self.curves[trial_id].values[-1]
+        return value if self._goal == "minimize" else -value
+
+    def _values_are_losses(self) -> bool:
+        """Whether the reported metric is on the scale of the losses, so that a terminated trial compares.
+
+        It is where it has been so in the latest completed trials; before any has completed, where the metric
+        is called loss.
+        """
+        latest = itertools.islice(
+            (t for t in reversed(self._trials.values()) if t.state is TrialState.COMPLETED), LOOKED_AT
+        )
+        found = [is_loss for t in latest if (is_loss := self._is_its_loss(t)) is not None]
+        return all(found) if found else self._metric == "loss"
+
+    def _is_its_loss(self, trial: Trial) -> bool | None:
+        """Whether a completed trial's loss is one of its reports, or its metric; None without either."""
+        curve = self.curves.get(trial.trial_id)
+        values = list(curve.values) if curve is not None else []
+        if self._metric != "loss" and isinstance(own := (trial.result or {}).get(self._metric), numbers.Real):
+            values.append(float(own))
+        if not values or trial.loss is None:
+            return None
+        sign = 1.0 if self._goal == "minimize" else -1.0
+        return any(math.isclose(trial.loss, sign * value, rel_tol=1e-6, abs_tol=1e-12) for value in values)
+
+    def _add(self, trial_id: int, value: float) -> None:
+        """A point of the trial's curve; NaN is as bad as can be."""
         if math.isnan(value):
             value = -math.inf if self._goal == "maximize" else math.inf
         self.curves.setdefault(trial_id, Curve.empty()).add(value, self._goal)
+
+    def _judge(self, trial_id: int, value: float) -> None:
+        """Take in a report and let the policy decide."""
+        self._add(trial_id, value)
         if self._policy is not None and trial_id not in self._doomed:
             decision = self._policy.decide(trial_id, self.curves, self._goal)
             if decision is not None:
@@ -220,11 +290,15 @@ class Study:
             if decision is None:
                 return trial.to(TrialState.TIMED_OUT, stop_reason="trial_timeout", **ended)
             value = self.curves[trial.trial_id].values[-1]
-            loss = value if self._goal == "minimize" else -value
+            compares = self._values_are_losses()
+            # A search algorithm needs a loss: where the value is none, as bad as any that is known.
+            worst = max(self._losses(), default=None)
+            own = self._as_loss(trial.trial_id)
+            loss = own if compares or worst is None else worst
             result = {self._metric: value, "loss": loss, "status": "ok"}
             return trial.to(
                 TrialState.EARLY_TERMINATED,
-                loss=loss,
+                loss=own if compares else None,
                 result=result,
                 decision=decision,
                 stop_reason=str(decision),
@@ -236,7 +310,12 @@ class Study:
 
     def check_stop(self, trial: Trial) -> bool:
         """Whether this trial, just ended and recorded, stops the study (and stops it)."""
-        if self.is_stopping or trial.state is not TrialState.COMPLETED:
+        if self.is_stopping:
+            return False
+        if trial.state is TrialState.FAILED:
+            self.stop_reason = self._too_many_failures()
+            return self.is_stopping
+        if trial.state is not TrialState.COMPLETED:
             return False
         if self._should_stop is not None and self._should_stop(trial):
             self.stop_reason = EARLY_STOPPING
@@ -245,6 +324,18 @@ class Study:
             if best is not None and best <= self._loss_threshold:
                 self.stop_reason = LOSS_THRESHOLD
         return self.is_stopping
+
+    def _too_many_failures(self) -> str | None:
+        """Why the study cannot succeed, or None."""
+        failed = self.counts[TrialState.FAILED] - self._failed_before
+        if failed >= self._max_failures:
+            return f"{failed} trials failed (max_failures={self._max_failures:g})"
+        ended = sum(count for state, count in self.counts.items() if state.is_final)
+        # What an objective itself calls a failure is an answer: the next point may be better.
+        same = len(self._causes) == 1 and not next(iter(self._causes)).startswith("ReportedFailure")
+        if ended >= self._hopeless_after and ended == self.counts[TrialState.FAILED] and same:
+            return f"the first {ended} trials all failed with one cause; max_failures=math.inf goes on"
+        return None
 
     def stop(self, reason: str) -> list[Trial]:
         """Launch nothing more; running trials are the driver's to stop. Returns the queued, now cancelled."""
@@ -309,14 +400,18 @@ def beats(trial: Trial, best: Trial | None) -> bool:
     One that was terminated early is never the best unless nothing completed.
     """
     ranks = {TrialState.COMPLETED: 0, TrialState.EARLY_TERMINATED: 1}
-    if trial.state not in ranks or trial.loss is None:
+    if trial.state not in ranks:
         return False
-    if best is None or best.loss is None:
+    if best is None:
         return True
-    return (ranks[trial.state], trial.loss) < (ranks[best.state], best.loss)
+    return (ranks[trial.state], _loss_for_search(trial)) < (ranks[best.state], _loss_for_search(best))
 
 
-def _judged(trial: Trial, event: Finished) -> Trial:
+def _loss_for_search(trial: Trial) -> float:
+    return float(trial.loss if trial.loss is not None else (trial.result or {}).get("loss", math.inf))
+
+
+def judged(trial: Trial, event: Finished) -> Trial:
     """The trial after its objective returned a result: completed, or failed by its own word or by NaN."""
     result = event.result
     ended: dict[str, Any] = {

@@ -142,6 +142,15 @@ class Tracker(Protocol):
     def watched_names(self) -> set[str]:
         """The metrics that were seen while watching."""
 
+    def read_watched(self, timeout_s: float) -> None:
+        """Wait until what trials that have ended logged is with ``sink``, ``timeout_s`` seconds at most."""
+
+    def run_ids(self) -> Mapping[int, str]:
+        """Trial id -> its run, of the trials whose run exists."""
+
+    def link(self) -> str | None:
+        """Where people look at the study's runs: an address, or a command; None where there is nothing."""
+
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
         """The trial reached a final state; ``document`` is hyperopt's trial document. Does not block."""
 
@@ -181,6 +190,17 @@ class NullTracker:
     def watched_names(self) -> set[str]:
         """None."""
         return set()
+
+    def read_watched(self, timeout_s: float) -> None:
+        """There is nothing to wait for."""
+
+    def run_ids(self) -> Mapping[int, str]:
+        """None."""
+        return {}
+
+    def link(self) -> str | None:
+        """Nowhere."""
+        return None
 
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
         """Do nothing."""

@@ -74,10 +74,8 @@ class TrialError:
 
     @property
     def summary(self) -> str:
-        """``ValueError: the message``, on one line; a message without end is cut."""
-        message = " ".join(self.message[:SUMMARY_CHARS].split())
-        if len(self.message) > SUMMARY_CHARS:
-            message += " ..."
+        """``ValueError: the message``, on one line (``in_one_line``)."""
+        message = in_one_line(self.message)
         return f"{self.type_name}: {message}" if message else self.type_name
 
     @classmethod
@@ -88,6 +86,33 @@ class TrialError:
         if error.__traceback__ is not None:
             formatted = _plain(lambda: "".join(traceback.format_exception(error)))
         return cls(text_of(type(error)), message, formatted)
+
+
+def in_one_line(message: str) -> str:
+    """A message on one line; of a long one the beginning and the end.
+
+    Where a traceback is part of it (scikit-learn's "All the 5 fits failed" has those of the fits), the end is
+    the last exception in it.
+    """
+    head, traceback_follows, rest = message.partition("Traceback (most recent call last):")
+    if traceback_follows:
+        lines = rest.rstrip().splitlines()
+        # Frames are indented, the exception behind them is not.
+        behind = next((n for n in range(len(lines), 0, -1) if lines[n - 1].startswith(" ")), 0)
+        cause = " ".join(" ".join(lines[behind:]).split())
+        if cause:
+            return f"{_cut(head, SUMMARY_CHARS // 4)} ... {_cut(cause, SUMMARY_CHARS // 2)}"
+    return _cut(message, SUMMARY_CHARS)
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) > 2 * limit:  # of millions of characters, most need not be looked at
+        text = f"{text[:limit]}{text[-limit:]}"
+        return (
+            f"{' '.join(text[:limit].split())[: limit * 2 // 3]} ... {' '.join(text.split())[-limit // 3 :]}"
+        )
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit * 2 // 3]} ... {text[-limit // 3 :]}"
 
 
 def text_of(value: object) -> str:
@@ -126,6 +151,7 @@ class Trial:
         host, worker_pid: where it ran last.
         stop_reason: why it was stopped, for states that mean so.
         decision: what an early termination policy decided, and on what grounds.
+        run_id: its MLflow run, known when the study is over.
     """
 
     trial_id: int
@@ -147,6 +173,7 @@ class Trial:
     worker_pid: int | None = None
     stop_reason: str | None = None
     decision: Decision | None = None
+    run_id: str | None = None
 
     def to(self, state: TrialState, **changes: Any) -> Trial:
         """The record after a transition.

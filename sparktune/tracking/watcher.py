@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -53,6 +54,8 @@ class MetricWatcher:
         self._parent, self._trials, self._sink = parent, trials, sink
         self._seen: dict[str, tuple[float, int, int]] = {}
         self._closed = threading.Event()
+        self._wake = threading.Condition()
+        self._ended: dict[str, int] = {}
         self._in_trouble = False
         self.names: set[str] = set()
         """The metrics that were seen, whatever their name."""
@@ -62,10 +65,38 @@ class MetricWatcher:
     def close(self) -> None:
         """End the thread; waits for a request under way, a little."""
         self._closed.set()
+        with self._wake:
+            self._wake.notify_all()
         self._thread.join(timeout=self._interval_s + 5.0)
+
+    def ended(self, run_id: str, trial_id: int) -> None:
+        """A trial has ended: read its series once more, soon, and before anything of other trials is read."""
+        with self._wake:
+            self._ended[run_id] = trial_id
+            self._wake.notify_all()
+
+    def settle(self, timeout_s: float) -> None:
+        """Wait until the series of trials that have ended are read, ``timeout_s`` seconds at most."""
+        with self._wake:
+            self._wake.wait_for(lambda: not self._ended or self._in_trouble, timeout_s)
+
+    def read_ended(self) -> None:
+        """Hand on what is new in the series of trials that have ended."""
+        with self._wake:
+            ended = dict(self._ended)
+        for run_id, trial_id in ended.items():
+            points = self._source.series(run_id, self._metric)
+            if points:
+                self.names.add(self._metric)
+            for value, step in self._after(points, self._seen.pop(run_id, None)):
+                self._sink(trial_id, value, step)
+            with self._wake:
+                del self._ended[run_id]
+                self._wake.notify_all()
 
     def poll(self) -> None:
         """Ask once, and hand on what is new."""
+        self.read_ended()
         parent = self._parent()
         trials = self._trials()
         if parent is None or not trials:
@@ -83,20 +114,42 @@ class MetricWatcher:
         before = self._seen.get(run_id)
         if before is not None and latest[1] == before[1] + 1:
             return [latest[:2]]
-        points = self._source.series(run_id, self._metric)
+        return self._after(self._source.series(run_id, self._metric), before)
+
+    @staticmethod
+    def _after(
+        points: list[tuple[float, int, int]], before: tuple[float, int, int] | None
+    ) -> list[tuple[float, int]]:
+        """The (value, step) of the points after the one that was seen last."""
         after = (-math.inf, -math.inf) if before is None else (before[1], before[2])
         return [point[:2] for point in points if (point[1], point[2]) > after]
 
     def _run(self) -> None:
-        while not self._closed.wait(self._interval_s):
+        due = time.monotonic() + self._interval_s
+        while not self._closed.is_set():
+            with self._wake:
+                left = due - time.monotonic()
+                # In trouble the series wait for the next poll, as everything does.
+                self._wake.wait_for(
+                    lambda: self._closed.is_set() or (bool(self._ended) and not self._in_trouble),
+                    max(0.0, left),
+                )
+            if self._closed.is_set():
+                return
             try:
-                self.poll()
+                if time.monotonic() >= due:
+                    due = time.monotonic() + self._interval_s
+                    self.poll()
+                else:
+                    self.read_ended()
                 self._in_trouble = False
             except Exception as error:  # whatever the store raises, the next poll may succeed
                 if not self._in_trouble:
-                    self._in_trouble = True
                     logger.warning(
                         "the metric %r cannot be read from MLflow now, so it ends no trial early: %s",
                         self._metric,
                         error,
                     )
+                with self._wake:
+                    self._in_trouble = True
+                    self._wake.notify_all()

@@ -91,13 +91,32 @@ def test_the_text_of_an_error_is_plain() -> None:
     assert type(error.traceback) is str
 
 
+def test_of_a_long_message_the_end_is_kept() -> None:
+    summary = TrialError.of(OwnError("begins " + "word " * 1000 + "the cause")).summary
+    assert summary.startswith("OwnError: begins word")
+    assert summary.endswith("the cause")
+    assert len(summary) < 1100
+
+
+def test_the_cause_in_a_message_of_scikit_learns_is_kept() -> None:
+    """Real ones: they hold the tracebacks of all fits, the causes at the very end."""
+    from sklearn.model_selection import cross_val_score
+    from sklearn.svm import SVC
+
+    with pytest.raises(ValueError, match="fits failed") as caught:
+        cross_val_score(SVC(C=-1.0), [[0.0], [1.0]] * 10, [0, 1] * 10)
+    summary = TrialError.of(caught.value).summary
+    assert "All the 5 fits failed" in summary
+    assert "The 'C' parameter of SVC must be a float in the range (0.0, inf]. Got -1.0 instead." in summary
+
+
 def test_a_message_without_end_is_cut_in_one_line_only() -> None:
     message = "word\n" * 2_000_000
     error = TrialError.of(OwnError(message))
     assert error.message == message
     assert len(error.summary) < 1100
     assert error.summary.startswith("OwnError: word word")
-    assert error.summary.endswith(" ...")
+    assert " ... " in error.summary
     assert TrialError.of(OwnError("x" * 1000)).summary == "OwnError: " + "x" * 1000
 
 
