@@ -18,7 +18,7 @@ from typing import Any
 
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext, StudyInfo, StudySummary, Tell
 from sparktune.study.trial import Trial, TrialState
-from sparktune.tracking import schema
+from sparktune.tracking import places, schema
 from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
@@ -55,6 +55,16 @@ def tracking_uri() -> str:
     return str(mlflow.get_tracking_uri())
 
 
+def is_set_up() -> bool:
+    """Whether somebody has told MLflow where to record: an active run, an address, or an experiment."""
+    import mlflow
+
+    uri_module: Any = importlib.import_module("mlflow.tracking._tracking_service.utils")
+    fluent: Any = importlib.import_module("mlflow.tracking.fluent")
+    chosen = getattr(uri_module, "_tracking_uri", None) or getattr(fluent, "_active_experiment_id", None)
+    return chosen is not None or mlflow.active_run() is not None
+
+
 class MlflowTracker:
     """Records one study in MLflow (see ``base.Tracker``).
 
@@ -80,6 +90,7 @@ class MlflowTracker:
         self._finished = False
         self._children: dict[int, RunRecord] = {}
         self._open: dict[int, Trial] = {}
+        self._reporting: set[int] = set()
         self._watcher: MetricWatcher | None = None
 
     # What the driver calls --------------------------------------------------------------------------------
@@ -140,6 +151,7 @@ class MlflowTracker:
             tags = dict(record.identity)
             if self.run_id is not None:
                 tags[schema.PARENT_TAG] = self.run_id
+                tags[schema.ROOT_TAG] = self._study.record.root_run_id or self.run_id
             claim = json.dumps({"name": record.name, "identity": record.identity, "tags": tags})
         return RunContext(
             run_id, self._uri, self._registry_uri, self._store.experiment_id, dict(self._env), claim
@@ -162,6 +174,7 @@ class MlflowTracker:
         record = self._children.get(trial.trial_id)
         if self._writer is None or self._finished or record is None or self._info is None:
             return
+        self._reporting.add(trial.trial_id)
         number = schema.metric_value(value)
         if number is None or not math.isfinite(number):
             return
@@ -182,6 +195,21 @@ class MlflowTracker:
         """The metrics that were seen while watching."""
         return set() if self._watcher is None else set(self._watcher.names)
 
+    def read_watched(self, timeout_s: float) -> None:
+        """See ``base.Tracker``."""
+        if self._watcher is not None:
+            self._watcher.settle(timeout_s)
+
+    def run_ids(self) -> dict[int, str]:
+        """See ``base.Tracker``."""
+        return {n: record.run_id for n, record in self._children.items() if record.run_id is not None}
+
+    def link(self) -> str | None:
+        """See ``base.Tracker``."""
+        if self._writer is None or self.run_id is None:
+            return None
+        return places.where_to_look(self._uri, self._store.experiment_id, self.run_id)
+
     def _running_runs(self) -> dict[str, int]:
         """Run id -> trial id of the trials under way."""
         records = ((trial_id, self._children.get(trial_id)) for trial_id in list(self._open))
@@ -193,6 +221,8 @@ class MlflowTracker:
             return
         record = self._children.get(trial.trial_id) or self._record_of(trial)
         self._open.pop(trial.trial_id, None)
+        if self._watcher is not None and record.run_id is not None and trial.trial_id not in self._reporting:
+            self._watcher.ended(record.run_id, trial.trial_id)
         now_ms = self._now_ms()
         tags, metrics, artifacts = schema.final_record(trial, document, now_ms)
         with self._writer.lock:
@@ -222,8 +252,7 @@ class MlflowTracker:
             try:
                 self._writer.flush(None, self._patience_s)
             finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
-                run_ids = {n: record.run_id for n, record in self._children.items() if record.run_id}
-                self._study.close(summary, run_ids, self._now_ms())
+                self._study.close(summary, self.run_ids(), self._now_ms())
                 self._writer.put(self._study.record)
             self._writer.flush([self._study.record], self._patience_s, since=began)
         finally:

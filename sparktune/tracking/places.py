@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 
 def is_remote(uri: str) -> bool:
@@ -95,3 +95,28 @@ def warn_if_store_is_local(tracking_uri: str, spark_master: str) -> str | None:
         "`mlflow server --host 0.0.0.0 --port 5000`, and call "
         "mlflow.set_tracking_uri('http://<this host>:5000') before fmin."
     )
+
+
+def where_to_look(uri: str, experiment_id: str, parent_run_id: str) -> str:
+    """Where MLflow's UI shows a study's trials, the best first; for a local store the command that serves it.
+
+    Args:
+        uri: absolute tracking URI.
+        experiment_id: of the study's runs.
+        parent_run_id: the study's own run.
+    """
+    query = urlencode(
+        {
+            "searchFilter": f"tags.mlflow.parentRunId = '{parent_run_id}'",
+            "orderByKey": "metrics.`loss`",
+            "orderByAsc": "true",
+            "workflowType": "machine_learning",
+        },
+        quote_via=quote,
+    )
+    page = f"#/experiments/{experiment_id}/runs?{query}"
+    if uri.startswith("databricks"):
+        return f"the experiment {experiment_id} of your workspace (#mlflow/experiments/{experiment_id})"
+    if is_remote(uri):
+        return f"{uri.rstrip('/')}/{page}"
+    return f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/{page}"

@@ -44,6 +44,7 @@ class RunRecord:
             it is looked for before it is created.
         failures: attempts in a row that failed, but for those in an outage.
         set_aside: the reason why writing it was given up.
+        root_run_id: the run at the root of the tree that the run is in, where that is not the run itself.
     """
 
     name: str
@@ -62,6 +63,7 @@ class RunRecord:
     claimable_s: float | None = None
     failures: int = 0
     set_aside: str | None = None
+    root_run_id: str | None = None
     _queued: bool = False
     _busy: bool = False
     _due: float | None = None

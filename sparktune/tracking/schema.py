@@ -34,6 +34,7 @@ MAX_JSON_BITS = 14_000
 STUDY_TAG = "fmin_uuid"
 TRIAL_ID_TAG = "sparktune.trial_id"
 PARENT_TAG = "mlflow.parentRunId"
+ROOT_TAG = "mlflow.rootRunId"
 DOCUMENT_TAG = "sparktune.trial"
 DOCUMENT_ARTIFACT = "trial.json"
 
@@ -214,6 +215,16 @@ def document_json(document: Mapping[str, Any]) -> str:
 # Runs ------------------------------------------------------------------------------------------------------
 
 
+COUNTED = {
+    TrialState.COMPLETED: "successful",
+    TrialState.FAILED: "failed",
+    TrialState.CANCELLED: "cancelled",
+    TrialState.EARLY_TERMINATED: "early_terminated",
+    TrialState.TIMED_OUT: "timed_out",
+}
+"""State -> what it is counted as: each trial once, so that ``<name>_trials_count`` add up to the total."""
+
+
 def run_status(state: TrialState) -> str:
     """MLflow's status of a trial's run."""
     if state is TrialState.COMPLETED:
@@ -267,6 +278,8 @@ def final_record(
     if trial.error is not None:
         artifacts["traceback.txt"] = trial.error.traceback
     finite, other = numeric_entries(trial.result or {})
+    if trial.loss is None:  # what stands there for search algorithms says nothing to people
+        finite.pop("loss", None)
     if trial.loss is not None:
         (finite if math.isfinite(trial.loss) else other)["loss"] = float(trial.loss)
     if other:

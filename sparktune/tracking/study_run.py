@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections import Counter
 from collections.abc import Mapping
 
 from sparktune.study.tracker import StudyInfo, StudySummary
@@ -41,8 +40,7 @@ class StudyRun:
         self._info, self._store, self._lock, self._joined = info, store, lock, joined
         self._taken: Snapshot | None = None
         self._number = 0  # of studies that were recorded in the run before this one
-        self._counts = dict.fromkeys(("successful", "failed", "cancelled", "total"), 0)
-        self._of_cancelled: Counter[str] = Counter()
+        self._counts = dict.fromkeys((*schema.COUNTED.values(), "total"), 0)
         self._counts_written_ms = 0
         self._best_loss: float | None = None
 
@@ -58,6 +56,7 @@ class StudyRun:
             if self._taken is None:
                 self._taken = self._store.snapshot(self._joined)
                 self._store.experiment_id = self._taken.experiment_id
+                self.record.root_run_id = self._taken.tags.get(schema.ROOT_TAG) or self._joined
                 self._number = sum(key.startswith(schema.STUDY_TAG) for key in self._taken.tags)
             self._describe()
             return self._joined
@@ -72,7 +71,7 @@ class StudyRun:
         if self._joined is not None:  # a run that was created has it from the beginning
             tags[schema.STUDY_TAG] = self._info.study_id
         with self._lock:
-            self.record.params |= self._free(schema.parent_params(self._info), "params")
+            self.record.params |= self._free(self._own(schema.parent_params(self._info)), "params")
             self.record.tags |= self._free(tags, "tags")
 
     def launched(self) -> None:
@@ -81,10 +80,7 @@ class StudyRun:
 
     def ended(self, trial: Trial, now_ms: int) -> None:
         """A trial ended: note the study's progress. The caller holds the lock."""
-        status = schema.run_status(trial.state)
-        self._counts[{"FINISHED": "successful", "FAILED": "failed"}.get(status, "cancelled")] += 1
-        if trial.state in (TrialState.EARLY_TERMINATED, TrialState.TIMED_OUT):
-            self._of_cancelled[trial.state.value] += 1
+        self._counts[schema.COUNTED[trial.state]] += 1
         if trial.state is TrialState.COMPLETED and trial.loss is not None:
             self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
         if self._best_loss is not None and math.isfinite(self._best_loss):
@@ -115,7 +111,7 @@ class StudyRun:
         with self._lock:
             if self.record.run_id is None:  # never opened: the file of unwritten runs is to hold all of it
                 self._describe()
-            self.record.params |= self._free(params, "params")
+            self.record.params |= self._free(self._own(params), "params")
             self.record.tags |= self._free(tags, "tags") | self._logged_table(table)
             self.record.artifacts[table] = schema.trials_table(summary.trials, run_ids)
             self._add_counts(now_ms)
@@ -130,8 +126,26 @@ class StudyRun:
 
     def _add_counts(self, now_ms: int) -> None:
         self._counts_written_ms = now_ms
-        for name, count in (self._counts | self._of_cancelled).items():
+        always = (
+            "successful",
+            "failed",
+            "cancelled",
+            "total",
+        )  # the contract's; the others where there are any
+        for name, count in self._counts.items():
+            if not count and name not in always:
+                continue
             self._add(f"{name}_trials_count", float(count), now_ms, self._n_ended)
+
+    def _own(self, params: Mapping[str, str]) -> dict[str, str]:
+        """Params as they are called in the run: in the user's own they must not stand in the user's way.
+
+        A param cannot be logged again with another value: ``mlflow.log_param("best_C", ...)`` after ``fmin``
+        would raise.
+        """
+        if self._joined is None:
+            return dict(params)
+        return {schema.valid_key(f"sparktune.{key}"): value for key, value in params.items()}
 
     def _add(self, metric: str, value: float, now_ms: int, step: int) -> None:
         self.record.metrics.append(Point(self._free_key(metric, "metrics"), value, now_ms, step))

@@ -11,14 +11,14 @@ import contextlib
 import copy
 import logging
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import hyperopt
 from hyperopt.base import (
-    JOB_STATE_CANCEL,
     JOB_STATE_DONE,
-    JOB_STATE_ERROR,
     JOB_STATE_NEW,
     JOB_STATE_RUNNING,
     JOB_VALID_STATES,
@@ -30,7 +30,7 @@ from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
 from sparktune.study.tracker import NullTracker, Tracker
-from sparktune.study.trial import Trial
+from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import arguments, documents
 from sparktune.worker.objective import Objective
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sparktune")
 
-COLUMNS = ("trial", "state", "loss", "duration_s", "attempts", "steps", "error")
+COLUMNS = ("trial", "state", "loss", "duration_s", "attempts", "steps", "error", "run_id")
 """The columns of ``to_dataframe`` before those of the parameters."""
 
 
@@ -55,6 +55,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         goal: what is good in it; to be maximized, the loss is its negative.
         early_termination: a policy that ends weak trials while they run, or None.
         trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
+        max_failures: end the study when so many of its trials have failed; ``math.inf`` for never. None ends
+            it only where nothing can succeed: its first trials, 20 or twice the parallelism, all failed
+            with the same exception.
 
     Raises:
         Exception: ``timeout`` or ``loss_threshold`` is invalid (hyperopt's messages).
@@ -76,7 +79,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         goal: Goal = "minimize",
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
+        max_failures: float | None = None,
     ) -> None:
+        arguments.check_max_failures(max_failures)
         arguments.check_limits(timeout, loss_threshold)
         arguments.check_parallelism(parallelism)
         arguments.check_metric(metric, goal)
@@ -87,6 +92,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self.goal: Goal = goal
         self.early_termination = early_termination
         self.trial_timeout = trial_timeout
+        self.max_failures = max_failures
         self._reset()
         super().__init__(exp_key=None, refresh=False)
         self.user_specified_parallelism: int | None = parallelism
@@ -94,8 +100,17 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self.loss_threshold = loss_threshold
         self.refresh()
 
-    def __str__(self) -> str:
-        return f"{type(self).__name__}(trials={self.trials})"
+    def __repr__(self) -> str:
+        counts = self.counts()
+        parts = [f"{count} {state.value.replace('_', ' ')}" for state, count in counts.items() if count]
+        unfinished = len(self._dynamic_trials) - sum(counts.values())
+        parts += [f"{unfinished} not finished"] if unfinished else []
+        text = f"{len(self._dynamic_trials)} trials" + (f": {', '.join(parts)}" if parts else "")
+        losses = [loss for loss in self.losses() if loss is not None]
+        best = f"; best loss {self.best_trial['result']['loss']:.6g}" if losses else ""
+        return f"{type(self).__name__}({text}{best})"
+
+    __str__ = __repr__
 
     def _reset(self) -> None:
         self._records: dict[int, Trial] = {}
@@ -196,8 +211,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
         Returns:
             Columns ``trial``, ``state``, ``loss``, ``duration_s`` (seconds in the objective), ``attempts``,
-            ``steps`` (reports seen), ``error`` (one line), then one per parameter by its label, holding the
-            values that the objective received, and missing where the parameter was not active.
+            ``steps`` (reports seen), ``error`` (one line), ``run_id`` (of its MLflow run), then one per
+            parameter by its label, holding the values that the objective received, and missing where the
+            parameter was not active.
         """
         import pandas as pd
 
@@ -211,6 +227,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
                 trial.attempts,
                 trial.steps,
                 None if trial.error is None else trial.error.summary,
+                trial.run_id,
                 *(trial.params.get(label) for label in labels),
             )
             for trial in self._records.values()
@@ -221,21 +238,54 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             frame.isetitem(COLUMNS.index(column), pd.to_numeric(frame.iloc[:, COLUMNS.index(column)]))
         return frame
 
+    @property
+    def best_run_id(self) -> str | None:
+        """The MLflow run of the best trial; None where it has none.
+
+        Raises:
+            AllTrialsFailed: no trial completed.
+        """
+        return self._records[self.best_trial["tid"]].run_id
+
+    def counts(self) -> dict[TrialState, int]:
+        """How many trials ended in each final state; each trial is counted once."""
+        found = Counter(documents.outcome_of(document) for document in self._dynamic_trials)
+        return {state: found[state] for state in TrialState if state.is_final}
+
     def count_successful_trials(self) -> int:
-        """How many trials returned a result (also one with status fail, as hyperopt counts)."""
-        return int(self.count_by_state_unsynced(JOB_STATE_DONE))
+        """How many trials completed."""
+        return self.counts()[TrialState.COMPLETED]
 
     def count_failed_trials(self) -> int:
-        """How many trials failed."""
-        return int(self.count_by_state_unsynced(JOB_STATE_ERROR))
+        """How many trials failed: raised, returned NaN or the status fail, or lost their worker for good."""
+        return self.counts()[TrialState.FAILED]
 
     def count_cancelled_trials(self) -> int:
-        """How many trials were cancelled."""
-        return int(self.count_by_state_unsynced(JOB_STATE_CANCEL))
+        """How many trials were cancelled because the study stopped."""
+        return self.counts()[TrialState.CANCELLED]
+
+    def count_early_terminated_trials(self) -> int:
+        """How many trials an early termination policy ended."""
+        return self.counts()[TrialState.EARLY_TERMINATED]
+
+    def count_timed_out_trials(self) -> int:
+        """How many trials ran longer than ``trial_timeout``."""
+        return self.counts()[TrialState.TIMED_OUT]
 
     def count_total_trials(self) -> int:
         """How many trials have ended."""
-        return int(self.count_by_state_unsynced([JOB_STATE_DONE, JOB_STATE_ERROR, JOB_STATE_CANCEL]))
+        return sum(self.counts().values())
+
+    def _note_runs(self, run_ids: Mapping[int, str]) -> bool:
+        """Take the MLflow runs of trials into records and documents; returns whether any is new."""
+        is_news = False
+        for trial_id, run_id in run_ids.items():
+            record = self._records.get(trial_id)
+            if record is not None and record.run_id != run_id:
+                self._records[trial_id] = replace(record, run_id=run_id)
+                self._by_id[trial_id]["misc"]["run_id"] = run_id
+                is_news = True
+        return is_news
 
     def delete_all(self) -> None:
         """Forget every trial and begin anew, with a new random stream."""

@@ -32,7 +32,7 @@ def queued_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
 
 def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
     """The record of a trial that ended in an earlier call, of which only the document is left."""
-    trial = queued_trial(document, space).to(TrialState.RUNNING)
+    trial = queued_trial(document, space).to(TrialState.RUNNING, run_id=document["misc"].get("run_id"))
     result, error = document["result"], document["misc"].get("error")
     times = {"started_s": _unix(document["book_time"]), "ended_s": _unix(document["refresh_time"])}
     if document["state"] == JOB_STATE_CANCEL:
@@ -52,6 +52,22 @@ def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
     return trial.to(
         TrialState.FAILED, result=result, error=TrialError("ReportedFailure", reason, reason), **times
     )
+
+
+def outcome_of(document: Mapping[str, Any]) -> TrialState | None:
+    """How the trial of a document ended, as sparktune counts; None while it has not."""
+    error, result = document["misc"].get("error"), document["result"]
+    if document["state"] == JOB_STATE_CANCEL:
+        timed_out = error is not None and error[0] == TrialState.TIMED_OUT
+        return TrialState.TIMED_OUT if timed_out else TrialState.CANCELLED
+    if document["state"] == JOB_STATE_ERROR:
+        return TrialState.FAILED
+    if document["state"] != JOB_STATE_DONE:
+        return None
+    if result["status"] != STATUS_OK:
+        return TrialState.FAILED
+    is_whole = document["misc"].get("early_terminated") is None
+    return TrialState.COMPLETED if is_whole else TrialState.EARLY_TERMINATED
 
 
 def update(document: Document, trial: Trial) -> None:

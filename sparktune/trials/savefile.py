@@ -72,9 +72,9 @@ class SaveFile:
         """Write what the file lacks."""
         self._try_to_write()
 
-    def finish(self) -> None:
-        """Write what has not been written."""
-        if self._is_stale:
+    def finish(self, *, anew: bool = False) -> None:
+        """Write what has not been written; with ``anew`` all of it."""
+        if self._is_stale or anew:
             self._try_to_write()
 
     def _try_to_write(self) -> None:
