@@ -71,8 +71,8 @@ def by_trials(curves: pd.DataFrame) -> pd.DataFrame:
     A repetition that ended with fewer trials stays at its last value.
 
     Returns:
-        Columns ``algo``, ``trial``, ``mean``, ``std`` (of a sample; NaN for one value), ``n`` (repetitions
-        that have a loss by then).
+        Columns ``algo``, ``trial``, ``mean``, ``std`` (of a sample; NaN for one value; both NaN until every
+        repetition that ever has a loss has one), ``n`` (repetitions that have a loss by then).
     """
     grid = np.arange(1, int(curves["trial"].max()) + 1 if len(curves) else 1)
     return _statistics(curves, "trial", grid)
@@ -96,7 +96,11 @@ def _statistics(curves: pd.DataFrame, axis: str, grid: Array | NDArray[np.int_])
         values = pd.DataFrame(
             [at_times(one[axis], one["best_loss"], grid) for _, one in of_algo.groupby("repeat")]
         )
-        statistics = {"mean": values.mean(), "std": values.std(), "n": values.count()}
+        n = values.count()
+        # A mean over those that have a value by then would rise when another begins with a worse one.
+        of_all = n == values.notna().any(axis=1).sum()
+        mean, deviation = values.mean().where(of_all), values.std().where(of_all)
+        statistics = {"mean": mean, "std": deviation, "n": n}
         parts.append(pd.DataFrame({"algo": algo, axis: grid, **statistics}))
     columns = ["algo", axis, "mean", "std", "n"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

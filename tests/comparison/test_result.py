@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from typing import Any
@@ -68,7 +69,17 @@ def test_means_lie_within_the_repetitions_and_never_rise(repetitions: list[list[
 def test_what_has_no_loss_yet_is_left_out_and_counted() -> None:
     table = comparison.by_trials(curves(a=[[math.nan, 4.0], [2.0, 3.0]]))
     assert table["n"].tolist() == [1, 2]
-    assert table["mean"].tolist() == [2.0, 3.0]
+    assert math.isnan(table["mean"][0])
+    assert table["mean"][1] == 3.0
+
+
+@given(
+    st.lists(st.lists(st.floats(0, 9) | st.just(math.nan), min_size=1, max_size=6), min_size=1, max_size=4)
+)
+def test_a_mean_of_bests_never_rises(losses: list[list[float]]) -> None:
+    for table in (comparison.by_trials(curves(a=losses)), comparison.by_time(curves(a=losses), 9)):
+        means = table["mean"].dropna().tolist()
+        assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(means))
 
 
 def test_by_time() -> None:
