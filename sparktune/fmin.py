@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import hyperopt
 from hyperopt.exceptions import InvalidAnnotatedParameter
@@ -22,7 +23,7 @@ from sparktune.space import compiling
 from sparktune.space.distributions import as_space, space_eval
 from sparktune.space.view import SpaceView
 from sparktune.study.randomness import as_generator
-from sparktune.trials import savefile
+from sparktune.trials import arguments, in_process, savefile
 from sparktune.trials.run import RunnableTrials
 from sparktune.trials.spark import SparkTrials
 
@@ -38,6 +39,25 @@ __all__ = [
 ]
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _with_hints(function: Callable[P, R]) -> Callable[P, R]:
+    """Tell what an argument is called here that is called otherwise elsewhere."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known:
+                raise arguments.unknown_argument(name, known)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+@_with_hints
 def fmin(
     fn: Callable[..., Any],
     space: Any,
@@ -68,11 +88,13 @@ def fmin(
         space: an expression of ``hp`` nodes, a dict of frozen ``scipy.stats`` distributions, or
             ``"annotated"`` to read it from ``fn``'s annotations.
         algo: the suggest function, sparktune's ``tpe.suggest`` by default, whatever ``trials`` is.
-        max_evals: the most trials, those already in ``trials`` included; None for no limit.
+        max_evals: the most trials, those already in ``trials`` included; None for no limit. The points of
+            ``points_to_evaluate`` come on top of it, as in hyperopt.
         timeout: seconds for the whole call: then running trials are cancelled, finished results kept.
         loss_threshold: stop when the best loss is at or below it.
         trials: where trials are kept and run; a new ``SparkTrials()`` by default. hyperopt's own ``Trials``
-            run one after another in this process, by hyperopt's ``fmin``.
+            run one after another in this process, by hyperopt's ``fmin``; they are recorded in MLflow too
+            where that was set up (an active run, a tracking address or experiment, Databricks).
         rstate: a ``numpy.random.Generator``, a ``RandomState`` or a seed; ``HYPEROPT_FMIN_SEED`` by default.
             A trials object used again goes on with its stream.
         allow_trials_fmin: False has hyperopt's own loop run ``trials``; impossible with ``SparkTrials``.
@@ -145,7 +167,12 @@ def fmin(
     options["algo"] = algo or tpe.suggest
     if rstate is not None:
         options["rstate"] = as_generator(rstate)
-    return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
+    with contextlib.ExitStack() as stack:
+        if not getattr(fn, "fmin_pass_expr_memo_ctrl", pass_expr_memo_ctrl):
+            arguments.check_objective(fn)
+            if type(trials) is hyperopt.Trials and in_process.is_wanted():
+                fn = stack.enter_context(in_process.recorded(fn, view, trials, options["algo"], options))
+        return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
 
 
 def _is_hyperopts_spark_trials(trials: hyperopt.Trials) -> bool:

@@ -1,0 +1,155 @@
+"""hyperopt's own ``Trials``, whose trials run in this process, recorded in MLflow as the others are.
+
+hyperopt's loop stays as it is: the objective is wrapped, and the wrapper opens and closes the trial's run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import hyperopt
+from hyperopt.base import JOB_STATE_RUNNING
+
+from sparktune.space.view import SpaceView
+from sparktune.study.backend import Failed, Finished
+from sparktune.study.study import beats, judged
+from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_name
+from sparktune.study.trial import Trial, TrialError, TrialState
+from sparktune.tracking.worker.arrival import RunArrival
+from sparktune.tracking.worker.redirect import redirect
+from sparktune.trials import documents
+from sparktune.worker.objective import as_result
+
+
+def is_wanted() -> bool:
+    """Whether to record: where MLflow has been set up, by code, by the environment, or by Databricks.
+
+    ``Trials()`` are for quick looks too: nobody who has not asked for MLflow finds a database in his folder.
+    """
+    if any(
+        name in os.environ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "DATABRICKS_RUNTIME_VERSION")
+    ):
+        return True
+    mlflow: Any = sys.modules.get("mlflow")
+    if mlflow is None:
+        return False
+    from sparktune.tracking.mlflow import is_set_up
+
+    return is_set_up()
+
+
+class Recorded:
+    """An objective that records its trials.
+
+    Args:
+        fn: the user's function.
+        view: of its space.
+        trials: hyperopt's, in which one trial runs at a time.
+        tracker: records.
+    """
+
+    def __init__(
+        self, fn: Callable[..., Any], view: SpaceView, trials: hyperopt.Trials, tracker: Tracker
+    ) -> None:
+        self._fn, self._view, self._trials, self._tracker = fn, view, trials, tracker
+        functools.update_wrapper(self, fn, updated=())  # its attributes may be called as ours are
+        self.best: Trial | None = None
+        self.ended: list[Trial] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, its MLflow calls landing on the trial's own run."""
+        document = next((d for d in self._trials._dynamic_trials if d["state"] == JOB_STATE_RUNNING), None)
+        if document is None:
+            return self._fn(*args, **kwargs)
+        began_s = time.time()
+        trial = documents.queued_trial(document, self._view).to(
+            TrialState.RUNNING, attempts=1, submitted_s=began_s, started_s=began_s
+        )
+        trial_id = trial.trial_id
+        self._tracker.launched(trial)
+        context = self._tracker.run_context(trial_id)
+        arrival = RunArrival(
+            None if context is None else context.run_id, lambda: self._ask(trial_id, arrival)
+        )
+        try:
+            with redirect(context, arrival):
+                returned = self._fn(*args, **kwargs)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                end = Failed(trial_id, time.time(), TrialError.of(error), time.time() - began_s)
+                self._end(
+                    trial.to(TrialState.FAILED, error=end.error, ended_s=end.at_s, duration_s=end.duration_s)
+                )
+            else:
+                self._end(trial.to(TrialState.CANCELLED, stop_reason=type(error).__name__))
+            raise
+        with contextlib.suppress(Exception):  # what is no result, hyperopt refuses
+            result = {key: value for key, value in as_result(returned).items() if key != "attachments"}
+            self._end(
+                judged(trial, Finished(trial_id, time.time(), result, duration_s=time.time() - began_s))
+            )
+        return returned
+
+    def _ask(self, trial_id: int, arrival: RunArrival) -> None:
+        self._tracker.ask_run(trial_id, arrival.tell, hurry=True)
+
+    def _end(self, trial: Trial) -> None:
+        self.ended.append(trial)
+        if beats(trial, self.best):
+            self.best = trial
+        document = next(d for d in self._trials._dynamic_trials if d["tid"] == trial.trial_id)
+        self._tracker.ended(trial, {**document, "result": dict(trial.result or {})})
+
+
+@contextlib.contextmanager
+def recorded(
+    fn: Callable[..., Any], view: SpaceView, trials: hyperopt.Trials, algo: Any, options: dict[str, Any]
+) -> Iterator[Callable[..., Any]]:
+    """The objective of one ``fmin`` call, recorded as a study.
+
+    Args:
+        fn: the user's function.
+        view: of its space.
+        trials: hyperopt's.
+        algo: the suggest function.
+        options: of ``hyperopt.fmin``.
+    """
+    from sparktune.tracking.mlflow import MlflowTracker
+
+    tracker = MlflowTracker()
+    info = StudyInfo(
+        study_id=uuid.uuid4().hex,
+        algo=algorithm_name(algo),
+        max_evals=options["max_evals"],
+        parallelism=1,
+        timeout_s=options["timeout"],
+        max_queue_len=options["max_queue_len"],
+        space=str(view.expression),
+    )
+    tracker.begin(info)
+    objective = Recorded(fn, view, trials, tracker)
+    problem: str | None = None
+    stopped: str | None = None
+    try:
+        yield objective
+    except KeyboardInterrupt:
+        stopped = "fmin run cancelled by user"
+        raise
+    except BaseException as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        tracker.finish(StudySummary(objective.ended, objective.best, stopped, problem))
+        run_ids = tracker.run_ids()
+        objective.ended = [replace(trial, run_id=run_ids.get(trial.trial_id)) for trial in objective.ended]
+        for document in trials._dynamic_trials:
+            if document["tid"] in run_ids:
+                document["misc"]["run_id"] = run_ids[document["tid"]]

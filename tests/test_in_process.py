@@ -1,0 +1,113 @@
+"""hyperopt's own ``Trials`` in ``sparktune.fmin``: recorded in MLflow too, where MLflow is set up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hyperopt
+import mlflow
+import pytest
+
+from sparktune import Trials, fmin, hp, rand
+
+SPACE = {"x": hp.uniform("x", 0, 1), "kind": hp.choice("kind", ["a", "b"])}
+
+
+def objective(point: dict[str, Any]) -> dict[str, Any]:
+    mlflow.log_metric("half", point["x"] / 2)
+    return {"status": "ok", "loss": point["x"], "more": 3.0}
+
+
+def children(parent: str) -> dict[str, Any]:
+    runs = mlflow.search_runs(filter_string=f"tags.mlflow.parentRunId = '{parent}'", output_format="list")
+    return {run.info.run_name: run for run in runs}
+
+
+def test_trials_are_nested_runs_of_the_active_one(mlflow_store: str) -> None:
+    trials = Trials()
+    with mlflow.start_run() as parent:
+        best = fmin(objective, SPACE, rand.suggest, 3, trials=trials, rstate=1, show_progressbar=False)
+        assert mlflow.active_run().info.run_id == parent.info.run_id
+    found = children(parent.info.run_id)
+    assert set(found) == {"trial 0", "trial 1", "trial 2"}
+    for number, document in enumerate(trials.trials):
+        run = found[f"trial {number}"]
+        x = document["misc"]["vals"]["x"][0]
+        assert run.data.metrics == {"half": x / 2, "loss": x, "more": 3.0}
+        assert run.data.params["x"] == str(x)
+        assert run.data.params["kind"] in ("a", "b")
+        assert run.info.status == "FINISHED"
+        assert document["misc"]["run_id"] == run.info.run_id
+    params = mlflow.get_run(parent.info.run_id).data.params
+    assert params["sparktune.best_x"] == str(best["x"])
+
+
+def test_failures_are_recorded_and_pass_as_hyperopt_has_it(mlflow_store: str) -> None:
+    def fails(point: dict[str, Any]) -> float:
+        raise ValueError("no such point")
+
+    for catch in (True, False):
+        trials = Trials()
+        words = "no evaluation tasks" if catch else "no such point"
+        with mlflow.start_run() as parent, pytest.raises(Exception, match=words):
+            fmin(
+                fails,
+                SPACE,
+                rand.suggest,
+                2,
+                trials=trials,
+                catch_eval_exceptions=catch,
+                show_progressbar=False,
+            )
+        found = children(parent.info.run_id)
+        assert {run.info.status for run in found.values()} == {"FAILED"}
+        assert len(found) == (2 if catch else 1)
+        assert "no such point" in found["trial 0"].data.tags["sparktune.error"]
+
+
+def test_a_parent_is_made_and_ended_where_an_experiment_was_set(mlflow_store: str) -> None:
+    trials = Trials()
+    fmin(objective, SPACE, rand.suggest, 2, trials=trials, show_progressbar=False)
+    (parent,) = [
+        run for run in mlflow.search_runs(output_format="list") if "mlflow.parentRunId" not in run.data.tags
+    ]
+    assert parent.info.status == "FINISHED"
+    assert len(children(parent.info.run_id)) == 2
+    assert parent.data.params["best_x"]
+
+
+QUICK_LOOK = """
+import os
+from sparktune import Trials, fmin, hp, rand
+fmin(lambda x: x, hp.uniform("x", 0, 1), rand.suggest, 2, trials=Trials(), show_progressbar=False)
+import sys
+assert "mlflow" not in sys.modules
+assert os.listdir() == [], os.listdir()
+"""
+
+
+def test_who_has_not_set_up_mlflow_finds_nothing_of_it(run: Any) -> None:
+    done = run([sys.executable, "-c", QUICK_LOOK])
+    assert done.returncode == 0, done.stderr
+
+
+def test_low_level_objectives_stay_hyperopts(mlflow_store: str, tmp_path: Path) -> None:
+    @hyperopt.fmin_pass_expr_memo_ctrl
+    def low(expr: Any, memo: Any, ctrl: Any) -> Any:
+        point = hyperopt.pyll.rec_eval(expr, memo=memo)
+        return {"status": "ok", "loss": point["x"]}
+
+    trials = Trials()
+    fmin(low, SPACE, rand.suggest, 2, trials=trials, show_progressbar=False)
+    assert len(trials) == 2
+
+
+def test_annotated_objectives_are_recorded_too(mlflow_store: str) -> None:
+    def annotated(x: hp.uniform("x", 0, 1), y: hp.normal("y", 0, 1)) -> float:  # type: ignore[valid-type]
+        return x + abs(y)
+
+    with mlflow.start_run() as parent:
+        fmin(annotated, "annotated", rand.suggest, 2, trials=Trials(), show_progressbar=False)
+    assert {len(run.data.params) for run in children(parent.info.run_id).values()} == {2}
