@@ -280,3 +280,42 @@ def test_a_user_argument_profile_is_left_out_on_local(spark: Any, caplog: pytest
     trials = SparkTrials(resource_profile=profile, spark_session=spark, mlflow=False)
     assert "no stage-level scheduling on a local master" in caplog.text
     assert len(tune(abs, 2, trials)) == 2
+
+
+def test_a_broadcast_that_was_destroyed_is_refused_by_its_name(spark: Any) -> None:
+    data = spark.sparkContext.broadcast([1.0])
+    objective = lambda x: x + data.value[0]  # noqa: E731
+    trials = SparkTrials(spark_session=spark, mlflow=False)
+    tune(objective, 2, trials)
+    data.destroy(blocking=True)
+    with pytest.raises(
+        ObjectiveNotPicklable, match=r"broadcast variable Broadcast\(\d+\), which was destroyed"
+    ):
+        tune(objective, 4, trials)
+
+
+def test_a_broadcast_destroyed_during_the_study_is_no_dead_worker() -> None:
+    text = "org.apache.spark.SparkException: Attempted to use Broadcast(12) after it was destroyed"
+    error = spark_cluster.lost(RuntimeError(text))
+    assert error.type_name == "ValueError"
+    assert "Broadcast(12)" in error.message
+
+
+AT_THE_TOP = """
+from sparktune import SparkTrials, fmin, hp, rand
+
+def objective(x):
+    return x
+
+fmin(objective, hp.uniform("x", 0, 1), rand.suggest, 2, trials=SparkTrials(1, mlflow=False), verbose=False)
+"""
+
+
+def test_a_module_that_calls_fmin_when_workers_import_it_says_so(run: Any, tmp_path: Any) -> None:
+    (tmp_path / "work" / "study.py").write_text(AT_THE_TOP)
+    done = run(
+        [sys.executable, "-c", "import study"],
+        env={"PYTHONPATH": f"{tmp_path / 'work'}:{Path(sparktune.__file__).parent.parent}"},
+    )
+    assert done.returncode != 0
+    assert "if __name__ == '__main__'" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,22 @@ def test_is_an_executable_bash_script(script: Path, run) -> None:
     assert run(["bash", "-n", script]).returncode == 0
 
 
-def test_ci_runs_the_two_commands_of_the_readme() -> None:
-    assert sorted(readme_commands()) == sorted(commands((ROOT / ".ci" / "run").read_text("utf-8")))
+def test_ci_runs_the_two_commands_of_the_readme_and_the_lowest_versions() -> None:
+    first, second, *others = commands((ROOT / ".ci" / "run").read_text("utf-8"))
+    assert sorted(readme_commands()) == sorted([first, second])
+    assert others == ["scripts/matrix"]
+
+
+def test_the_lowest_versions_that_are_tested_are_those_of_the_metadata() -> None:
+    """What the package allows is tested, and nothing lower is allowed."""
+    pins = dict(
+        line.split("==") for line in (ROOT / ".ci" / "lowest.txt").read_text("utf-8").split() if "==" in line
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["spark"]]
+    bounds = dict(requirement.split(">=") for requirement in wanted)
+    for name in ("hyperopt", "mlflow", "numpy", "pyspark"):
+        assert pins[name].startswith(bounds[name]), name
 
 
 def test_the_readmes_commands_exist() -> None:

@@ -59,6 +59,7 @@ class ControlServer:
         self._running: dict[int, asyncio.StreamWriter] = {}
         self._reporting: dict[int, asyncio.StreamWriter] = {}  # also a child of the worker's may report
         self._connections: set[asyncio.Task[None]] = set()
+        self._refused = 0
         self._socket = socket.create_server((bind, 0), backlog=1024)
         self.endpoint = Endpoint(advertise, self._socket.getsockname()[1], self._token)
         self._loop = asyncio.new_event_loop()
@@ -96,6 +97,8 @@ class ControlServer:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
+            if self._refused > 1:
+                logger.warning("%d connections to the study's control port were refused", self._refused)
 
     def _serve(self) -> None:
         loop = self._loop
@@ -141,10 +144,13 @@ class ControlServer:
         except (TimeoutError, asyncio.IncompleteReadError):
             hello = b""
         if not hmac.compare_digest(hello[NONCE_BYTES:], proof(self._token, nonce, b"worker")):
-            logger.warning(
-                "refused a connection from %s to the study's control port: it does not hold the token",
-                writer.get_extra_info("peername"),
-            )
+            self._refused += 1
+            if self._refused == 1:
+                logger.warning(
+                    "refused a connection from %s to the study's control port: it does not hold the token. "
+                    "Further ones are counted",
+                    writer.get_extra_info("peername"),
+                )
             return False
         writer.write(proof(self._token, hello[:NONCE_BYTES], b"driver"))
         return True

@@ -53,6 +53,14 @@ def get_or_create() -> SparkSession:
             "SparkTrials cannot import pyspark classes: pyspark is not installed in this environment. "
             "Install it with: pip install 'sparktune[spark]'"
         ) from error
+    from pyspark import TaskContext
+
+    if TaskContext.get() is not None:
+        raise SparkNotAvailable(
+            "this process is a Spark worker, and SparkTrials start on the driver. Where a script calls fmin "
+            "at its top level, and workers import it for its objective, put the call under "
+            "`if __name__ == '__main__':`. Inside an objective, tune with trials=Trials()"
+        )
     _forget_java_that_died(SparkContext, SparkSession)
     active = SparkSession.getActiveSession()
     if active is not None:

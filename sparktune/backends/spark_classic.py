@@ -29,6 +29,7 @@ from sparktune.backends.spark_cluster import (
     import_path,
     is_local,
     lost,
+    refuse_destroyed,
     with_remedy,
 )
 from sparktune.backends.spark_lanes import Lane, Lanes, Prepared
@@ -131,6 +132,7 @@ class SparkClassicBackend:
         self._closed = False
         self._is_dead = False
         self._events: list[Event] = []
+        self._noted: set[str] = set()
         # Workers on this machine reach the driver's port; elsewhere the first to do so shows that it is open.
         self._is_reached = is_local(self._sc)
         if is_local(self._sc) and "PYSPARK_PYTHON" not in os.environ:
@@ -140,6 +142,7 @@ class SparkClassicBackend:
         registry.clear()
         container = parcel.pack(objective, import_path(self._sc))
         self._companions = tuple(registry)
+        refuse_destroyed(self._companions)
         registry.clear()
         self._parcel = self._sc.broadcast(container)
         name = f"sparktune-{self._study_id}"
@@ -285,11 +288,11 @@ class SparkClassicBackend:
         run.task.ask_run(trial_id, functools.partial(self._control.tell_run, trial_id), hurry=hurry)
 
     def _take(self, signal: Begun | Told | Arrived | Gone | _JobOver | Event) -> list[Event]:
+        if isinstance(signal, Reported):  # read in MLflow, perhaps of a trial that has ended meanwhile
+            return [signal]
         run = self._runs.get(signal.trial_id)
         if run is None:
             return []
-        if isinstance(signal, Reported):
-            return [] if run.has_ended else [signal]
         events: list[Event] = []
         match signal:
             case Begun():
@@ -342,6 +345,10 @@ class SparkClassicBackend:
         if run.has_ended:
             return []
         outcome: Outcome = pickle.loads(data)
+        for note in outcome.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                logger.warning("%s: %s", run.task.description, note)
         trial_id, at_s = run.task.trial_id, self.now()
         events: list[Event] = []
         if not told_begin:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from sparktune.errors import ObjectiveNotPicklable
 from sparktune.study.trial import TrialError
 
 UNBOUNDED_SLOTS = 2**16
@@ -93,6 +95,31 @@ def driver_addresses(sc: Any) -> tuple[str, str]:
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
 
+def refuse_destroyed(broadcasts: Iterable[Any]) -> None:
+    """Refuse an objective that uses a broadcast variable which is no more.
+
+    Raises:
+        ObjectiveNotPicklable: naming the variable.
+    """
+    for broadcast in broadcasts:
+        try:
+            is_valid = bool(broadcast._jbroadcast.isValid())
+        except Exception:  # a gateway that admits documented methods only: its first job will tell
+            continue
+        if not is_valid:
+            raise ObjectiveNotPicklable(_of_destroyed(f"Broadcast({broadcast._jbroadcast.id()})"))
+
+
+def _of_destroyed(variable: str) -> str:
+    return (
+        f"the objective uses the broadcast variable {variable}, which was destroyed: broadcast the data "
+        "again before fmin, and destroy the variable after it"
+    )
+
+
+_DESTROYED = re.compile(r"Attempted to use (Broadcast\(\d+\)) after it was destroyed")
+
+
 def with_remedy(error: TrialError, sc: Any) -> TrialError:
     """The error of an objective, and what to do about a module that only the driver has."""
     missing = _NO_MODULE.search(error.summary)
@@ -120,6 +147,9 @@ def lost(error: Exception | None) -> TrialError:
             "is created"
         )
         return TrialError("<class 'sparktune.errors.WorkerLost'>", message, text)
+    destroyed = _DESTROYED.search(text)
+    if destroyed:
+        return TrialError("<class 'ValueError'>", _of_destroyed(destroyed[1]), text)
     if "maxResultSize" in text:
         advice = "the result is larger than spark.driver.maxResultSize: return less, or save it to storage"
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -90,3 +91,16 @@ def new_document(
     }
     (document,) = trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
     return document
+
+
+NOT_ADAPTIVE = frozenset(
+    ("hyperopt.rand", "sparktune.search.grid", "sparktune.search.rand", "sparktune.search.sobol")
+)
+"""Modules of the suggest functions that do not look at results."""
+
+
+def is_adaptive(algo: Any) -> bool:
+    """Whether a suggest function learns from results; what is not known is taken to."""
+    while isinstance(algo, functools.partial):
+        algo = algo.func
+    return getattr(algo, "__module__", None) not in NOT_ADAPTIVE

@@ -57,8 +57,8 @@ def check(expression: Any, *, may_be_constant: bool = False) -> None:
                 _warn_of_exponents(label, str(node.arg["obj"].name), parameter)
     if not labels and not may_be_constant:
         raise InvalidSpace(
-            "the search space has no hyperparameter, so that every trial would be the same; write what is to "
-            "be searched with hp, such as {'x': hp.uniform('x', 0, 1)}"
+            "the search space has no hyperparameters, so that every trial would be the same; write what is "
+            "to be searched with hp, such as {'x': hp.uniform('x', 0, 1)}"
         )
 
 

@@ -31,6 +31,13 @@ def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def node(label: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(label, str):
+            given = ", ".join([repr(label), *map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
+            raise TypeError(
+                f"hp.{name}({given}) has no label (require string label): the first argument is the "
+                "parameter's name, as in "
+                f"hp.{name}('x', {given})"
+            )
         options = args[0] if args else kwargs.get("options", kwargs.get("p_options"))
         if name in ("choice", "pchoice") and isinstance(options, list | tuple) and not options:
             raise InvalidSpace(f"hp.{name}({label!r}) has no options")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import numbers
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from hyperopt.base import validate_loss_threshold, validate_timeout
@@ -131,3 +134,76 @@ def check_seconds(name: str, value: Any) -> None:
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not value > 0:
         raise ValueError(f"{name} is {value!r}; it must be a number of seconds > 0")
+
+
+def check_max_failures(max_failures: Any) -> None:
+    """Refuse what is no number of trials.
+
+    Raises:
+        TypeError: no number.
+        ValueError: below 1, or not whole and finite.
+    """
+    if max_failures is None or max_failures == math.inf:
+        return
+    if isinstance(max_failures, bool) or not isinstance(max_failures, numbers.Real):
+        raise TypeError(f"max_failures is {max_failures!r}; it must be a whole number, math.inf, or None")
+    if not float(max_failures) >= 1 or not float(max_failures).is_integer():
+        raise ValueError(
+            f"max_failures is {max_failures!r}; it must be a whole number of at least 1, or math.inf"
+        )
+
+
+def check_objective(fn: Any) -> None:
+    """Refuse a function that cannot be called with one point.
+
+    Raises:
+        TypeError: with its arguments and the remedy.
+    """
+    try:
+        signature = inspect.signature(fn, follow_wrapped=False)
+    except (TypeError, ValueError):  # of a builtin
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        name = getattr(fn, "__name__", type(fn).__name__)
+        names = [parameter for parameter in signature.parameters if parameter not in ("args", "kwargs")]
+        by_name = f"lambda point: {name}(**point)" if names else f"lambda point: {name}()"
+        raise TypeError(
+            f"fmin calls the objective with one argument, the point, and {name}{signature} cannot be called "
+            f"so ({error}). Pass {by_name}, or annotate its arguments with hp and pass space='annotated'"
+        ) from None
+
+
+INSTEAD = {
+    "n_trials": "max_evals",
+    "n_iter": "max_evals",
+    "n_calls": "max_evals",
+    "num_samples": "max_evals",
+    "max_trials": "max_evals",
+    "max_iter": "max_evals",
+    "objective": "fn",
+    "func": "fn",
+    "search_space": "space",
+    "param_space": "space",
+    "params": "space",
+    "seed": "rstate",
+    "random_state": "rstate",
+    "sampler": "algo",
+    "callbacks": "early_stop_fn",
+    "direction": "trials=SparkTrials(goal='maximize')",
+    "n_jobs": "trials=SparkTrials(parallelism=...)",
+    "parallelism": "trials=SparkTrials(parallelism=...)",
+    "metric": "trials=SparkTrials(metric=...)",
+    "early_termination": "trials=SparkTrials(early_termination=...)",
+    "trial_timeout": "trials=SparkTrials(trial_timeout=...)",
+}
+"""What other libraries call it, or where it belongs -> what it is here."""
+
+
+def unknown_argument(name: str, known: Iterable[str]) -> TypeError:
+    """The error for an argument that ``fmin`` does not have, with what is meant."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    meant = INSTEAD.get(name) or (near[0] if near else None)
+    hint = f"; use {meant}" if meant is not None else ""
+    return TypeError(f"fmin has no argument {name!r}{hint}")

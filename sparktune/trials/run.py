@@ -24,7 +24,7 @@ from sparktune.study.driver import Driver, Observer
 from sparktune.study.study import INTERRUPTED, Study
 from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_name
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, observers, savefile
+from sparktune.trials import arguments, observers, savefile, summary
 from sparktune.trials.base import StudyTrials
 from sparktune.worker.objective import Objective
 
@@ -74,6 +74,8 @@ class RunnableTrials(StudyTrials):
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space))
             domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)
+            if not domain.pass_expr_memo_ctrl:
+                arguments.check_objective(fn)
             view = SpaceView(domain.expr)
             if trials_save_file:
                 _adopt_saved(self, trials_save_file)
@@ -96,6 +98,8 @@ class RunnableTrials(StudyTrials):
                 policy=self.early_termination,
                 goal=self.goal,
                 metric=self.metric,
+                max_failures=self.max_failures,
+                hopeless_after=_hopeless_after(self),
             )
             self._fmin_cancelled_reason = self.elapsed_s = None
             low_level = bool(domain.pass_expr_memo_ctrl)
@@ -109,6 +113,7 @@ class RunnableTrials(StudyTrials):
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
                     began_s = backend.now() - spent_s
                     self._warn_of_slots(backend.slots())
+                    _warn_of_parallelism(algo, self._asked_parallelism, backend.slots(), max_new)
                     tracker.begin(_info(algo, limit, timeout, max_queue_len, view, self))
                     if self.early_termination is not None:
                         tracker.watch(self.watch_interval, _poster(backend))
@@ -128,6 +133,11 @@ class RunnableTrials(StudyTrials):
                     seed_of=randomness.seeds(stream[1]),
                 ).run()
                 self.elapsed_s = backend.now() - began_s
+            lines = summary.lines(study.best, self, time.monotonic() - began, tracker.link())
+            for line in lines:
+                logger.info("%s", line)
+            if show_progressbar and verbose and progress.someone_watches():
+                print("\n".join(lines), file=sys.stderr)
         return _answer(self, study, space, return_argmin)
 
 
@@ -191,6 +201,30 @@ def _poster(backend: Backend) -> Callable[[int, float, int], None]:
     return post
 
 
+HOPELESS_AFTER = 20
+"""So many trials, or twice the parallelism, that all fail with one exception end a study."""
+
+
+def _hopeless_after(trials: StudyTrials) -> int | None:
+    if trials.max_failures is not None:
+        return None
+    return max(HOPELESS_AFTER, 2 * (trials._asked_parallelism or 1))
+
+
+def _warn_of_parallelism(algo: Any, asked: int | None, slots: int, max_new: int | None) -> None:
+    """Say that an algorithm which learns from results will not have any."""
+    together = slots if asked is None else min(asked, slots)
+    if max_new is not None and 1 < max_new <= together and suggestion.is_adaptive(algo):
+        logger.warning(
+            "all %d trials run at once (parallelism %d), so %s has no result to learn from and searches at "
+            "random: use less parallelism, such as %d, or more trials",
+            max_new,
+            together,
+            algorithm_name(algo),
+            max(1, max_new // 4),
+        )
+
+
 # -- during the study ----------------------------------------------------------------------------------
 
 
@@ -243,11 +277,12 @@ def _concluded(
             with interrupts.held():
                 _settle(trials, study, save)
         finally:
-            _record_end(trials, study, tracker, error)
+            _record_end(trials, study, tracker, error, save)
 
 
 def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -> None:
     """Bring the documents and the save file to the end of the study."""
+    study.conclude()
     for trial in study.trials:
         # Ctrl-C may have come between the study's word and the document.
         if trials._records.get(trial.trial_id) is not trial and trial.trial_id in trials._by_id:
@@ -262,7 +297,9 @@ def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -
         save.finish()
 
 
-def _record_end(trials: StudyTrials, study: Study, tracker: Tracker, error: str | None) -> None:
+def _record_end(
+    trials: StudyTrials, study: Study, tracker: Tracker, error: str | None, save: savefile.SaveFile | None
+) -> None:
     """End the study in MLflow and in the log."""
     tracker.finish(
         StudySummary(
@@ -274,19 +311,9 @@ def _record_end(trials: StudyTrials, study: Study, tracker: Tracker, error: str 
         )
     )
     trials.run_id = tracker.run_id
-    familiar.info(
-        "Total Trials: %d: %d succeeded, %d failed, %d cancelled.",
-        trials.count_total_trials(),
-        trials.count_successful_trials(),
-        trials.count_failed_trials(),
-        trials.count_cancelled_trials(),
-    )
-    if trials.share_saved is not None:
-        logger.info(
-            "%d trials were terminated early, which saved about %.0f %% of the compute.",
-            study.counts[TrialState.EARLY_TERMINATED],
-            100 * trials.share_saved,
-        )
+    if trials._note_runs(tracker.run_ids()) and save is not None:
+        save.finish(anew=True)
+    familiar.info("Total Trials: %s.", summary.counted(trials.counts()))
 
 
 def _answer(trials: StudyTrials, study: Study, space: Any, return_argmin: bool) -> Any:
@@ -309,5 +336,7 @@ def _nothing(study: Study) -> str:
         text += f", {counts[TrialState.TIMED_OUT]} ran longer than trial_timeout"
     if counts[TrialState.CANCELLED]:
         text += f", {counts[TrialState.CANCELLED]} cancelled ({study.stop_reason})"
+    if study.stop_reason and counts[TrialState.FAILED] and not counts[TrialState.CANCELLED]:
+        text += f"; the study was stopped: {study.stop_reason}"
     cause = study.commonest_error()
     return f"{text}. The commonest cause ({cause[1]} of {total}): {cause[0]}" if cause else f"{text}."

@@ -18,8 +18,8 @@ class SimulatedTrials(RunnableTrials):
     Args:
         slots: how many trials the simulated cluster can run at once.
         duration_s: virtual seconds that a trial takes, of its config (label -> raw value) and its result.
-        parallelism, timeout, loss_threshold, metric, goal, early_termination, trial_timeout: as in
-            ``SparkTrials``; the timeouts are in virtual seconds.
+        parallelism, timeout, loss_threshold, metric, goal, early_termination, trial_timeout, max_failures: as
+            in ``SparkTrials``; the timeouts are in virtual seconds.
     """
 
     _keeps_real_time = False
@@ -36,6 +36,7 @@ class SimulatedTrials(RunnableTrials):
         goal: Goal = "minimize",
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
+        max_failures: float | None = None,
     ) -> None:
         super().__init__(
             parallelism,
@@ -45,6 +46,7 @@ class SimulatedTrials(RunnableTrials):
             goal=goal,
             early_termination=early_termination,
             trial_timeout=trial_timeout,
+            max_failures=max_failures,
         )
         self._slots = slots
         self._duration_s = duration_s

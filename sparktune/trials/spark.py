@@ -39,6 +39,9 @@ class SparkTrials(RunnableTrials):
         goal: what is good in it; to be maximized, the loss is its negative.
         early_termination: a policy that ends weak trials while they run, or None.
         trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
+        max_failures: end the study when so many of its trials have failed; ``math.inf`` for never. None ends
+            it only where nothing can succeed: its first trials, 20 or twice the parallelism, all failed
+            with the same exception.
         watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.
         fresh_worker: give every trial a new Python process. Without it trials share processes one after
             another: each gets its own copy of the objective, its own random seed and the process's settings
@@ -62,6 +65,7 @@ class SparkTrials(RunnableTrials):
         goal: Goal = "minimize",
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
+        max_failures: float | None = None,
         watch_interval: float = 5.0,
         fresh_worker: bool = False,
     ) -> None:
@@ -73,6 +77,7 @@ class SparkTrials(RunnableTrials):
             goal=goal,
             early_termination=early_termination,
             trial_timeout=trial_timeout,
+            max_failures=max_failures,
         )
         arguments.check_seconds("watch_interval", watch_interval)
         if not isinstance(fresh_worker, bool):

@@ -17,15 +17,16 @@ from sparktune.errors import ObjectiveNotPicklable
 MAX_DEPTH = 8
 """How many levels of references the diagnosis follows."""
 
+_OR = "or, for an objective that uses Spark itself, run the trials on the driver: trials=Trials()"
 _REMEDIES = (
     (
         ("SparkSession", "SparkContext", "SQLContext", "HiveContext", "RuntimeConfig"),
-        "it exists on the driver only: read the data before fmin, and let the objective use the data",
+        f"it exists on the driver only: read the data before fmin, and let the objective use the data; {_OR}",
     ),
     (
         ("DataFrame", "GroupedData", "Column", "RDD", "PipelinedRDD", "DataFrameReader"),
         "it exists on the driver only: turn it into local data before fmin (df.toPandas(), rdd.collect()), "
-        "or save it and let the objective read the file",
+        f"or save it and let the objective read the file; {_OR}",
     ),
     (
         ("lock", "RLock", "Condition", "Event", "Semaphore", "Thread", "local", "ThreadPoolExecutor"),
@@ -42,7 +43,8 @@ _REMEDIES = (
     (("generator", "async_generator", "coroutine"), "turn it into a list before fmin"),
     (
         ("JavaObject", "JavaMember", "JavaClass", "JavaGateway", "JavaModel"),
-        "it lives in the driver's Java process: models of pyspark.ml and the like cannot be used in a trial",
+        "it lives in the driver's Java process: models of pyspark.ml and the like cannot be used in a "
+        f"trial; {_OR}",
     ),
 )
 

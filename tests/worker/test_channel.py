@@ -179,6 +179,20 @@ def test_a_wrong_token_is_refused_and_logged(
     assert signals.empty()
 
 
+def test_many_connections_that_are_refused_give_two_lines(
+    server: ControlServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrong = replace(server.endpoint, token=b"x" * 32)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(50):
+            with pytest.raises(OSError, match=r"closed|reset"):
+                ControlClient(wrong)
+        server.close()
+    lines = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert len(lines) == 2
+    assert lines[1] == "50 connections to the study's control port were refused"
+
+
 def test_nothing_is_read_before_the_handshake(
     server: ControlServer, signals: Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
