@@ -10,7 +10,7 @@ import hyperopt
 import mlflow
 import pytest
 
-from sparktune import Trials, fmin, hp, rand
+from sparktune import SparkTrials, Trials, fmin, hp, rand
 
 SPACE = {"x": hp.uniform("x", 0, 1), "kind": hp.choice("kind", ["a", "b"])}
 
@@ -80,7 +80,7 @@ def test_a_parent_is_made_and_ended_where_an_experiment_was_set(mlflow_store: st
 
 QUICK_LOOK = """
 import os
-from sparktune import Trials, fmin, hp, rand
+from sparktune import SparkTrials, Trials, fmin, hp, rand
 fmin(lambda x: x, hp.uniform("x", 0, 1), rand.suggest, 2, trials=Trials(), show_progressbar=False)
 import sys
 assert "mlflow" not in sys.modules
@@ -111,3 +111,16 @@ def test_annotated_objectives_are_recorded_too(mlflow_store: str) -> None:
     with mlflow.start_run() as parent:
         fmin(annotated, "annotated", rand.suggest, 2, trials=Trials(), show_progressbar=False)
     assert {len(run.data.params) for run in children(parent.info.run_id).values()} == {2}
+
+
+def test_a_search_inside_of_an_objective_is_not_recorded(spark: Any, mlflow_store: str) -> None:
+    def outer(x: float) -> float:
+        inner = fmin(
+            lambda y: (y - x) ** 2, hp.uniform("y", 0, 1), rand.suggest, 5, trials=Trials(), verbose=False
+        )
+        return abs(inner["y"] - x)
+
+    trials = SparkTrials(2, spark_session=spark)
+    fmin(outer, hp.uniform("x", 0, 1), rand.suggest, 2, trials=trials, show_progressbar=False)
+    assert trials.count_successful_trials() == 2
+    assert len(mlflow.search_runs(output_format="list")) == 3

@@ -26,14 +26,18 @@ from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
 from sparktune.trials import documents
+from sparktune.worker import reporting
 from sparktune.worker.objective import as_result
 
 
 def is_wanted() -> bool:
     """Whether to record: where MLflow has been set up, by code, by the environment, or by Databricks.
 
-    ``Trials()`` are for quick looks too: nobody who has not asked for MLflow finds a database in his folder.
+    ``Trials()`` are for quick looks too: who has not asked for MLflow finds no database in the working folder.
+    Neither is a search inside the objective of another study recorded.
     """
+    if reporting.is_in_trial():
+        return False
     if any(
         name in os.environ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "DATABRICKS_RUNTIME_VERSION")
     ):

@@ -57,6 +57,11 @@ def begin(reporter: Reporter | None) -> None:
     _Current.reporter, _Current.next_step, _Current.last = reporter, 1, None
 
 
+def is_in_trial() -> bool:
+    """Whether this process runs a trial of a study at this moment."""
+    return _Current.reporter is not None
+
+
 def last_value() -> float | None:
     """What was reported last since ``begin``, if anything was."""
     return _Current.last
