@@ -38,9 +38,8 @@ def is_wanted() -> bool:
     """
     if reporting.is_in_trial():
         return False
-    if any(
-        name in os.environ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "DATABRICKS_RUNTIME_VERSION")
-    ):
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "DATABRICKS_RUNTIME_VERSION")
+    if any(name in os.environ for name in names):
         return True
     mlflow: Any = sys.modules.get("mlflow")
     if mlflow is None:

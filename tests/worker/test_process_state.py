@@ -139,12 +139,14 @@ def test_a_warning_is_decided_by_the_restored_filters() -> None:
     def warn() -> None:
         warnings.warn("again", UserWarning, stacklevel=1)
 
-    state = ProcessState()
-    warnings.simplefilter("ignore")
-    warn()
-    state.restore()
-    with pytest.raises(UserWarning):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        state = ProcessState()
+        warnings.simplefilter("ignore")
         warn()
+        state.restore()
+        with pytest.raises(UserWarning):
+            warn()
 
 
 def test_filters_and_loggers_of_a_library_that_the_trial_imports_stay(
