@@ -41,6 +41,7 @@ from hyperopt import (
 
 from sparktune import hyperopt_names
 from sparktune.comparison.compare import compare
+from sparktune.doctor import doctor
 from sparktune.early_termination import (
     AshaPolicy,
     BanditPolicy,
@@ -118,6 +119,7 @@ __all__ = [
     "atpe",
     "base",
     "compare",
+    "doctor",
     "early_stop",
     "exceptions",
     "fmin",

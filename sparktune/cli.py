@@ -1,14 +1,16 @@
-"""The command line: ``sparktune demo``.
+"""The command line: ``sparktune demo``, ``sparktune doctor``.
 
-Exit codes: 0 success; 1 no trial completed; 2 wrong usage, or something that is needed is missing;
-130 Ctrl-C.
+Exit codes: 0 success; 1 no trial completed, or a study would fail (doctor); 2 wrong usage, or something that
+is needed is missing; 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sparktune import __version__
 from sparktune.errors import AllTrialsFailed, SparktuneError
@@ -25,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(argv)
     try:
-        return _demo(args)
+        code: int = args.run(args)
+        return code
     except SparktuneError as error:
         print(f"sparktune: {error}", file=sys.stderr)
         return 1 if isinstance(error, AllTrialsFailed) else 2
@@ -39,6 +42,30 @@ def _demo(args: argparse.Namespace) -> int:
 
     demo.run(args.max_evals, parallelism=args.parallelism, store=args.store, seed=args.seed)
     return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from sparktune.doctor import doctor
+
+    diagnosis = doctor(None if args.objective is None else _imported(args.objective))
+    print(diagnosis)
+    return 0 if diagnosis.is_healthy else 1
+
+
+def _imported(name: str) -> Any:
+    """The object that ``module:name`` means; the working folder is searched too.
+
+    Raises:
+        SparktuneError: there is none.
+    """
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, "")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SparktuneError(
+            f"--objective {name!r} is no function ({error}); write module:function"
+        ) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +92,16 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--seed", type=_whole, metavar="N", help="seed of the search; by default a new one each time"
     )
+    demo.set_defaults(run=_demo)
+    doctor = commands.add_parser(
+        "doctor",
+        help="look at everything that a study needs here, and say what to do where it would fail",
+        description="Looks at Java, Spark, Python and package versions on the driver and on Spark's workers, "
+        "at the slots, and whether workers reach the driver and the MLflow server. Exits with 1 where a study "
+        "would fail.",
+    )
+    doctor.add_argument("--objective", metavar="MODULE:FUNCTION", help="whether it can be sent to workers")
+    doctor.set_defaults(run=_doctor)
     return parser
 
 

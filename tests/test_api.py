@@ -31,6 +31,7 @@ OURS = [
     "TrialTerminated",
     "TruncationSelectionPolicy",
     "compare",
+    "doctor",
     "grid",
     "local",
     "plot_space",

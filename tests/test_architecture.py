@@ -35,6 +35,7 @@ ROOMS = {
     "backends": ["errors", "study", "worker"],
     "trials": ["backends", "early_termination", "errors", "search", "space", "study", "tracking", "worker"],
     "fmin": ["search", "space", "study", "trials"],
+    "doctor": ["backends", "errors", "tracking", "worker"],
     "comparison": ["errors", "fmin", "plots", "space", "study", "tracking", "trials", "worker"],
 }
 """Room (or module at the top) -> the only others whose modules its own may import. They point one way."""

@@ -33,7 +33,7 @@ from sparktune.worker.objective import as_result
 def is_wanted() -> bool:
     """Whether to record: where MLflow has been set up, by code, by the environment, or by Databricks.
 
-    ``Trials()`` are for quick looks too: who has not asked for MLflow finds no database in the working folder.
+    ``Trials()`` are for quick looks too: who has not asked for MLflow finds no database in the folder.
     Neither is a search inside the objective of another study recorded.
     """
     if reporting.is_in_trial():
