@@ -97,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         "doctor",
         help="look at everything that a study needs here, and say what to do where it would fail",
         description="Looks at Java, Spark, Python and package versions on the driver and on Spark's workers, "
-        "at the slots, and whether workers reach the driver and the MLflow server. Exits with 1 where a study "
-        "would fail.",
+        "at the slots, and whether workers reach the driver and the MLflow server. Exits with 1 where a "
+        "study would fail.",
     )
     doctor.add_argument("--objective", metavar="MODULE:FUNCTION", help="whether it can be sent to workers")
     doctor.set_defaults(run=_doctor)
