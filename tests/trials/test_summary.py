@@ -31,7 +31,8 @@ def test_each_trial_is_counted_once(caplog: pytest.LogCaptureFixture) -> None:
         return x
 
     trials = SimulatedTrials(duration_s=lambda c, _: 1000 * c["x"] ** 8, trial_timeout=300.0)
-    with caplog.at_level(logging.INFO):
+    # hyperopt's own tests leave its logger at a level of their own.
+    with caplog.at_level(logging.INFO, "hyperopt-spark"), caplog.at_level(logging.INFO, "sparktune"):
         tune(objective, 30, trials)
     counts = trials.counts()
     assert sum(counts.values()) == trials.count_total_trials() == 30
