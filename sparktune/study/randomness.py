@@ -87,6 +87,7 @@ def seeds(began_with: bytes) -> Callable[[int], int]:
         entropy = int(np.random.Generator(bits).integers(2**63))
 
     def seed_of(trial_id: int) -> int:
-        return int(np.random.SeedSequence([entropy, trial_id]).generate_state(1)[0])
+        digest = hashlib.blake2b(f"{entropy} {trial_id}".encode(), digest_size=4).digest()
+        return int.from_bytes(digest)
 
     return seed_of

@@ -66,9 +66,9 @@ class Objective:
         return any(getattr(node, "obj", None) is Ctrl for node in pyll.dfs(self.space))
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the user's own symbols, which the hyperopt of a worker does not know."""
-        state = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**state, "_symbols": self._symbols}
+        """With what is derived, which each copy would derive anew; a worker could not find the user's symbols."""
+        names = [field.name for field in fields(self)] + ["_nodes", "_symbols", "_has_ctrl"]
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
