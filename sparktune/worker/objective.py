@@ -66,7 +66,7 @@ class Objective:
         return any(getattr(node, "obj", None) is Ctrl for node in pyll.dfs(self.space))
 
     def __getstate__(self) -> dict[str, Any]:
-        """With what is derived, which each copy would derive anew; a worker could not find the user's symbols."""
+        """With what each copy would derive anew, and the user's symbols, which a worker could not find."""
         names = [field.name for field in fields(self)] + ["_nodes", "_symbols", "_has_ctrl"]
         return {name: getattr(self, name) for name in names}
 
