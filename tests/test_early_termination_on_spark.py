@@ -11,11 +11,11 @@ from typing import Any
 import cloudpickle
 import mlflow
 import numpy as np
-import psutil
 import pytest
 
 from sparktune import BanditPolicy, SparkTrials, fmin, hp, rand, report
 from sparktune.early_termination import Curve, Decision
+from tests.processes import is_over
 
 # Workers are not to import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -161,7 +161,7 @@ def test_a_trial_whose_time_is_up_is_over(spark: Any, objective: Any) -> None:
     assert states(trials) == {0: "timed_out", 1: "completed"}
     pid = trials._records[0].worker_pid
     assert pid is not None
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert is_over(pid)
 
 
 def test_an_objective_that_goes_on_after_its_end_is_stopped(

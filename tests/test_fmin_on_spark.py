@@ -23,6 +23,7 @@ from hyperopt import anneal, hp, rand, tpe
 import sparktune
 from sparktune import AllTrialsFailed, ObjectiveNotPicklable, SimulatedTrials, SparkTrials
 from sparktune.backends import spark_cluster
+from tests.processes import is_over
 
 X = hp.uniform("x", -5, 5)
 EITHER = pytest.mark.parametrize("fmin", [sparktune.fmin, hyperopt.fmin], ids=["sparktune", "hyperopt"])
@@ -208,7 +209,7 @@ def test_what_early_stop_raises_ends_everything(tmp_path: Path) -> None:
     options: Any = {"space": hp.randint("kind", 2), "points_to_evaluate": [{"kind": 1}, {"kind": 0}]}
     with pytest.raises(LookupError, match="had enough"):
         tune(fn, 9, trials, early_stop_fn=stop, **options)
-    assert not any(psutil.pid_exists(int(file.name)) for file in tmp_path.iterdir())
+    assert all(is_over(int(file.name)) for file in tmp_path.iterdir())
     assert "running" not in states(trials)
     assert trials.losses().count(0.0) >= 1
 
