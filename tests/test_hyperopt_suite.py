@@ -6,12 +6,14 @@ when they are imported. What is left out, is left out by name and with a reason.
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+IS_02 = importlib.metadata.version("hyperopt").startswith("0.2.")
 PRIVATE = {
     "test_parallelism_arg": "calls the private _decide_parallelism, and pins the cap of 128, which is gone",
     "test_timeout_without_job_cancellation": "sets a private attribute; Spark 4 can always cancel",
@@ -20,6 +22,8 @@ PRIVATE = {
     "test_pin_thread_on": "reads private attributes",
     "test_exception_when_spark_not_available": "patches the private _have_spark; see test_session",
 }
+if IS_02:
+    PRIVATE["test_trial_run_info"] = "counts the failures among points that depend on its pace of one second"
 
 NOT_ON_SPARK = {
     "test_catch_eval_exceptions_False": "an exception fails its own trial, in hyperopt.SparkTrials too",

@@ -7,11 +7,13 @@ import re
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
+SCRIPTS = [ROOT / ".ci" / "run", *sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())]
+VERSIONS = sorted((ROOT / "scripts" / "constraints").glob("*.txt"))
 
 
 def commands(script: str) -> list[str]:
@@ -37,19 +39,50 @@ def test_is_an_executable_bash_script(script: Path, run) -> None:
 def test_ci_runs_the_two_commands_of_the_readme_and_the_lowest_versions() -> None:
     first, second, *others = commands((ROOT / ".ci" / "run").read_text("utf-8"))
     assert sorted(readme_commands()) == sorted([first, second])
-    assert others == ["scripts/matrix"]
+    assert others == ["scripts/matrix lowest"]
+
+
+def pins(versions: Path) -> dict[str, str]:
+    """Package -> its one version, of a file of scripts/constraints."""
+    lines = versions.read_text("utf-8").splitlines()
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def test_the_lowest_versions_that_are_tested_are_those_of_the_metadata() -> None:
     """What the package allows is tested, and nothing lower is allowed."""
-    pins = dict(
-        line.split("==") for line in (ROOT / ".ci" / "lowest.txt").read_text("utf-8").split() if "==" in line
-    )
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["spark"]]
+    tested = pins(ROOT / "scripts" / "constraints" / "lowest.txt")
+    extras = project()["optional-dependencies"]
+    wanted = [*project()["dependencies"], *extras["spark"], *extras["demo"], *extras["plots"]]
     bounds = dict(requirement.split(">=") for requirement in wanted)
-    for name in ("hyperopt", "mlflow", "numpy", "pyspark"):
-        assert pins[name].startswith(bounds[name]), name
+    assert bounds.keys() == tested.keys() & bounds.keys()
+    for name, bound in bounds.items():
+        assert f"{tested[name]}.".startswith(f"{bound}."), name
+
+
+def test_every_python_that_the_metadata_names_is_tested() -> None:
+    heads = [path.read_text("utf-8").splitlines()[0] for path in VERSIONS]
+    tested = {re.match(r"# Python (3\.\d+)\. ", head)[1] for head in heads}
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(project()["classifiers"]))
+    assert tested == set(named)
+
+
+@pytest.mark.parametrize("versions", VERSIONS, ids=lambda path: path.stem)
+def test_the_readme_has_the_versions_that_are_tested(versions: Path) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    row = re.search(rf"^\| `{versions.stem}` .*\|$", readme, re.M)
+    assert row, f"no row for {versions.stem}"
+    for name in ("pyspark", "mlflow", "hyperopt"):
+        assert pins(versions).get(name, "newest") in row[0], name
+
+
+def test_matrix_names_the_sets_that_there_are(run) -> None:
+    done = run([ROOT / "scripts" / "matrix", "no-such-set"])
+    assert done.returncode == 1
+    assert all(path.stem in done.stderr for path in VERSIONS)
 
 
 def test_the_readmes_commands_exist() -> None:

@@ -14,11 +14,15 @@ CATCH = "\nexcept SparkNotAvailable as error:\n    print(f'{type(error).__name__
 NEEDS_SPARK = "from sparktune import SparkTrials\nfrom sparktune.errors import SparkNotAvailable\n"
 
 WITHOUT_PYSPARK = """
-import importlib.abc, sys
+import importlib.abc, importlib.metadata, sys
+
+missing = {"pyspark"}
+if not importlib.metadata.version("hyperopt").startswith("0.2."):  # which itself imports py4j
+    missing.add("py4j")
 
 class Blocked(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("pyspark", "py4j"):
+        if name.partition(".")[0] in missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return None
 
