@@ -14,6 +14,9 @@ import pytest
 import sparktune
 from sparktune import SimulatedTrials, Trials, fmin, hp, hyperopt_names, rand, space_eval
 
+PKG_RESOURCES = "ignore:pkg_resources is deprecated as an API"
+"""hyperopt 0.2.7 imports it."""
+
 LOOKED_FOR = """
 import sys
 from sparktune.pyll import scope
@@ -45,7 +48,7 @@ sample({"x": uniform("x", 0, 1)})
 
 
 def test_every_way_to_import_them(run: Any) -> None:
-    done = run([sys.executable, "-W", "error", "-c", LOOKED_FOR])
+    done = run([sys.executable, "-W", "error", "-W", PKG_RESOURCES, "-c", LOOKED_FOR])
     assert done.returncode == 0, done.stderr
 
 

@@ -34,10 +34,14 @@ NOT_ON_SPARK = {
 
 PLUGIN = '''
 import importlib
+import unittest
 import hyperopt
 import sparktune
 from hyperopt.fmin import generate_trials_to_calculate
 from sparktune.backends.session import SETTINGS
+
+# hyperopt 0.2.7's tests call it by a name that Python 3.12 has no more.
+unittest.TestCase.assertRaisesRegexp = unittest.TestCase.assertRaisesRegex
 
 DEBUG_LINES = (
     "task thread exits normally",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.config
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +79,17 @@ def clean_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     logging.getLogger("sparktune").disabled = False  # see store.open
+    configure = logging.config.fileConfig
+
+    def configured(*args: Any, **options: Any) -> None:
+        """Alembic's settings, which MLflow before 3.4 applies to the root logger, where pytest listens."""
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level
+        configure(*args, **options)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+    monkeypatch.setattr(logging.config, "fileConfig", configured)
     yield
     mlflow = sys.modules.get("mlflow")
     if mlflow is not None:
