@@ -17,6 +17,7 @@ from hyperopt.exceptions import InvalidAnnotatedParameter
 from hyperopt.fmin import FMinIter, fmin_pass_expr_memo_ctrl, generate_trials_to_calculate, partial
 from hyperopt.fmin import fmin as hyperopts_fmin
 
+from sparktune.private import of_hyperopt
 from sparktune.search import tpe
 from sparktune.search.history import config_of
 from sparktune.space import compiling
@@ -158,12 +159,12 @@ def fmin(
     space = as_space(space)
     compiling.check(hyperopt.pyll.as_apply(space))
     view = SpaceView(space)
-    for document in trials._dynamic_trials:
+    for document in of_hyperopt.documents(trials):
         view.check_earlier(document["tid"], config_of(document))
-    if points_to_evaluate and not trials._dynamic_trials:
+    if points_to_evaluate and not of_hyperopt.documents(trials):
         points = [view.raw_point(point) for point in points_to_evaluate]
         # Not refreshed, as hyperopt leaves them: so the points come on top of max_evals.
-        trials.insert_trial_docs(generate_trials_to_calculate(points)._dynamic_trials)
+        trials.insert_trial_docs(of_hyperopt.documents(generate_trials_to_calculate(points)))
     options["algo"] = algo or tpe.suggest
     if rstate is not None:
         options["rstate"] = as_generator(rstate)

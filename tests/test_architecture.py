@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sparktune.private import of_cloudpickle, of_hyperopt, of_pyspark
+
 PACKAGE = Path(__file__).resolve().parent.parent / "sparktune"
 
 DOORS = {
@@ -25,16 +27,27 @@ DOORS = {
 ROOMS = {
     "errors": [],
     "hyperopt_names": [],
+    "private": [],
     "early_termination": [],
     "space": ["errors"],
     "plots": ["errors", "space"],
-    "search": ["errors", "space", "study"],
+    "search": ["errors", "private", "space", "study"],
     "study": ["early_termination", "errors"],
-    "worker": ["early_termination", "errors", "study", "tracking.worker"],
+    "worker": ["early_termination", "errors", "private", "study", "tracking.worker"],
     "tracking": ["study"],
-    "backends": ["errors", "study", "worker"],
-    "trials": ["backends", "early_termination", "errors", "search", "space", "study", "tracking", "worker"],
-    "fmin": ["search", "space", "study", "trials"],
+    "backends": ["errors", "private", "study", "worker"],
+    "trials": [
+        "backends",
+        "early_termination",
+        "errors",
+        "private",
+        "search",
+        "space",
+        "study",
+        "tracking",
+        "worker",
+    ],
+    "fmin": ["private", "search", "space", "study", "trials"],
     "doctor": ["backends", "errors", "tracking", "worker"],
     "comparison": ["errors", "fmin", "plots", "space", "study", "tracking", "trials", "worker"],
 }
@@ -125,6 +138,45 @@ def test_lower_layers_know_nothing_of_higher_ones(pattern: str) -> None:
     for module in MODULES:
         if fnmatch(module, pattern):
             assert {i for i in our_imports(module) if not matches(i, MAY_IMPORT[pattern])} == set(), module
+
+
+PRIVATE_NAMES = {
+    "sparktune.private.of_pyspark": (of_pyspark.NAMES, {"_path", "ctx", "environment"}),
+    "sparktune.private.of_hyperopt": (of_hyperopt.NAMES, {"_trials", "_ids"}),
+    "sparktune.private.of_cloudpickle": (of_cloudpickle.NAMES, set()),
+}
+"""Module -> the names of another library that are used in it alone, and those of them that our own classes
+have too: these may stand behind ``self`` elsewhere."""
+
+
+def names_used(tree: ast.AST, *, with_self: bool) -> set[str]:
+    """Attributes that are read or set, and names given to ``getattr`` and its like."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name("self" | "cls")) if not with_self:
+                pass
+            case ast.Attribute(attr=str(name)):
+                found.add(name)
+            case ast.Call(ast.Name("getattr" | "hasattr" | "setattr"), [_, ast.Constant(str(name)), *_]):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("place", PRIVATE_NAMES)
+def test_private_names_of_other_libraries_are_used_in_one_module_each(place: str) -> None:
+    names, also_ours = PRIVATE_NAMES[place]
+    for module, tree in MODULES.items():
+        if module != place:
+            used = names_used(tree, with_self=True) & (set(names) - also_ours)
+            used |= names_used(tree, with_self=False) & also_ours & set(names)
+            assert used == set(), module
+
+
+def test_trials_reach_for_no_private_part_of_hyperopts_trials() -> None:
+    """``self`` is hyperopt's own object in its subclasses."""
+    for module in ("sparktune.trials.base", "sparktune.trials.run", "sparktune.trials.spark"):
+        assert names_used(MODULES[module], with_self=True) & set(of_hyperopt.NAMES) == set(), module
 
 
 def room(module: str) -> str:

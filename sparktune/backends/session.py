@@ -6,9 +6,10 @@ import logging
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparktune.errors import SparkNotAvailable
+from sparktune.private import of_pyspark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -61,18 +62,19 @@ def get_or_create() -> SparkSession:
             "at its top level, and workers import it for its objective, put the call under "
             "`if __name__ == '__main__':`. Inside an objective, tune with trials=Trials()"
         )
-    _forget_java_that_died(SparkContext, SparkSession)
+    of_pyspark.forget_java_that_died(SparkContext, SparkSession)
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    if SparkContext._active_spark_context is not None or "SPARK_REMOTE" in os.environ:
+    if of_pyspark.may_have_context(SparkContext) or "SPARK_REMOTE" in os.environ:
         # Sessions are active in the thread that created them; another's is taken as it is.
         return SparkSession.builder.getOrCreate()
     _require_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
         # Only with Java running does a SparkConf know spark-defaults.conf and what spark-submit was told.
-        SparkContext._ensure_initialized()
+        if not of_pyspark.start_java(SparkContext):
+            return SparkSession.builder.getOrCreate()
         conf = SparkConf()
     except Exception as error:
         raise SparkNotAvailable(
@@ -83,18 +85,6 @@ def get_or_create() -> SparkSession:
         if conf.get(key, FILLED_IN.get(key)) == FILLED_IN.get(key):
             conf.set(key, value)
     return SparkSession.builder.config(conf=conf).getOrCreate()
-
-
-def _forget_java_that_died(context: Any, session: Any) -> None:
-    """Let PySpark start Java anew where its Java process was killed; it would go on calling the dead one."""
-    if context._gateway is None:
-        return
-    try:
-        context._gateway.jvm.java.lang.System.nanoTime()
-    except Exception:  # py4j's and the socket's own: nobody answers
-        logger.warning("Spark's Java process is gone; a new one is started")
-        context._gateway = context._jvm = context._active_spark_context = None
-        session._instantiatedSession = None
 
 
 def _require_java() -> None:

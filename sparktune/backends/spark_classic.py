@@ -25,7 +25,6 @@ from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_cluster import (
     count_slots,
     driver_addresses,
-    has_stopped,
     import_path,
     is_local,
     lost,
@@ -34,6 +33,7 @@ from sparktune.backends.spark_cluster import (
 )
 from sparktune.backends.spark_lanes import Lane, Lanes, Prepared
 from sparktune.errors import SparkNotAvailable
+from sparktune.private import of_pyspark
 from sparktune.study import interrupts
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
@@ -137,13 +137,11 @@ class SparkClassicBackend:
         self._is_reached = is_local(self._sc)
         if is_local(self._sc) and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
-            self._sc.pythonExec = sys.executable
-        registry = self._sc._pickled_broadcast_vars
-        registry.clear()
-        container = parcel.pack(objective, import_path(self._sc))
-        self._companions = tuple(registry)
+            of_pyspark.set_interpreter(self._sc, sys.executable)
+        with of_pyspark.broadcasts_pickled(self._sc) as companions:
+            container = parcel.pack(objective, import_path(self._sc))
+        self._companions = tuple(companions)
         refuse_destroyed(self._companions)
-        registry.clear()
         self._parcel = self._sc.broadcast(container)
         name = f"sparktune-{self._study_id}"
         env = {FRESH_WORKER: "1"} if fresh_worker else {}
@@ -330,7 +328,7 @@ class SparkClassicBackend:
             return self._outcome(run, signal.rows[0], told_begin=False)
         if run.stopping_since is None and not self._is_dead:
             with interrupts.held():
-                self._is_dead = has_stopped(self._sc)
+                self._is_dead = of_pyspark.has_stopped(self._sc)
         if run.stopping_since is None and self._is_dead:
             run.stopping_since = time.monotonic()  # not the trial's own failure
         if run.stopping_since is not None:
@@ -426,7 +424,7 @@ class SparkClassicBackend:
             try:
                 yield
             except Exception as error:
-                if not has_stopped(self._sc):
+                if not of_pyspark.has_stopped(self._sc):
                     raise
                 raise SparkNotAvailable(STOPPED) from error
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from sparktune.errors import ObjectiveNotPicklable
+from sparktune.private import of_pyspark
 from sparktune.study.trial import TrialError
 
 UNBOUNDED_SLOTS = 2**16
@@ -39,14 +40,6 @@ def is_one_process(sc: Any) -> bool:
     return str(sc.master) == "local" or str(sc.master).startswith("local[")
 
 
-def has_stopped(sc: Any) -> bool:
-    """Whether the application has ended, so that the context is of no more use."""
-    try:
-        return sc._jsc is None or bool(sc._jsc.sc().isStopped())
-    except Exception:  # its Java process is gone
-        return True
-
-
 def count_slots(sc: Any, profile: Any = None) -> int:
     """How many trials Spark can run at once: now, or, with dynamic allocation, when it has grown.
 
@@ -54,15 +47,7 @@ def count_slots(sc: Any, profile: Any = None) -> int:
         sc: the context.
         profile: the ``ResourceProfile`` of the trials' tasks, or None.
     """
-    scala = sc._jsc.sc()
-    try:
-        manager = scala.resourceProfileManager()
-        java_profile = manager.defaultResourceProfile()
-        if profile is not None:
-            java_profile = manager.resourceProfileFromId(profile.id)
-        now = int(scala.maxNumConcurrentTasks(java_profile))
-    except Exception:  # a gateway that admits documented methods only
-        now = int(sc.defaultParallelism)
+    now = of_pyspark.count_tasks(sc, profile)
     return now if is_one_process(sc) else grown(now, sc.getConf())
 
 
@@ -102,12 +87,9 @@ def refuse_destroyed(broadcasts: Iterable[Any]) -> None:
         ObjectiveNotPicklable: naming the variable.
     """
     for broadcast in broadcasts:
-        try:
-            is_valid = bool(broadcast._jbroadcast.isValid())
-        except Exception:  # a gateway that admits documented methods only: its first job will tell
-            continue
-        if not is_valid:
-            raise ObjectiveNotPicklable(_of_destroyed(f"Broadcast({broadcast._jbroadcast.id()})"))
+        destroyed = of_pyspark.destroyed(broadcast)
+        if destroyed is not None:
+            raise ObjectiveNotPicklable(_of_destroyed(destroyed))
 
 
 def _of_destroyed(variable: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pickle
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import pyspark
 from pyspark import inheritable_thread_target
 
+from sparktune.private import of_pyspark
 from sparktune.study import interrupts
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Lanes(Generic[Item]):
                     self._sc.setLocalProperty("spark.job.description", prepared.description)
                     for name, value in prepared.properties.items():
                         self._sc.setLocalProperty(name, value)
-                    rows = _collected(self._rdd(lane, prepared))
+                    rows = of_pyspark.collected(self._rdd(lane, prepared))
             except Exception as raised:  # of Spark or of making the body: how this item's job ended
                 error = raised
             with lane.lock:
@@ -156,26 +156,7 @@ class Lanes(Generic[Item]):
         if lane.rdd is None or prepared.key != lane.key:
             rdd: Any = self._rows.mapPartitions(prepared.body())
             if self._env:
-                rdd.ctx = _WithEnvironment(self._sc, self._env)
+                of_pyspark.set_environment(rdd, self._env)
             lane.rdd = rdd if self._profile is None else rdd.withResources(self._profile)
             lane.key = prepared.key
         return lane.rdd
-
-
-class _WithEnvironment:
-    """A Spark context, as an RDD sees it whose workers have further environment variables."""
-
-    def __init__(self, sc: Any, env: Mapping[str, str]) -> None:
-        self._sc = sc
-        self.environment = {**sc.environment, **env}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sc, name)
-
-
-def _collected(rdd: Any) -> list[bytes]:
-    """``rdd.collect()`` over the gateway: no socket is opened for what is nearly always empty."""
-    chunks = rdd._jrdd.collect()
-    if chunks.isEmpty():
-        return []
-    return [row for chunk in chunks for row in pickle.loads(chunk)]

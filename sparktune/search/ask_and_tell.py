@@ -23,6 +23,7 @@ from hyperopt.base import JOB_STATE_DONE, JOB_STATE_ERROR, JOB_STATE_RUNNING, ST
 from hyperopt.utils import coarse_utcnow
 
 from sparktune.errors import NoMorePoints
+from sparktune.private import of_hyperopt
 from sparktune.search import tpe
 from sparktune.search.history import config_of
 from sparktune.space import compiling
@@ -167,7 +168,7 @@ class Searcher:
             ids = self._trials.new_trial_ids(min(at_once, n - len(found)))
             seed = int(self._rng.integers(SEED_BOUND))
             suggested = self._algo(ids, self._domain, self._trials, seed)
-            self._trials._ids.difference_update(ids[len(suggested) :])
+            of_hyperopt.give_back(self._trials, ids[len(suggested) :])
             if not suggested:
                 break
             found += [self._opened(document) for document in suggested]
@@ -175,8 +176,7 @@ class Searcher:
 
     def _opened(self, suggested: dict[str, Any]) -> Candidate:
         """Take a suggestion into the search, as a running trial."""
-        self._trials.insert_trial_docs([suggested])
-        document = self._trials._dynamic_trials[-1]
+        document = of_hyperopt.insert(self._trials, suggested)
         document["state"] = JOB_STATE_RUNNING
         document["book_time"] = document["refresh_time"] = coarse_utcnow()
         self._trials.refresh()

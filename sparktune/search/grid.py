@@ -13,6 +13,7 @@ import numpy as np
 from hyperopt.base import JOB_STATE_CANCEL
 
 from sparktune.errors import InvalidSpace
+from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
 from sparktune.search.suggestion import new_documents
 from sparktune.space.parameters import Array, Parameter
@@ -51,7 +52,7 @@ def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list
     table = _TABLES.get(trials)
     if table is None or table.grid.space is not space:
         table = _TABLES[trials] = _Table(Grid(space))
-    rows = table.untried(trials._dynamic_trials, len(new_ids))
+    rows = table.untried(of_hyperopt.documents(trials), len(new_ids))
     return new_documents(rows, new_ids, space, domain, trials)
 
 

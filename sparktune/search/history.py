@@ -15,6 +15,7 @@ import numpy as np
 from hyperopt.base import JOB_STATE_CANCEL, JOB_STATE_DONE, JOB_STATE_ERROR, STATUS_OK
 from numpy.typing import NDArray
 
+from sparktune.private import of_hyperopt
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
@@ -90,7 +91,7 @@ def history_of(trials: Any, space: SearchSpace) -> History:
     table = _TABLES.get(trials)
     if table is None or table.space is not space:
         table = _TABLES[trials] = _Table.empty(space)
-    documents = trials._dynamic_trials
+    documents = of_hyperopt.documents(trials)
     pending: list[Array] = []
     n_over = 0
     for document in documents:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sparktune.errors import InvalidSpace
+from sparktune.private import of_hyperopt
 from sparktune.search.suggestion import new_documents
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import space_of
@@ -49,7 +50,8 @@ def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list
             f"the search space has {len(space):,} parameters, and Sobol sequences are known for up to "
             f"{MAX_DIMENSIONS:,} dimensions: use algo=rand.suggest"
         )
-    marks = [document["misc"]["sobol"] for document in trials._dynamic_trials if "sobol" in document["misc"]]
+    miscs = [document["misc"] for document in of_hyperopt.documents(trials)]
+    marks = [misc["sobol"] for misc in miscs if "sobol" in misc]
     if marks:
         latest = max(marks, key=lambda mark: int(mark["index"]))
         scramble, begin = int(latest["seed"]), int(latest["index"]) + 1

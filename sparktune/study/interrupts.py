@@ -45,7 +45,7 @@ def raised() -> Iterator[None]:
     """
     handler = signal.getsignal(signal.SIGINT)
     is_known = handler is signal.default_int_handler
-    is_known = is_known or getattr(handler, "__module__", "") in ("pyspark.core.context", "pyspark.context")
+    is_known = is_known or getattr(handler, "__module__", "").partition(".")[0] == "pyspark"
     if not is_known or threading.current_thread() is not threading.main_thread():
         yield
         return

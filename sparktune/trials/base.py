@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import copy
 import logging
 import threading
 from collections import Counter
@@ -26,6 +25,7 @@ from hyperopt.base import (
 
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.errors import StudyInProgress
+from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
@@ -103,9 +103,10 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def __repr__(self) -> str:
         counts = self.counts()
         parts = [f"{count} {state.value.replace('_', ' ')}" for state, count in counts.items() if count]
-        unfinished = len(self._dynamic_trials) - sum(counts.values())
+        n = len(of_hyperopt.documents(self))
+        unfinished = n - sum(counts.values())
         parts += [f"{unfinished} not finished"] if unfinished else []
-        text = f"{len(self._dynamic_trials)} trials" + (f": {', '.join(parts)}" if parts else "")
+        text = f"{n} trials" + (f": {', '.join(parts)}" if parts else "")
         losses = [loss for loss in self.losses() if loss is not None]
         best = f"; best loss {self.best_trial['result']['loss']:.6g}" if losses else ""
         return f"{type(self).__name__}({text}{best})"
@@ -177,10 +178,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             hyperopt.exceptions.AllTrialsFailed: there is none.
         """
         whole = [d for d in self.trials if "early_terminated" not in d["misc"]]
-        view = hyperopt.Trials()
-        view._trials = whole
         try:
-            best: documents.Document = view.best_trial
+            best: documents.Document = hyperopt.trials_from_docs(whole, validate=False).best_trial
         except hyperopt.exceptions.AllTrialsFailed:
             best = super().best_trial
         return best
@@ -249,7 +248,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     def counts(self) -> dict[TrialState, int]:
         """How many trials ended in each final state; each trial is counted once."""
-        found = Counter(documents.outcome_of(document) for document in self._dynamic_trials)
+        found = Counter(documents.outcome_of(document) for document in of_hyperopt.documents(self))
         return {state: found[state] for state in TrialState if state.is_final}
 
     def count_successful_trials(self) -> int:
@@ -290,6 +289,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def delete_all(self) -> None:
         """Forget every trial and begin anew, with a new random stream."""
         self._reset()
+        of_hyperopt.forget(self)
         super().delete_all()
 
     # -- the driver's side: records and documents ------------------------------------------------------
@@ -301,20 +301,13 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         for name, value in trial.attachments.items():
             self.trial_attachments(document)[name] = value
         if document["state"] not in JOB_VALID_STATES:
-            # What just ended stands near the end: cheaper than a refresh of all.
-            for index in range(len(self._trials) - 1, -1, -1):
-                if self._trials[index] is document:
-                    del self._trials[index]
-                    break
+            of_hyperopt.hide(self, document)  # cheaper than a refresh of all
         self._records[trial.trial_id] = trial  # at last: Ctrl-C may come before, and then it is done again
 
     def _enqueue(self, suggested: documents.Document, space: SpaceView) -> Trial:
         """Insert the document of a new trial, visible at once, and give its record."""
-        self.insert_trial_docs([suggested])
-        document = self._dynamic_trials[-1]  # a copy of what was inserted
+        document = of_hyperopt.insert(self, suggested)
         self._by_id[document["tid"]] = document
-        self._ids.add(document["tid"])
-        self._trials.append(document)
         trial = self._records[document["tid"]] = documents.queued_trial(document, space)
         return trial
 
@@ -327,12 +320,12 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             InvalidSpace: the trials are of another space.
         """
         self.refresh()
-        for document in self._dynamic_trials:
+        for document in of_hyperopt.documents(self):
             space.check_earlier(document["tid"], config_of(document))
         earlier: list[Trial] = []
         queued: list[Trial] = []
         records: dict[int, Trial] = {}
-        for document in self._dynamic_trials:
+        for document in of_hyperopt.documents(self):
             trial_id = document["tid"]
             self._by_id[trial_id] = document
             if document["state"] in (JOB_STATE_NEW, JOB_STATE_RUNNING):
@@ -350,22 +343,16 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     def _adopt(self, saved: hyperopt.Trials) -> None:
         """Take over the trials, attachments and random stream of a trials object read from a file."""
-        self._dynamic_trials = list(saved._dynamic_trials)
-        self._ids = {document["tid"] for document in self._dynamic_trials} | set(saved._ids)
+        of_hyperopt.fill(self, saved)
         self.attachments = saved.attachments
         if isinstance(saved, StudyTrials):
             self._records = saved._records
             self._rng, self._rng_began_with = saved._rng, saved._rng_began_with
-        self.refresh()
 
     def _finished_view(self) -> StudyTrials:
         """These trials with the finished ones only, in the order in which they finished."""
-        view = copy.copy(self)
-        finished = [d for d in self._dynamic_trials if d["state"] == JOB_STATE_DONE]
-        finished.sort(key=lambda d: d["refresh_time"])
-        view._dynamic_trials = finished
-        view._trials = finished
-        return view
+        finished = [d for d in of_hyperopt.documents(self) if d["state"] == JOB_STATE_DONE]
+        return of_hyperopt.view_of(self, sorted(finished, key=lambda d: d["refresh_time"]))
 
     @contextlib.contextmanager
     def _claimed(self) -> Iterator[None]:

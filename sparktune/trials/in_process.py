@@ -18,6 +18,7 @@ from typing import Any
 import hyperopt
 from hyperopt.base import JOB_STATE_RUNNING
 
+from sparktune.private import of_hyperopt
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Failed, Finished
 from sparktune.study.study import beats, judged
@@ -69,7 +70,8 @@ class Recorded:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, its MLflow calls landing on the trial's own run."""
-        document = next((d for d in self._trials._dynamic_trials if d["state"] == JOB_STATE_RUNNING), None)
+        known = of_hyperopt.documents(self._trials)
+        document = next((d for d in known if d["state"] == JOB_STATE_RUNNING), None)
         if document is None:
             return self._fn(*args, **kwargs)
         began_s = time.time()
@@ -108,7 +110,7 @@ class Recorded:
         self.ended.append(trial)
         if beats(trial, self.best):
             self.best = trial
-        document = next(d for d in self._trials._dynamic_trials if d["tid"] == trial.trial_id)
+        document = next(d for d in of_hyperopt.documents(self._trials) if d["tid"] == trial.trial_id)
         self._tracker.ended(trial, {**document, "result": dict(trial.result or {})})
 
 
@@ -153,6 +155,6 @@ def recorded(
         tracker.finish(StudySummary(objective.ended, objective.best, stopped, problem))
         run_ids = tracker.run_ids()
         objective.ended = [replace(trial, run_id=run_ids.get(trial.trial_id)) for trial in objective.ended]
-        for document in trials._dynamic_trials:
+        for document in of_hyperopt.documents(trials):
             if document["tid"] in run_ids:
                 document["misc"]["run_id"] = run_ids[document["tid"]]

@@ -8,6 +8,7 @@ from typing import Any
 
 from hyperopt.base import JOB_STATE_DONE
 
+from sparktune.private import of_hyperopt
 from sparktune.study import progress
 from sparktune.study.study import Study
 from sparktune.study.tracker import Tracker
@@ -72,9 +73,9 @@ class EarlyStop:
     def changed(self, trial: Trial) -> None:
         """See ``Observer``."""
         document = self._trials._by_id[trial.trial_id]
-        if trial.state.is_final and document["state"] == JOB_STATE_DONE:
-            self._view._dynamic_trials.append(document)
-            self._view._trials = self._view._dynamic_trials
+        is_news = trial.state.is_final and document["state"] == JOB_STATE_DONE
+        if is_news and self._view is not self._trials:
+            of_hyperopt.show(self._view, document)
 
     def __call__(self, _trial: Trial) -> bool:
         """Whether the study is to stop (``Study``'s ``should_stop``)."""

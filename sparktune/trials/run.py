@@ -14,6 +14,7 @@ from typing import Any
 import hyperopt
 
 from sparktune.errors import AllTrialsFailed, SaveFileError
+from sparktune.private import of_hyperopt
 from sparktune.search import suggestion, tpe
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space
@@ -149,7 +150,7 @@ def _adopt_saved(trials: StudyTrials, path: Any) -> None:
     saved = savefile.read(path)
     if saved is None or saved is trials:
         return
-    n_saved, n_given = len(saved._dynamic_trials), len(trials._dynamic_trials)
+    n_saved, n_given = (len(of_hyperopt.documents(each)) for each in (saved, trials))
     if n_given == 0:
         trials._adopt(saved)
     elif n_saved > n_given:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sparktune.backends import session, spark_cluster
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.errors import SparkNotAvailable
+from sparktune.private import of_pyspark
 from sparktune.study.backend import Backend
 from sparktune.study.tracker import NullTracker, Tracker
 from sparktune.trials import arguments
@@ -105,7 +106,7 @@ class SparkTrials(RunnableTrials):
                 f"{type(spark).__name__}; Spark Connect is not supported yet. Pass a classic session as "
                 "spark_session, or unset SPARK_REMOTE"
             )
-        if spark_cluster.has_stopped(spark.sparkContext):
+        if of_pyspark.has_stopped(spark.sparkContext):
             spark = session.get_or_create()
         self._spark = spark
         return spark

@@ -18,6 +18,7 @@ from hyperopt.exceptions import InvalidLoss, InvalidResultStatus
 from hyperopt.utils import use_obj_for_literal_in_memo
 
 from sparktune.early_termination.base import Goal
+from sparktune.private import of_hyperopt
 from sparktune.worker import reporting
 
 _SYSTEM = ("builtins", "operator", "_operator")
@@ -54,7 +55,7 @@ class Objective:
     def _symbols(self) -> dict[str, Any]:
         """What the space calls of the functions that the user has given to ``scope.define``, by name."""
         names = {node.name for node in pyll.dfs(self.space)}
-        functions = {name: getattr(pyll.scope, name, None) and pyll.scope._impls.get(name) for name in names}
+        functions = {name: getattr(pyll.scope, name, None) and of_hyperopt.symbol(name) for name in names}
         return {
             name: function
             for name, function in functions.items()
@@ -75,7 +76,7 @@ class Objective:
 
     def _define_symbols(self) -> None:
         for name, function in self._symbols.items():
-            if pyll.scope._impls.get(name) is not function:
+            if of_hyperopt.symbol(name) is not function:
                 if hasattr(pyll.scope, name):
                     pyll.scope.undefine(name)
                 pyll.scope.define(function)

@@ -17,8 +17,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, BinaryIO, NamedTuple
 
-import cloudpickle
-
+from sparktune.private import of_cloudpickle, of_pyspark
 from sparktune.worker import pickling
 from sparktune.worker.objective import Objective
 
@@ -96,8 +95,8 @@ def opened(parcel: Any) -> Original:
 
     Broadcasts are files on the worker's machine, unless Spark encrypts them.
     """
-    path = getattr(parcel, "_path", None)
-    if path is not None and not hasattr(parcel, "_value"):
+    path = of_pyspark.broadcast_file(parcel)
+    if path is not None:
         original = Original.in_file(path)
         if original is not None:
             return original
@@ -159,7 +158,7 @@ class Original:
 
     def copy(self) -> Objective:
         """A new objective, which shares nothing that can be changed with any other copy."""
-        _forget_classes()
+        of_cloudpickle.forget_classes()
         objective = pickle.loads(self._data, buffers=self._buffers())
         assert isinstance(objective, Objective)
         return objective
@@ -177,13 +176,3 @@ def _file_without_name() -> BinaryIO:
     if hasattr(os, "memfd_create"):
         return open(os.memfd_create("sparktune"), "w+b")
     return tempfile.TemporaryFile()
-
-
-def _forget_classes() -> None:
-    """Have classes that are defined in the pickle made anew, too.
-
-    ``cloudpickle`` gives a class that it has unpickled before again, with what was changed in it since.
-    """
-    known = getattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", None)
-    if known is not None:
-        known.clear()

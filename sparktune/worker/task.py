@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
+from sparktune.private import presence
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError
 from sparktune.tracking.worker.arrival import RunArrival
@@ -162,7 +163,8 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
             client.begin(assignment.trial_id, attempt, host, arrival.tell)
         except OSError:
             client, arrival = None, _arrival(assignment, None)
-    outcome = _run(assignment, client, arrival, attempt, host)
+    with presence.left_to_driver():
+        outcome = _run(assignment, client, arrival, attempt, host)
     if _process.pid != os.getpid():
         # The objective called os.fork, and its child came here too: the trial's outcome is not its to tell.
         os._exit(0 if outcome.error is None else 1)
@@ -263,7 +265,7 @@ def _run(
         os.getpid(),
         terminated,
         reports=tuple(reporter.unsent),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys([*notes, *presence.said()])),
     )
 
 

@@ -1,0 +1,146 @@
+"""What sparktune uses of hyperopt that begins with an underscore.
+
+``Trials`` keeps its documents in three attributes, and hyperopt's own subclasses reach for them; there is no
+documented way to see a failed trial's document, or to insert one at the price of one. The property
+``_fmin_cancelled`` of ``StudyTrials`` goes the other way: hyperopt reads it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+from hyperopt import Trials, pyll
+
+from sparktune.private import presence
+from sparktune.private.presence import read
+
+Document = dict[str, Any]
+SomeTrials = TypeVar("SomeTrials", bound=Trials)
+
+_SLOWER = (
+    "all documents are read for every trial, and early_stop_fn is given those that did not complete, too"
+)
+
+NAMES = {
+    "_dynamic_trials": ("Trials._dynamic_trials", f"algorithms may not see trials that failed, {_SLOWER}"),
+    "_trials": ("Trials._trials", _SLOWER),
+    "_ids": ("Trials._ids", f"the numbers of trials may have gaps, and {_SLOWER}"),
+    "_impls": (
+        "pyll.scope._impls",
+        "functions that were given to scope.define do not reach the workers",
+    ),
+}
+"""Name -> whose it is, and what is different without it."""
+
+KNOWN = "_sparktune_documents"
+"""An attribute of ours on ``Trials``: id -> document, of those seen, where hyperopt does not show all."""
+
+
+def _missing(error: AttributeError) -> None:
+    if error.name in NAMES:
+        presence.missing("hyperopt", *NAMES[error.name])
+
+
+def documents(trials: Trials) -> Sequence[Document]:
+    """Every document, in the order of insertion: failed trials and those not refreshed, too."""
+    try:
+        found: Sequence[Document] = read(trials, "_dynamic_trials")
+    except AttributeError as error:
+        _missing(error)
+        trials.refresh()
+        known = vars(trials).setdefault(KNOWN, {})
+        known.update((document["tid"], document) for document in trials.trials)
+        found = list(known.values())
+    return found
+
+
+def forget(trials: Trials) -> None:
+    """The documents of these trials were deleted."""
+    vars(trials).pop(KNOWN, None)
+
+
+def insert(trials: Trials, document: Document) -> Document:
+    """Insert a document, visible at once; returns the copy that ``trials`` keeps."""
+    trials.insert_trial_docs([document])
+    try:
+        kept: Document = read(trials, "_dynamic_trials")[-1]
+        shown, ids = read(trials, "_trials"), read(trials, "_ids")
+    except AttributeError as error:
+        _missing(error)
+        trials.refresh()
+        kept = next(d for d in reversed(trials.trials) if d["tid"] == document["tid"])
+        vars(trials).setdefault(KNOWN, {})[kept["tid"]] = kept
+        return kept
+    ids.add(kept["tid"])
+    shown.append(kept)
+    return kept
+
+
+def hide(trials: Trials, document: Document) -> None:
+    """Leave a document out of ``trials.trials`` that is no valid one any more."""
+    try:
+        shown = read(trials, "_trials")
+    except AttributeError as error:
+        _missing(error)
+        trials.refresh()
+        return
+    for index in range(len(shown) - 1, -1, -1):  # what just ended stands near the end
+        if shown[index] is document:
+            del shown[index]
+            return
+
+
+def fill(trials: Trials, saved: Trials) -> None:
+    """Give trials that are empty the documents of others, and the ids that these have given out."""
+    taken = list(documents(saved))
+    try:
+        read(trials, "_dynamic_trials"), read(trials, "_ids")
+        ids = {document["tid"] for document in taken} | read(saved, "_ids")
+    except AttributeError as error:
+        _missing(error)
+        trials.insert_trial_docs(taken)
+        vars(trials)[KNOWN] = {document["tid"]: document for document in taken}
+        trials.new_trial_ids(1 + max((document["tid"] for document in taken), default=-1))
+    else:
+        trials._dynamic_trials, trials._ids = taken, ids
+    trials.refresh()
+
+
+def view_of(trials: SomeTrials, chosen: Iterable[Document]) -> SomeTrials:
+    """A copy of ``trials`` that has some of the documents only; ``show`` adds to it.
+
+    Where no such copy can be made, ``trials`` themselves.
+    """
+    try:
+        read(trials, "_dynamic_trials"), read(trials, "_trials")
+    except AttributeError as error:
+        _missing(error)
+        return trials
+    view = copy.copy(trials)
+    view._dynamic_trials = view._trials = list(chosen)
+    return view
+
+
+def show(view: Trials, document: Document) -> None:
+    """Add a document to the copy that ``view_of`` gave."""
+    view._dynamic_trials.append(document)
+    view._trials = view._dynamic_trials  # a refresh may have put another list there
+
+
+def give_back(trials: Trials, ids: Iterable[int]) -> None:
+    """Take back trial ids that ``new_trial_ids`` gave and that were not used."""
+    try:
+        read(trials, "_ids").difference_update(ids)
+    except AttributeError as error:
+        _missing(error)
+
+
+def symbol(name: str) -> Any:
+    """The function that ``pyll.scope`` has under a name, the user's own among them; None for none."""
+    try:
+        return read(pyll.scope, "_impls").get(name)
+    except AttributeError as error:
+        _missing(error)
+        return None

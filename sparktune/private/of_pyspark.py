@@ -1,0 +1,236 @@
+"""What sparktune uses of PySpark, and of Spark behind it, that is not documented.
+
+PySpark is not imported here: its objects and classes are arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sparktune.private import presence
+from sparktune.private.presence import read
+
+logger = logging.getLogger("sparktune")
+
+_CORES = (
+    "Spark's default parallelism is taken for the number of slots; where a trial takes more than one core, "
+    "give SparkTrials(parallelism=...)"
+)
+_OWN_SETTINGS = (
+    "a Spark session that sparktune creates has Spark's own settings, under which trials take longer to start"
+)
+_RESTART = "where Spark's Java process is killed, this process must be started again"
+
+NAMES = {
+    "_jsc": ("SparkContext._jsc", f"{_CORES}. A session that was stopped may be noticed late"),
+    "maxNumConcurrentTasks": ("SparkContext.maxNumConcurrentTasks of Scala", _CORES),
+    "_pickled_broadcast_vars": (
+        "SparkContext._pickled_broadcast_vars",
+        "broadcast variables do not reach the workers; let the objective hold the data itself, which is sent "
+        "once as well",
+    ),
+    "_jbroadcast": (
+        "Broadcast._jbroadcast",
+        "an objective that uses a broadcast variable which was destroyed is not refused; its trials fail",
+    ),
+    "_jrdd": ("RDD._jrdd", "the results of Spark jobs take a slower way"),
+    "ctx": ("RDD.ctx", "fresh_worker=True has no effect"),
+    "environment": ("SparkContext.environment", "fresh_worker=True has no effect"),
+    "pythonExec": (
+        "SparkContext.pythonExec",
+        "workers run the python3 of the PATH; let PYSPARK_PYTHON name another interpreter",
+    ),
+    "_active_spark_context": ("SparkContext._active_spark_context", _OWN_SETTINGS),
+    "_ensure_initialized": ("SparkContext._ensure_initialized", _OWN_SETTINGS),
+    "_gateway": ("SparkContext._gateway", _RESTART),
+    "_jvm": ("SparkContext._jvm", _RESTART),
+    "_instantiatedSession": ("SparkSession._instantiatedSession", _RESTART),
+    "_path": ("Broadcast._path", "each worker holds the objective's data in memory of its own"),
+}
+"""Name -> whose it is, and what is different without it."""
+
+
+def _missing(name: str | None) -> None:
+    if name in NAMES:
+        presence.missing("pyspark", *NAMES[name])
+
+
+def has_stopped(sc: Any) -> bool:
+    """Whether the application of a ``SparkContext`` has ended."""
+    try:
+        java = read(sc, "_jsc")
+    except AttributeError as error:
+        try:
+            int(sc.defaultParallelism)
+        except Exception:  # AttributeError on a stopped context, py4j's own on a dead Java process
+            return True
+        _missing(error.name)
+        return False
+    try:
+        return java is None or bool(java.sc().isStopped())
+    except Exception:  # its Java process is gone
+        return True
+
+
+def count_tasks(sc: Any, profile: Any = None) -> int:
+    """How many tasks Spark can run at once at this moment.
+
+    Args:
+        sc: the ``SparkContext``.
+        profile: the ``ResourceProfile`` of the tasks, or None.
+    """
+    try:
+        scala = read(sc, "_jsc").sc()
+        manager = scala.resourceProfileManager()
+        java_profile = manager.defaultResourceProfile()
+        if profile is not None:
+            java_profile = manager.resourceProfileFromId(profile.id)
+        return int(read(scala, "maxNumConcurrentTasks")(java_profile))
+    except Exception as error:  # also of a gateway that admits documented methods only
+        found = int(sc.defaultParallelism)  # fails as well where Spark has stopped
+        is_jsc = isinstance(error, AttributeError) and error.name == "_jsc"
+        _missing("_jsc" if is_jsc else "maxNumConcurrentTasks")
+        return found
+
+
+@contextlib.contextmanager
+def broadcasts_pickled(sc: Any) -> Iterator[list[Any]]:
+    """Gives a list that has, after the block, the ``Broadcast`` objects that were pickled in it."""
+    found: list[Any] = []
+    try:
+        registry = read(sc, "_pickled_broadcast_vars")
+    except AttributeError as error:
+        _missing(error.name)
+        yield found
+        return
+    registry.clear()
+    try:
+        yield found
+        found += registry
+    finally:
+        registry.clear()
+
+
+def destroyed(broadcast: Any) -> str | None:
+    """Spark's name of a ``Broadcast`` that was destroyed; None for one that can be used."""
+    try:
+        java = read(broadcast, "_jbroadcast")
+        return None if bool(java.isValid()) else f"Broadcast({java.id()})"
+    except Exception:  # also of a gateway that admits documented methods only
+        _missing("_jbroadcast")
+        return None
+
+
+def broadcast_file(broadcast: Any) -> str | None:
+    """In a worker, the file in which Spark delivered a ``Broadcast``; None where there is none to be read."""
+    try:
+        path: str | None = read(broadcast, "_path")
+    except AttributeError as error:
+        if type(broadcast).__module__.partition(".")[0] == "pyspark":
+            _missing(error.name)
+        return None
+    return None if hasattr(broadcast, "_value") else path
+
+
+def collected(rdd: Any) -> list[Any]:
+    """``rdd.collect()`` over the gateway: no socket is opened for what is nearly always empty."""
+    try:
+        java = read(rdd, "_jrdd")
+    except AttributeError as error:
+        rows: list[Any] = rdd.collect()
+        _missing(error.name)
+        return rows
+    chunks = java.collect()
+    if chunks.isEmpty():
+        return []
+    return [row for chunk in chunks for row in pickle.loads(chunk)]
+
+
+def set_environment(rdd: Any, env: Mapping[str, str]) -> None:
+    """Give the Python workers of an RDD's jobs further environment variables."""
+    try:
+        sc = read(rdd, "ctx")
+        rdd.ctx = _WithEnvironment(sc, {**read(sc, "environment"), **env})
+    except AttributeError as error:
+        _missing(error.name)
+
+
+class _WithEnvironment:
+    """A Spark context, as an RDD sees it whose workers have an environment of their own."""
+
+    def __init__(self, sc: Any, environment: Mapping[str, str]) -> None:
+        self._sc = sc
+        self.environment = environment
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sc, name)
+
+
+def set_interpreter(sc: Any, path: str) -> None:
+    """Have the Python workers of this context run the interpreter at ``path``."""
+    try:
+        read(sc, "pythonExec")
+    except AttributeError as error:
+        _missing(error.name)
+    else:
+        sc.pythonExec = path
+
+
+def may_have_context(context: Any) -> bool:
+    """Whether this process has a Spark context, whichever thread made it; True where that is not known.
+
+    Args:
+        context: ``SparkContext``.
+    """
+    try:
+        return read(context, "_active_spark_context") is not None
+    except AttributeError as error:
+        _missing(error.name)
+        return True
+
+
+def start_java(context: Any) -> bool:
+    """Start Java if it does not run: only then a ``SparkConf`` knows ``spark-defaults.conf``.
+
+    Args:
+        context: ``SparkContext``.
+
+    Returns:
+        Whether it could be done.
+    """
+    try:
+        start = read(context, "_ensure_initialized")
+    except AttributeError as error:
+        _missing(error.name)
+        return False
+    start()
+    return True
+
+
+def forget_java_that_died(context: Any, session: Any) -> None:
+    """Let PySpark start Java anew where its Java process was killed; it would go on calling the dead one.
+
+    Args:
+        context: ``SparkContext``.
+        session: ``SparkSession``.
+    """
+    try:
+        gateway = read(context, "_gateway")
+        for owner, name in ((context, "_jvm"), (context, "_active_spark_context")):
+            read(owner, name)
+        read(session, "_instantiatedSession")
+    except AttributeError as error:
+        _missing(error.name)
+        return
+    if gateway is None:
+        return
+    try:
+        gateway.jvm.java.lang.System.nanoTime()
+    except Exception:  # py4j's and the socket's own: nobody answers
+        logger.warning("Spark's Java process is gone; a new one is started")
+        context._gateway = context._jvm = context._active_spark_context = None
+        session._instantiatedSession = None
