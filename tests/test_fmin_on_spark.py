@@ -16,7 +16,6 @@ from typing import Any
 
 import hyperopt
 import numpy as np
-import psutil
 import pytest
 from hyperopt import anneal, hp, rand, tpe
 
@@ -186,7 +185,7 @@ def test_the_timeout_ends_everything(place: str, fmin: Any, tmp_path: Path) -> N
     options: Any = {"space": hp.randint("kind", 2), "timeout": timeout if place == "fmin" else None}
     tune(fn, None, trials, fmin=fmin, rstate=7, **options)
     took = time.monotonic() - began
-    assert not any(psutil.pid_exists(int(file.name)) for file in tmp_path.iterdir())
+    assert all(is_over(int(file.name)) for file in tmp_path.iterdir())
     assert timeout - 0.1 < took < timeout + 8
     assert trials.fmin_cancelled_reason == "fmin run timeout"
     found = states(trials)
