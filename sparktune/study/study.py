@@ -166,6 +166,8 @@ class Study:
             return None
         match event:
             case Started():
+                if trial.attempts and event.attempt > trial.attempts:
+                    trial = self._begun_anew(trial)
                 trial = replace(
                     trial,
                     attempts=max(trial.attempts, event.attempt),
@@ -186,6 +188,17 @@ class Study:
                 trial = self._ended(trial, event)
         self._keep(trial)
         return trial
+
+    def _begun_anew(self, trial: Trial) -> Trial:
+        """Its worker was lost, and the objective runs from its beginning: so do its reports.
+
+        What is read in MLflow goes on instead, since the trial's run does. Of a trial that is to end, the
+        curve stays as it was judged.
+        """
+        if trial.trial_id not in self._reporting or trial.trial_id in self._doomed:
+            return trial
+        self.curves.pop(trial.trial_id, None)
+        return replace(trial, steps=0, last_step=0)
 
     def is_doomed(self, trial_id: int) -> bool:
         """Whether the trial is to end before its objective does: by a policy, or because its time is up."""

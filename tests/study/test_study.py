@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparktune.study.backend import Cancelled, Event, Failed, Finished, Started
+from sparktune.early_termination.base import Decision
+from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started
 from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study
 from sparktune.study.trial import Trial, TrialError, TrialState
 
@@ -280,6 +281,42 @@ def test_a_retried_trial_counts_its_attempts() -> None:
     trial = study_.tell(Started(0, 2.0, 2, "b", 11))
     assert trial is not None
     assert (trial.attempts, trial.started_s, trial.host, trial.worker_pid) == (2, 2.0, "b", 11)
+
+
+@pytest.mark.parametrize(
+    ("source", "curve", "steps", "last_step"),
+    [("report", [3.0], 1, 1), ("mlflow", [1.0, 2.0, 3.0], 3, 9)],
+)
+def test_a_retried_trial_reports_from_its_beginning(
+    source: Any, curve: list[float], steps: int, last_step: int
+) -> None:
+    """What is read in MLflow is read of one run, which goes on."""
+    study_ = study()
+    study_.next_trial(0.0)
+    study_.tell(Started(0, 1.0, 1))
+    study_.tell(Reported(0, 2.0, 1.0, 8, source))
+    study_.tell(Reported(0, 3.0, 2.0, 9, source))
+    study_.tell(Started(0, 4.0, 2))
+    trial = study_.tell(Reported(0, 5.0, 3.0, 1, source))
+    assert trial is not None
+    assert study_.curves[0].values == curve
+    assert (trial.steps, trial.last_step) == (steps, last_step)
+
+
+def test_a_trial_that_is_to_end_and_is_retried_ends_by_what_was_judged() -> None:
+    class Always:
+        def decide(self, *_: Any) -> Decision:
+            return Decision("always", 1, 1.0, 0.0)
+
+    study_ = study(policy=Always())
+    study_.next_trial(0.0)
+    study_.tell(Started(0, 1.0, 1))
+    study_.tell(Reported(0, 2.0, 1.0, 1))
+    study_.tell(Started(0, 3.0, 2))
+    assert study_.is_doomed(0)
+    trial = study_.tell(Cancelled(0, 4.0))
+    assert trial is not None
+    assert (trial.state, trial.loss, trial.steps) == (TrialState.EARLY_TERMINATED, 1.0, 1)
 
 
 def test_commonest_error() -> None:
