@@ -79,17 +79,20 @@ def mlflow_store(tmp_path: Path, _empty_store: Path) -> Iterator[str]:
     os.environ.update(before)
 
 
-@pytest.fixture
-def subprocess_env(tmp_path: Path) -> dict[str, str]:
-    """An environment for child processes in which sparktune is importable and nothing else is preset.
-
-    The home folder is empty, as on a fresh machine.
-    """
+@pytest.fixture(scope="session")
+def clean_env() -> dict[str, str]:
+    """An environment for child processes in which sparktune is importable and nothing else is preset."""
     ours = ("MLFLOW_", "SPARK_", "PYSPARK_", "HYPEROPT_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**env, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+
+
+@pytest.fixture
+def subprocess_env(tmp_path: Path, clean_env: Mapping[str, str]) -> dict[str, str]:
+    """``clean_env`` with an empty home folder, as on a fresh machine."""
     home = tmp_path / "home"
     home.mkdir()
-    return {**env, "PYTHONPATH": str(ROOT), "HOME": str(home), "PYSPARK_PYTHON": sys.executable}
+    return {**clean_env, "HOME": str(home)}
 
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import os
 import pickle
 import queue
@@ -23,10 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_cluster import (
-    count_slots,
+    Waiting,
+    admit,
     driver_addresses,
+    grown,
     import_path,
     is_local,
+    is_one_process,
     lost,
     refuse_destroyed,
     with_remedy,
@@ -51,6 +55,8 @@ logger = logging.getLogger("sparktune")
 
 SLOTS_TTL_S = 1.0
 """How long the number of slots is taken as known."""
+LOOK_S = 5.0
+"""How often to look whether there are executors, while nothing happens."""
 CANCEL_AGAIN_S = 0.25
 """How often a job that does not end is cancelled again: a cancel before Spark knows the job is lost."""
 TERMINATE_S = 10.0
@@ -110,6 +116,7 @@ class SparkClassicBackend:
 
     Raises:
         ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
+        ValueError: Spark refuses the resource profile.
     """
 
     def __init__(
@@ -128,6 +135,7 @@ class SparkClassicBackend:
         self._runs: dict[int, _Run] = {}
         self._slots = 1
         self._slots_until = 0.0
+        self._waiting = Waiting(self._sc)
         self._epoch = time.time() - time.monotonic()
         self._closed = False
         self._is_dead = False
@@ -138,6 +146,8 @@ class SparkClassicBackend:
         if is_local(self._sc) and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
             of_pyspark.set_interpreter(self._sc, sys.executable)
+        if resource_profile is not None:
+            admit(self._sc, resource_profile)
         with of_pyspark.broadcasts_pickled(self._sc) as companions:
             container = parcel.pack(objective, import_path(self._sc))
         self._companions = tuple(companions)
@@ -158,9 +168,16 @@ class SparkClassicBackend:
         """Trials that Spark can run at this moment; where it may grow by itself, what it may grow to."""
         if time.monotonic() >= self._slots_until:
             with self._asking_spark():
-                self._slots = max(1, count_slots(self._sc, self._profile))
+                self._slots = self._count_slots()
             self._slots_until = time.monotonic() + SLOTS_TTL_S
         return self._slots
+
+    def _count_slots(self) -> int:
+        now = of_pyspark.count_tasks(self._sc, self._profile)
+        if is_one_process(self._sc):
+            return max(1, now)
+        self._waiting.look(now)
+        return max(1, grown(now, self._sc.getConf(), self._profile))
 
     def launch(self, task: Task) -> None:
         """See ``Backend.launch``."""
@@ -225,12 +242,15 @@ class SparkClassicBackend:
         while not self._events:
             stopping = [run for run in self._runs.values() if run.is_to_end]
             left = None if until is None else max(0.0, until - time.monotonic())
-            patience = min(CANCEL_AGAIN_S, CANCEL_AGAIN_S if left is None else left) if stopping else left
+            patience = min(CANCEL_AGAIN_S if stopping else LOOK_S, math.inf if left is None else left)
             try:
                 signal = self._inbox.get(timeout=patience)
             except queue.Empty:
                 for run in stopping:
                     self._events += self._insist(run)
+                if not self._is_dead and not is_one_process(self._sc):
+                    with contextlib.suppress(SparkNotAvailable):  # the ends of its jobs will tell
+                        self.slots()
                 if until is not None and time.monotonic() >= until:
                     break
                 continue

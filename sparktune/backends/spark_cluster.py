@@ -5,6 +5,7 @@ The functions take a classic ``SparkContext``.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 from sparktune.errors import ObjectiveNotPicklable
 from sparktune.private import of_pyspark
 from sparktune.study.trial import TrialError
+
+logger = logging.getLogger("sparktune")
 
 UNBOUNDED_SLOTS = 2**16
 """Stands for 'as many as are asked for' where dynamic allocation has no upper limit."""
@@ -45,27 +48,95 @@ def count_slots(sc: Any, profile: Any = None) -> int:
 
     Args:
         sc: the context.
-        profile: the ``ResourceProfile`` of the trials' tasks, or None.
+        profile: the ``ResourceProfile`` of the trials' tasks, or None; see ``admit``.
     """
     now = of_pyspark.count_tasks(sc, profile)
-    return now if is_one_process(sc) else grown(now, sc.getConf())
+    return now if is_one_process(sc) else grown(now, sc.getConf(), profile)
 
 
-def grown(now: int, conf: Any) -> int:
+def count_executors(sc: Any) -> int:
+    """How many executors there are, the driver not counted."""
+    return of_pyspark.count_executors(sc)
+
+
+def admit(sc: Any, profile: Any) -> None:
+    """Make a resource profile known to Spark.
+
+    Raises:
+        ValueError: Spark refuses it.
+    """
+    try:
+        sc.parallelize([0], 1).withResources(profile)
+    except Exception as error:
+        if of_pyspark.has_stopped(sc):
+            raise
+        cause = getattr(error, "java_exception", None)
+        reason = " ".join(str(error if cause is None else cause.getMessage()).split())
+        raise ValueError(
+            f"Spark refuses the resource_profile ({reason}). Without dynamic allocation a profile can only "
+            "say what a task takes, of what the executors have: "
+            "ResourceProfileBuilder().require(TaskResourceRequests().cpus(2)).build; what the executors have "
+            "is then set for the whole application: spark.executor.cores, spark.executor.memory, "
+            "spark.executor.resource.gpu.amount"
+        ) from error
+
+
+def grown(now: int, conf: Any, profile: Any = None) -> int:
     """What ``now`` slots may grow to.
 
     Args:
         now: slots that there are.
         conf: the application's ``SparkConf``, or whatever has its ``get(key, default)``.
+        profile: the ``ResourceProfile`` of the trials' tasks, or None.
     """
     if conf.get("spark.dynamicAllocation.enabled", "false") != "true":
         return now
     most = conf.get("spark.dynamicAllocation.maxExecutors", None)
     if not most or int(most) == INT_MAX:
         return max(now, UNBOUNDED_SLOTS)
-    cores = int(conf.get("spark.executor.cores", "1"))
-    cpus = int(conf.get("spark.task.cpus", "1"))
-    return max(now, int(most) * max(1, cores // cpus))
+    cores = float(conf.get("spark.executor.cores", "1"))
+    cpus = float(conf.get("spark.task.cpus", "1"))
+    if profile is not None:
+        asked, given = profile.taskResources, profile.executorResources
+        cpus = asked["cpus"].amount if "cpus" in asked else cpus
+        cores = given["cores"].amount if "cores" in given else cores
+    return max(now, int(most) * max(1, int(cores // cpus)))
+
+
+class Waiting:
+    """Says in the log that no executor can run a trial, and when that is over.
+
+    Args:
+        sc: the context.
+    """
+
+    def __init__(self, sc: Any) -> None:
+        self._sc = sc
+        self._waits = False
+        self._had_some = False
+
+    def look(self, slots: int) -> None:
+        """Say what has changed; ``slots`` as of ``of_pyspark.count_tasks``."""
+        if slots > 0:
+            if self._waits:
+                logger.warning("executors have joined: trials can run on %d slots", slots)
+            self._waits, self._had_some = False, True
+        elif not self._waits:
+            self._waits = True
+            n = count_executors(self._sc)
+            if n:
+                logger.warning(
+                    "no executor can take a trial: Spark has %d, and each is too small for what one task "
+                    "takes. Waiting for larger ones; else let a task take less (spark.task.cpus, "
+                    "resource_profile=), or start executors with more (spark.executor.cores)",
+                    n,
+                )
+            else:
+                logger.warning(
+                    "no executor %s: waiting until one joins (Spark's master: %s)",
+                    "left" if self._had_some else "yet",
+                    self._sc.master,
+                )
 
 
 def driver_addresses(sc: Any) -> tuple[str, str]:

@@ -97,6 +97,15 @@ def count_tasks(sc: Any, profile: Any = None) -> int:
         return found
 
 
+def count_executors(sc: Any) -> int:
+    """How many executors there are, the driver not counted; 0 where that is not known."""
+    try:
+        return max(0, len(read(sc, "_jsc").sc().statusTracker().getExecutorInfos()) - 1)
+    except Exception as error:  # also of a gateway that admits documented methods only
+        _missing("_jsc" if isinstance(error, AttributeError) else None)
+        return 0
+
+
 @contextlib.contextmanager
 def broadcasts_pickled(sc: Any) -> Iterator[list[Any]]:
     """Gives a list that has, after the block, the ``Broadcast`` objects that were pickled in it."""

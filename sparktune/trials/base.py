@@ -159,9 +159,12 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return asked if asked is not None and asked > 0 else None
 
     def _warn_of_slots(self, slots: int) -> None:
-        """Say, once, that more parallelism was asked for than there are slots."""
+        """Say, once, that more parallelism was asked for than there are slots.
+
+        That there are none, the backend says.
+        """
         asked = self._asked_parallelism
-        if asked is not None and asked > slots and not self._warned_of_slots:
+        if asked is not None and asked > slots and not self._warned_of_slots and self._slots_now() > 0:
             self._warned_of_slots = True
             logger.warning(
                 "parallelism is %d, but Spark has %d slots now: %d trials run at a time until slots join",

@@ -51,6 +51,7 @@ class SparkTrials(RunnableTrials):
     Raises:
         SparkNotAvailable: pyspark or Java is missing, or the session is a Spark Connect session.
         TypeError: ``fresh_worker`` is neither True nor False.
+        ValueError: Spark refuses the resource profile.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class SparkTrials(RunnableTrials):
                 "resource_profile is left out: Spark has no stage-level scheduling on a local master"
             )
             self._resource_profile = None
+        if self._resource_profile is not None:
+            spark_cluster.admit(spark.sparkContext, self._resource_profile)
 
     def _slots_now(self) -> int:
         return spark_cluster.count_slots(self._session().sparkContext, self._resource_profile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,25 @@ def test_without_dynamic_allocation_slots_stay() -> None:
 )
 def test_dynamic_allocation_grows_to_its_limit(conf: dict[str, str], slots: int) -> None:
     assert grown(3, DYNAMIC | conf) == slots
+
+
+@pytest.mark.parametrize(
+    ("task", "executor", "slots"),
+    [({"cpus": 2}, {}, 20), ({"cpus": 0.5}, {"cores": 8}, 160), ({"gpu": 1}, {}, 10)],
+)
+def test_dynamic_allocation_grows_to_what_a_profile_leaves(
+    task: dict[str, float], executor: dict[str, int], slots: int
+) -> None:
+    def amounts(of: dict[str, Any]) -> dict[str, Any]:
+        return {name: SimpleNamespace(amount=amount) for name, amount in of.items()}
+
+    profile = SimpleNamespace(taskResources=amounts(task), executorResources=amounts(executor))
+    conf = {
+        "spark.dynamicAllocation.maxExecutors": "10",
+        "spark.executor.cores": "4",
+        "spark.task.cpus": "3",
+    }
+    assert grown(3, DYNAMIC | conf, profile) == slots
 
 
 @pytest.mark.parametrize(
