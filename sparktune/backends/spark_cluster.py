@@ -54,11 +54,6 @@ def count_slots(sc: Any, profile: Any = None) -> int:
     return now if is_one_process(sc) else grown(now, sc.getConf(), profile)
 
 
-def count_executors(sc: Any) -> int:
-    """How many executors there are, the driver not counted."""
-    return of_pyspark.count_executors(sc)
-
-
 def admit(sc: Any, profile: Any) -> None:
     """Make a resource profile known to Spark.
 
@@ -123,7 +118,7 @@ class Waiting:
             self._waits, self._had_some = False, True
         elif not self._waits:
             self._waits = True
-            n = count_executors(self._sc)
+            n = of_pyspark.count_executors(self._sc)
             if n:
                 logger.warning(
                     "no executor can take a trial: Spark has %d, and each is too small for what one task "
