@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from sparktune.backends import session, spark_cluster, spark_probe
+from sparktune.backends import session, spark_probe
+from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
 from sparktune.errors import ObjectiveNotPicklable, SparkNotAvailable
 from sparktune.tracking import places
 from sparktune.worker import pickling
@@ -69,7 +71,7 @@ def doctor(objective: Callable[..., Any] | None = None, *, spark_session: Any = 
 
     Args:
         objective: the function that is to be tuned, or None.
-        spark_session: the classic session to use; None for the active one, or a new one on this machine.
+        spark_session: the session, classic or Connect; None for the active one, or a new one on this machine.
 
     Returns:
         The findings; ``is_healthy`` is False where a study would fail.
@@ -83,21 +85,17 @@ def _findings(objective: Callable[..., Any] | None, spark: Any) -> Iterator[Find
         yield _objective(objective)
     java = _java()
     yield java
-    if java.state == "FAILS" and spark is None:
+    if java.state == "FAILS" and spark is None and "SPARK_REMOTE" not in os.environ:
         return
     try:
         spark = spark or session.get_or_create()
     except SparkNotAvailable as error:
         yield Finding("FAILS", "Spark", str(error), "see the message")
         return
-    if not hasattr(spark, "sparkContext") or type(spark).__module__.startswith("pyspark.sql.connect"):
-        yield Finding(
-            "FAILS", "Spark", "a Spark Connect session", "use a classic session; Connect is to come"
-        )
-        return
-    sc = spark.sparkContext
-    slots = spark_cluster.count_slots(sc)
-    yield Finding("ok", "Spark", f"{sc.version} on {sc.master}")
+    application = session.application(spark)
+    slots = application.slots_now()
+    connect = " by Spark Connect" if session.is_connect(spark) else ""
+    yield Finding("ok", "Spark", f"{spark.version} on {application.master}{connect}")
     if slots < 1:
         yield Finding(
             "note",
@@ -106,8 +104,16 @@ def _findings(objective: Callable[..., Any] | None, spark: Any) -> Iterator[Find
             "a study waits for executors: check the cluster's free cores and memory",
         )
         return
-    yield Finding("ok", "slots", f"{slots}: so many trials run at once")
-    yield from _workers(sc, slots)
+    if slots >= UNBOUNDED_SLOTS:
+        yield Finding(
+            "note",
+            "slots",
+            "their number is not known here",
+            "say how many trials are to run at once: SparkTrials(parallelism=8)",
+        )
+    else:
+        yield Finding("ok", "slots", f"{slots}: so many trials run at once")
+    yield from _workers(application, slots)
 
 
 def _python() -> Finding:
@@ -160,18 +166,18 @@ def _objective(objective: Callable[..., Any]) -> Finding:
     return Finding("ok", "objective", text)
 
 
-def _workers(sc: Any, slots: int) -> Iterator[Finding]:
+def _workers(application: Application, slots: int) -> Iterator[Finding]:
     from sparktune.tracking.mlflow import tracking_uri
 
     uri = tracking_uri()
-    warning = places.warn_if_store_is_local(uri, str(sc.master))
+    warning = places.warn_if_store_is_local(uri, application.master)
     if warning is not None:
         yield Finding("note", "MLflow", f"records into {uri}, which workers elsewhere cannot see", warning)
     server = _server(uri)
-    listener = spark_probe.Listener(sc)
+    listener = spark_probe.Listener(application)
     own = (listener.host, listener.port)
     try:
-        workers = spark_probe.ask_workers(sc, PACKAGES, [own, *([server] if server else [])], slots)
+        workers = spark_probe.ask_workers(application, PACKAGES, [own, *([server] if server else [])], slots)
     except Exception as error:  # Spark's own, of many kinds
         yield _cannot_run(str(error))
         return

@@ -167,9 +167,9 @@ def test_a_trial_whose_time_is_up_is_over(spark: Any, objective: Any) -> None:
 def test_an_objective_that_goes_on_after_its_end_is_stopped(
     spark: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sparktune.backends import spark_classic
+    from sparktune.backends import spark_jobs
 
-    monkeypatch.setattr(spark_classic, "TERMINATE_S", 0.5)
+    monkeypatch.setattr(spark_jobs, "TERMINATE_S", 0.5)
 
     def objective(_x: float) -> float:
         while True:

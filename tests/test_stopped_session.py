@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sparktune.backends.spark_classic import GIVE_UP_S
+from sparktune.backends.spark_jobs import GIVE_UP_S
 
 SCRIPT = """
 import json, os, pathlib, sys, threading, time

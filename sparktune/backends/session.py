@@ -6,13 +6,16 @@ import logging
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import SparkNotAvailable
 from sparktune.private import of_pyspark
 
 if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
+
+    from sparktune.backends.spark_application import Application
 
 logger = logging.getLogger("sparktune")
 
@@ -38,6 +41,42 @@ FILLED_IN = {
 """What PySpark's launcher fills in where nobody said anything."""
 
 
+def is_connect(spark: Any) -> bool:
+    """Whether a session is one of Spark Connect."""
+    return any(base.__module__.startswith("pyspark.sql.connect") for base in type(spark).__mro__)
+
+
+def alive(spark: SparkSession | None) -> SparkSession:
+    """The session given, or, where there is none or it was stopped, the one of ``get_or_create``."""
+    if spark is None:
+        return get_or_create()
+    stopped = (
+        bool(getattr(spark, "is_stopped", False))
+        if is_connect(spark)
+        else of_pyspark.has_stopped(spark.sparkContext)
+    )
+    return get_or_create() if stopped else spark
+
+
+def application(
+    spark: SparkSession, profile: ResourceProfile | None = None, *, fresh_worker: bool = False
+) -> Application:
+    """The application of a session, classic or Connect, for one study.
+
+    Args:
+        spark: the session.
+        profile: what each trial's task asks of Spark, or None.
+        fresh_worker: each trial gets a new Python process.
+    """
+    if is_connect(spark):
+        from sparktune.backends.spark_connect import ConnectApplication
+
+        return ConnectApplication(spark, profile)
+    from sparktune.backends.spark_classic import ClassicApplication
+
+    return ClassicApplication(spark, profile, fresh_worker=fresh_worker)
+
+
 def get_or_create() -> SparkSession:
     """The active Spark session, the one that another thread created, or a new one with ``SETTINGS``.
 
@@ -47,26 +86,30 @@ def get_or_create() -> SparkSession:
         SparkNotAvailable: pyspark is not installed, or Java is missing.
     """
     try:
-        from pyspark import SparkConf, SparkContext
+        from pyspark import TaskContext
         from pyspark.sql import SparkSession
     except ImportError as error:
         raise SparkNotAvailable(
             "SparkTrials cannot import pyspark classes: pyspark is not installed in this environment. "
             "Install it with: pip install 'sparktune[spark]'"
         ) from error
-    from pyspark import TaskContext
-
     if TaskContext.get() is not None:
         raise SparkNotAvailable(
             "this process is a Spark worker, and SparkTrials start on the driver. Where a script calls fmin "
             "at its top level, and workers import it for its objective, put the call under "
             "`if __name__ == '__main__':`. Inside an objective, tune with trials=Trials()"
         )
+    try:
+        from pyspark import SparkConf, SparkContext
+    except ImportError:  # the package pyspark-client
+        return _connected(SparkSession)
     of_pyspark.forget_java_that_died(SparkContext, SparkSession)
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    if of_pyspark.may_have_context(SparkContext) or "SPARK_REMOTE" in os.environ:
+    if "SPARK_REMOTE" in os.environ:
+        return _connected(SparkSession)
+    if of_pyspark.may_have_context(SparkContext):
         # Sessions are active in the thread that created them; another's is taken as it is.
         return SparkSession.builder.getOrCreate()
     _require_java()
@@ -85,6 +128,23 @@ def get_or_create() -> SparkSession:
         if conf.get(key, FILLED_IN.get(key)) == FILLED_IN.get(key):
             conf.set(key, value)
     return SparkSession.builder.config(conf=conf).getOrCreate()
+
+
+def _connected(session: type[SparkSession]) -> SparkSession:
+    """A Spark Connect session: the active one, or one with the server that SPARK_REMOTE names."""
+    active = session.getActiveSession()
+    if active is not None:
+        return active
+    remote = os.environ.get("SPARK_REMOTE")
+    if remote is None:
+        raise SparkNotAvailable(
+            "there is no Spark session, and the package pyspark-client can only connect to a server. Create "
+            "one (SparkSession.builder.remote('sc://host:15002').getOrCreate()), or set SPARK_REMOTE to the "
+            "server's address; for Spark on this machine: pip install 'sparktune[spark]'"
+        )
+    if remote.startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    return session.builder.getOrCreate()
 
 
 def _require_java() -> None:

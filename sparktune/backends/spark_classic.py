@@ -1,507 +1,141 @@
-"""The backend for classic Spark: one trial is one Spark task in its own one-task Spark job.
-
-A pool of light threads, one per trial under way, each holds one job open. A trial's outcome comes over the
-control channel while its Spark task is still being wound up, so the next trial is on its way before the slot
-is free; where no worker reaches the driver's port, the outcome comes back as the job's result.
-"""
+"""Classic Spark: the driver's own process has the ``SparkContext``."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import functools
-import logging
-import math
 import os
 import pickle
-import queue
-import secrets
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
 
-from sparktune.backends.channel_server import ControlServer
-from sparktune.backends.spark_cluster import (
-    Waiting,
-    admit,
-    driver_addresses,
-    grown,
-    import_path,
-    is_local,
-    is_one_process,
-    lost,
-    refuse_destroyed,
-    with_remedy,
-)
-from sparktune.backends.spark_lanes import Lane, Lanes, Prepared
-from sparktune.errors import SparkNotAvailable
+import pyspark
+from pyspark import inheritable_thread_target
+
+from sparktune.backends.spark_application import Sent
+from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refuse_destroyed, refused
 from sparktune.private import of_pyspark
-from sparktune.study import interrupts
-from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
-from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
-from sparktune.study.trial import TrialError, text_of
-from sparktune.worker import parcel
-from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Signal, Told
-from sparktune.worker.objective import Objective
-from sparktune.worker.task import ANNOUNCEMENT, Announcement, Assignment, Outcome, run_announced
+from sparktune.worker.task import ANNOUNCEMENT, Assignment, run_announced
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
 
-logger = logging.getLogger("sparktune")
-
-SLOTS_TTL_S = 1.0
-"""How long the number of slots is taken as known."""
-LOOK_S = 5.0
-"""How often to look whether there are executors, while nothing happens."""
-CANCEL_AGAIN_S = 0.25
-"""How often a job that does not end is cancelled again: a cancel before Spark knows the job is lost."""
-TERMINATE_S = 10.0
-"""How long an objective may take to end after ``report`` told it to; then it is stopped."""
-STOPPED = (
-    "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
-    "with the same trials object to go on"
-)
 FRESH_WORKER = "SPARKTUNE_FRESH_WORKER"
 """Spark pools Python workers by their environment: with this variable a trial gets none used before."""
-GIVE_UP_S = 60.0
-"""How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class _JobOver:
-    """A trial's Spark job ended: with the rows it returned, or with an exception."""
-
-    trial_id: int
-    rows: list[bytes]
-    error: Exception | None
-
-
-@dataclass(eq=False)
-class _Run:
-    """What the backend knows of one launched trial; ``lane`` is None when its Spark job is over."""
-
-    task: Task
-    lane: Lane[_Run] | None
-    was_handed_on: bool = False
-    stopping_since: float | None = None
-    terminating_since: float | None = None
-    unanswered: int | None = None
-    objective_runs: bool = False
-    has_ended: bool = False
-    lacks_run: bool = False
-
-    @property
-    def job_over(self) -> bool:
-        """Whether its Spark job has ended."""
-        return self.lane is None
-
-    @property
-    def is_to_end(self) -> bool:
-        """Whether the trial was stopped, or told to end, and has not ended yet."""
-        return not self.has_ended and (self.stopping_since or self.terminating_since) is not None
-
-
-class SparkClassicBackend:
-    """Runs trials as Spark jobs from this process.
+class ClassicApplication:
+    """See ``Application``.
 
     Args:
         spark: a classic session.
-        objective: what to run; sent to the workers once, as a broadcast.
-        resource_profile: what each trial's task asks of Spark, or None.
-        fresh_worker: each trial gets a new Python process, which imports all that it needs.
-
-    Raises:
-        ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
-        ValueError: Spark refuses the resource profile.
+        profile: what each trial's task asks of Spark, or None.
+        fresh_worker: each trial gets a new Python process.
     """
 
+    slots_ttl_s = 1.0
+
     def __init__(
-        self,
-        spark: SparkSession,
-        objective: Objective,
-        resource_profile: ResourceProfile | None = None,
-        *,
-        fresh_worker: bool = False,
+        self, spark: SparkSession, profile: ResourceProfile | None = None, *, fresh_worker: bool = False
     ) -> None:
-        self._sc = spark.sparkContext
-        self._study_id = secrets.token_hex(8)
-        self._profile = resource_profile
-        self._fresh_worker = fresh_worker
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._runs: dict[int, _Run] = {}
-        self._slots = 1
-        self._slots_until = 0.0
-        self._waiting = Waiting(self._sc)
-        self._epoch = time.time() - time.monotonic()
-        self._closed = False
-        self._is_dead = False
-        self._events: list[Event] = []
-        self._noted: set[str] = set()
-        # Workers on this machine reach the driver's port; elsewhere the first to do so shows that it is open.
-        self._is_reached = is_local(self._sc)
-        if is_local(self._sc) and "PYSPARK_PYTHON" not in os.environ:
+        self._spark = spark
+        self._sc: Any = spark.sparkContext
+        self._profile = profile
+        self._env = {FRESH_WORKER: "1"} if fresh_worker else {}
+        self._rows: Any = None
+        self.master = str(self._sc.master)
+        self.is_near = is_local(self.master)
+        self.is_fixed = is_one_process(self.master)
+
+    def slots_now(self) -> int:
+        """See ``Application``."""
+        return of_pyspark.count_tasks(self._sc, self._profile)
+
+    def slots_later(self, now: int) -> int:
+        """See ``Application``."""
+        return now if self.is_fixed else grown(now, self._sc.getConf(), self._profile)
+
+    def count_executors(self) -> int | None:
+        """See ``Application``."""
+        return of_pyspark.count_executors(self._sc)
+
+    def has_stopped(self, error: BaseException | None = None) -> bool:  # noqa: ARG002
+        """See ``Application``."""
+        return of_pyspark.has_stopped(self._sc)
+
+    def driver_addresses(self) -> tuple[str, str]:
+        """See ``Application``."""
+        if self.is_near:
+            return "127.0.0.1", "127.0.0.1"
+        conf = self._sc.getConf()
+        host = conf.get("spark.driver.host") or "127.0.0.1"
+        return conf.get("spark.driver.bindAddress") or host, host
+
+    def admit(self) -> None:
+        """See ``Application``."""
+        if self._profile is None:
+            return
+        try:
+            self._sc.parallelize([0], 1).withResources(self._profile)
+        except Exception as error:
+            if self.has_stopped():
+                raise
+            raise refused(error) from error
+
+    def send(self, pack: Callable[[], bytes]) -> Sent:
+        """See ``Application``."""
+        if self.is_near and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
             of_pyspark.set_interpreter(self._sc, sys.executable)
-        if resource_profile is not None:
-            admit(self._sc, resource_profile)
         with of_pyspark.broadcasts_pickled(self._sc) as companions:
-            container = parcel.pack(objective, import_path(self._sc))
-        self._companions = tuple(companions)
-        refuse_destroyed(self._companions)
-        self._parcel = self._sc.broadcast(container)
-        name = f"sparktune-{self._study_id}"
-        env = {FRESH_WORKER: "1"} if fresh_worker else {}
-        self._lanes: Lanes[_Run] = Lanes(spark, name, resource_profile, self._prepare, self._job_ended, env)
-        self._control = self._listen()
+            container = pack()
+        refuse_destroyed(companions)
+        parcel = self._sc.broadcast(container)
+        return Sent(parcel, tuple(companions), functools.partial(parcel.destroy, blocking=False))
 
-    # -- the port --------------------------------------------------------------------------------------
+    def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
+        """See ``Application``: the scheduler pool, the job group and other local properties."""
+        if self._rows is None:
+            self._rows = self._sc.parallelize([0], 1)
+        if pyspark.__version__.startswith("3."):
+            return cast("Callable[[], None]", inheritable_thread_target(body))
+        return cast("Callable[[], None]", inheritable_thread_target(self._spark)(body))
 
-    def now(self) -> float:
-        """Unix time in seconds that never goes back."""
-        return self._epoch + time.monotonic()
+    def mark(self, tag: str) -> None:
+        """See ``Application``."""
+        self._sc.addJobTag(tag)
+        self._sc.setInterruptOnCancel(True)
 
-    def slots(self) -> int:
-        """Trials that Spark can run at this moment; where it may grow by itself, what it may grow to."""
-        if time.monotonic() >= self._slots_until:
-            with self._asking_spark():
-                self._slots = self._count_slots()
-            self._slots_until = time.monotonic() + SLOTS_TTL_S
-        return self._slots
+    def prepare(self, assignment: Assignment) -> Any:
+        """The RDD whose one task runs a trial; a local property tells it which.
 
-    def _count_slots(self) -> int:
-        now = of_pyspark.count_tasks(self._sc, self._profile)
-        if is_one_process(self._sc):
-            return max(1, now)
-        self._waiting.look(now)
-        return max(1, grown(now, self._sc.getConf(), self._profile))
-
-    def launch(self, task: Task) -> None:
-        """See ``Backend.launch``."""
-        with self._asking_spark():
-            lane = self._lanes.take()
-        run = _Run(task, lane)
-        self._runs[task.trial_id] = run
-        lane.inbox.put(run)
-        run.was_handed_on = True
-
-    def stop(self, trial_id: int) -> None:
-        """See ``Backend.stop``: cancels the trial's job and ends its worker process."""
-        run = self._runs.get(trial_id)
-        if run is None or run.has_ended:
-            return
-        if run.stopping_since is None:
-            run.stopping_since = time.monotonic()
-        if not run.was_handed_on and run.lane is not None:
-            # Ctrl-C came in the middle of its launch: its thread reports its end without running it.
-            run.was_handed_on = True
-            run.lane.inbox.put(run)
-        self._cancel(run)
-
-    def go_on(self, trial_id: int) -> None:
-        """See ``Backend.go_on``."""
-        self._answer(trial_id, terminate=False)
-
-    def terminate(self, trial_id: int) -> None:
-        """See ``Backend.terminate``."""
-        run = self._runs.get(trial_id)
-        if run is None or run.has_ended:
-            return
-        if run.unanswered is None and run.terminating_since is None:
-            self.stop(trial_id)  # its metric was read in MLflow: the objective does not listen
-            return
-        run.terminating_since = run.terminating_since or time.monotonic()
-        self._answer(trial_id, terminate=True)
-
-    def post(self, event: Event) -> None:
-        """See ``Backend.post``."""
-        self._inbox.put(event)
-
-    def _answer(self, trial_id: int, *, terminate: bool) -> None:
-        run = self._runs.get(trial_id)
-        if run is not None and run.unanswered is not None:
-            self._control.answer(trial_id, run.unanswered, terminate=terminate)
-            run.unanswered = None
-
-    def under_way(self) -> set[int]:
-        """See ``Backend.under_way``."""
-        undelivered = {event.trial_id for event in self._events}
-        return undelivered | {trial_id for trial_id, run in self._runs.items() if not run.has_ended}
-
-    def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
-        """See ``Backend.wait``.
-
-        Raises:
-            SparkNotAvailable: once, when the Spark session was stopped; trials under way end as cancelled.
+        Building one takes some twenty calls to the JVM. No two lanes share one: with a stage, Spark aborts
+        every job under way on the stage's RDD (``DAGScheduler.stageDependsOn``).
         """
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        was_dead = self._is_dead
-        while not self._events:
-            stopping = [run for run in self._runs.values() if run.is_to_end]
-            left = None if until is None else max(0.0, until - time.monotonic())
-            patience = min(CANCEL_AGAIN_S if stopping else LOOK_S, math.inf if left is None else left)
-            try:
-                signal = self._inbox.get(timeout=patience)
-            except queue.Empty:
-                for run in stopping:
-                    self._events += self._insist(run)
-                if not self._is_dead and not is_one_process(self._sc):
-                    with contextlib.suppress(SparkNotAvailable):  # the ends of its jobs will tell
-                        self.slots()
-                if until is not None and time.monotonic() >= until:
-                    break
-                continue
-            self._events += self._take(signal)
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._events += self._take(self._inbox.get_nowait())
-            if self._is_dead and not was_dead:
-                raise SparkNotAvailable(STOPPED)
-        events, self._events = self._events, []
-        return events
+        rdd = self._rows.mapPartitions(functools.partial(run_announced, assignment))
+        if self._env:
+            of_pyspark.set_environment(rdd, self._env)
+        return rdd if self._profile is None else rdd.withResources(self._profile)
 
-    def close(self) -> None:
-        """See ``Backend.close``."""
-        if self._closed:
-            return
-        self._closed = True
-        for trial_id in list(self._runs):
-            self.stop(trial_id)
-        give_up = time.monotonic() + GIVE_UP_S
-        try:
-            while self._runs and time.monotonic() < give_up:
-                try:
-                    self._take(self._inbox.get(timeout=CANCEL_AGAIN_S))
-                except queue.Empty:
-                    for run in [run for run in self._runs.values() if run.stopping_since]:
-                        self._insist(run)
-            for run in self._runs.values():
-                logger.warning("%s may still be running on a worker", run.task.description)
-        finally:
-            self._lanes.close()
-            self._control.close()
-            with contextlib.suppress(Exception):
-                self._parcel.destroy(blocking=False)
+    def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:
+        """See ``Application``."""
+        self._sc.setLocalProperty("spark.job.description", description)
+        self._sc.setLocalProperty(ANNOUNCEMENT, announcement)
+        return of_pyspark.collected(prepared)
 
-    # -- signals to events -----------------------------------------------------------------------------
+    def cancel(self, tag: str) -> None:
+        """See ``Application``."""
+        self._sc.cancelJobsWithTag(tag)
 
-    def _hear(self, signal: Signal) -> None:
-        """Take a signal in the channel's thread; what concerns MLflow runs is no matter of the driver's."""
-        run = self._runs.get(signal.trial_id)
-        if isinstance(signal, Asked):
-            if run is not None:
-                self._ask_run(run, hurry=True)
-            return
-        if isinstance(signal, Begun):
-            self._is_reached = True
-            if run is not None and run.lacks_run:
-                self._ask_run(run, hurry=False)
-        self._inbox.put(signal)
+    def ask_workers(self, question: Callable[[Any], Any], n: int) -> list[Any]:
+        """See ``Application``."""
+        rows = self._sc.parallelize(range(n), n).map(lambda row: pickle.dumps(question(row))).collect()
+        return [pickle.loads(row) for row in rows]
 
-    def _ask_run(self, run: _Run, *, hurry: bool) -> None:
-        trial_id = run.task.trial_id
-        run.task.ask_run(trial_id, functools.partial(self._control.tell_run, trial_id), hurry=hurry)
-
-    def _take(self, signal: Begun | Told | Arrived | Gone | _JobOver | Event) -> list[Event]:
-        if isinstance(signal, Reported):  # read in MLflow, perhaps of a trial that has ended meanwhile
-            return [signal]
-        run = self._runs.get(signal.trial_id)
-        if run is None:
-            return []
-        events: list[Event] = []
-        match signal:
-            case Begun():
-                run.objective_runs = True
-                if run.has_ended or run.stopping_since is not None:
-                    self._cancel(run)
-                else:
-                    events.append(
-                        Started(signal.trial_id, self.now(), signal.attempt, signal.host, signal.worker_pid)
-                    )
-            case Told():
-                run.unanswered = signal.number
-                if not run.has_ended:
-                    events.append(Reported(signal.trial_id, self.now(), signal.value, signal.step))
-            case Arrived():
-                run.objective_runs = False
-                events += self._outcome(run, signal.outcome, told_begin=True)
-            case Gone():
-                run.objective_runs = False
-                if run.job_over and not run.has_ended:
-                    events += self._end(run, Cancelled(signal.trial_id, self.now()))
-            case _JobOver():
-                if run.lane is not None:
-                    self._lanes.give_back(run.lane)
-                    run.lane = None
-                events += self._job_over(run, signal)
-        self._forget(run)
-        return events
-
-    def _job_over(self, run: _Run, signal: _JobOver) -> list[Event]:
-        if run.has_ended:
-            return []
-        if signal.rows:
-            run.objective_runs = False
-            return self._outcome(run, signal.rows[0], told_begin=False)
-        if run.stopping_since is None and not self._is_dead:
-            with interrupts.held():
-                self._is_dead = of_pyspark.has_stopped(self._sc)
-        if run.stopping_since is None and self._is_dead:
-            run.stopping_since = time.monotonic()  # not the trial's own failure
-        if run.stopping_since is not None:
-            if run.objective_runs:
-                self._control.kill(run.task.trial_id)
-                return []
-            return self._end(run, Cancelled(run.task.trial_id, self.now()))
-        run.objective_runs = False
-        return self._end(run, Failed(run.task.trial_id, self.now(), lost(signal.error)))
-
-    def _outcome(self, run: _Run, data: bytes, *, told_begin: bool) -> list[Event]:
-        if run.has_ended:
-            return []
-        outcome: Outcome = pickle.loads(data)
-        for note in outcome.notes:
-            if note not in self._noted:
-                self._noted.add(note)
-                logger.warning("%s: %s", run.task.description, note)
-        trial_id, at_s = run.task.trial_id, self.now()
-        events: list[Event] = []
-        if not told_begin:
-            begun_s = at_s - outcome.duration_s
-            events.append(Started(trial_id, begun_s, outcome.attempt, outcome.host, outcome.worker_pid))
-        events += [Reported(trial_id, at_s, value, step) for step, value in outcome.reports]
-        if outcome.terminated:
-            return events + self._end(run, Terminated(trial_id, at_s, outcome.duration_s))
-        error = outcome.error
-        if outcome.payload is not None:
-            try:
-                result, attachments = pickle.loads(outcome.payload)
-            except Exception as raised:
-                error = TrialError.of(
-                    TypeError(
-                        "the result cannot be read on the driver "
-                        f"({type(raised).__name__}: {text_of(raised)}). "
-                        "Remedy: return plain values, or install what defines them on the driver too"
-                    )
-                )
-            else:
-                finished = Finished(trial_id, at_s, result, attachments, outcome.duration_s)
-                return events + self._end(run, finished)
-        assert error is not None
-        return events + self._end(
-            run, Failed(trial_id, at_s, with_remedy(error, self._sc), outcome.duration_s)
-        )
-
-    def _end(self, run: _Run, event: Event) -> list[Event]:
-        run.has_ended = True
-        return [event]
-
-    def _forget(self, run: _Run) -> None:
-        if run.has_ended and run.job_over and not run.objective_runs:
-            self._runs.pop(run.task.trial_id, None)
-
-    # -- stopping --------------------------------------------------------------------------------------
-
-    def _cancel(self, run: _Run) -> None:
-        if run.lane is not None and not self._is_dead:
-            with contextlib.suppress(SparkNotAvailable), self._asking_spark():
-                self._lanes.cancel(run.lane, run)
-        self._control.kill(run.task.trial_id)
-
-    def _insist(self, run: _Run) -> list[Event]:
-        """A trial that is to end has not: stop it, cancel once more, or give up on a worker that vanished."""
-        if run.stopping_since is None:
-            if time.monotonic() - (run.terminating_since or 0.0) > TERMINATE_S:
-                self.stop(run.task.trial_id)
-            return []
-        self._cancel(run)
-        if not run.job_over:
-            return []
-        if run.objective_runs:
-            if time.monotonic() - run.stopping_since <= GIVE_UP_S:
-                return []
-            logger.warning(
-                "%s was stopped, but its worker has not answered for %.0f s and may still run it",
-                run.task.description,
-                GIVE_UP_S,
-            )
-            run.objective_runs = False
-        events = self._end(run, Cancelled(run.task.trial_id, self.now()))
-        self._forget(run)
-        return events
-
-    @contextlib.contextmanager
-    def _asking_spark(self) -> Iterator[None]:
-        """Around calls to Spark in the driver's thread; Ctrl-C waits for their end.
-
-        Raises:
-            SparkNotAvailable: a call failed because the session has been stopped.
-        """
-        with interrupts.held():
-            try:
-                yield
-            except Exception as error:
-                if not of_pyspark.has_stopped(self._sc):
-                    raise
-                raise SparkNotAvailable(STOPPED) from error
-
-    # -- in the lanes' threads -------------------------------------------------------------------------
-
-    def _job_ended(self, run: _Run, rows: list[bytes], error: Exception | None) -> None:
-        self._inbox.put(_JobOver(run.task.trial_id, rows, error))
-
-    def _prepare(self, run: _Run) -> Prepared | None:
-        """What the trial's job runs: the study's body, told by a local property which trial is meant.
-
-        The body is made anew when the environment of the trials changes (the tracking server came late).
-        """
-        context = self._run_context(run)
-        if run.stopping_since is not None:
-            return None
-        task = run.task
-        known = (None, None) if context is None else (context.run_id, context.claim)
-        common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
-        return Prepared(
-            description=task.description,
-            properties={ANNOUNCEMENT: Announcement(task.trial_id, task.config, task.seed, *known).as_text()},
-            body=lambda: functools.partial(run_announced, self._assignment(common)),
-            key=common,
-        )
-
-    def _run_context(self, run: _Run) -> RunContext | None:
-        """What the trial's worker needs. Its MLflow run is told later to a worker that can be reached."""
-        context = run.task.run_context()
-        if context is None or context.run_id is not None:
-            return context
-        run.lacks_run = True
-        if self._is_reached:
-            return context
-        answer: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        run.task.ask_run(run.task.trial_id, answer.put, hurry=True)
-        with contextlib.suppress(queue.Empty):
-            context = dataclasses.replace(context, run_id=answer.get(timeout=RUN_PATIENCE_S))
-        return context
-
-    def _assignment(self, context: RunContext | None) -> Assignment:
-        return Assignment(
-            study_id=self._study_id,
-            trial_id=-1,
-            config={},
-            parcel=self._parcel,
-            companions=self._companions,
-            endpoint=self._control.endpoint,
-            run_context=context,
-            fresh_worker=self._fresh_worker,
-        )
-
-    def _listen(self) -> ControlServer:
-        bind, advertise = driver_addresses(self._sc)
-        for address in (bind, "0.0.0.0"):
-            with contextlib.suppress(OSError):
-                return ControlServer(self._hear, address, advertise)
-        raise OSError(
-            f"no port could be opened for the workers on {bind}; is spark.driver.bindAddress right?"
+    def missing_module_advice(self, module: str) -> Iterable[str]:
+        """See ``Application``."""
+        yield (
+            f"spark.sparkContext.addPyFile('{module}.py') or spark-submit --py-files {module}.py (a package "
+            "as a zip file)"
         )

@@ -1,7 +1,4 @@
-"""What a Spark application says of itself: its slots, its addresses, whether it lives, why a job was lost.
-
-The functions take a classic ``SparkContext``.
-"""
+"""What classic applications and those behind Spark Connect have in common: masters, slots, lost jobs."""
 
 from __future__ import annotations
 
@@ -13,67 +10,46 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
 from sparktune.errors import ObjectiveNotPicklable
 from sparktune.private import of_pyspark
 from sparktune.study.trial import TrialError
 
 logger = logging.getLogger("sparktune")
 
-UNBOUNDED_SLOTS = 2**16
-"""Stands for 'as many as are asked for' where dynamic allocation has no upper limit."""
 INT_MAX = 2**31 - 1
 """Spark's own default of ``spark.dynamicAllocation.maxExecutors``, which may be written out."""
 
 
-def is_local(sc: Any) -> bool:
-    """Whether the workers run on this machine (``local[N]`` and ``local-cluster``)."""
-    return str(sc.master).startswith("local")
+def is_local(master: str) -> bool:
+    """Whether executors are on the machine of Spark's driver (``local[N]`` and ``local-cluster``)."""
+    return master.startswith("local")
 
 
-def import_path(sc: Any) -> tuple[str, ...]:
+def is_one_process(master: str) -> bool:
+    """Whether Spark runs everything in one process (``local[N]``), where it allocates nothing."""
+    return master == "local" or master.startswith("local[")
+
+
+def import_path(is_near: bool) -> tuple[str, ...]:
     """Where this process finds modules, for workers that see the same files.
 
     A worker's own path has neither the folder of the driver's script nor what the driver added.
     """
-    return tuple(dict.fromkeys(map(os.path.abspath, sys.path))) if is_local(sc) else ()
+    return tuple(dict.fromkeys(map(os.path.abspath, sys.path))) if is_near else ()
 
 
-def is_one_process(sc: Any) -> bool:
-    """Whether Spark runs everything in one process (``local[N]``), where it allocates nothing."""
-    return str(sc.master) == "local" or str(sc.master).startswith("local[")
-
-
-def count_slots(sc: Any, profile: Any = None) -> int:
-    """How many trials Spark can run at once: now, or, with dynamic allocation, when it has grown.
-
-    Args:
-        sc: the context.
-        profile: the ``ResourceProfile`` of the trials' tasks, or None; see ``admit``.
-    """
-    now = of_pyspark.count_tasks(sc, profile)
-    return now if is_one_process(sc) else grown(now, sc.getConf(), profile)
-
-
-def admit(sc: Any, profile: Any) -> None:
-    """Make a resource profile known to Spark.
-
-    Raises:
-        ValueError: Spark refuses it.
-    """
-    try:
-        sc.parallelize([0], 1).withResources(profile)
-    except Exception as error:
-        if of_pyspark.has_stopped(sc):
-            raise
-        cause = getattr(error, "java_exception", None)
-        reason = " ".join(str(error if cause is None else cause.getMessage()).split())
-        raise ValueError(
-            f"Spark refuses the resource_profile ({reason}). Without dynamic allocation a profile can only "
-            "say what a task takes, of what the executors have: "
-            "ResourceProfileBuilder().require(TaskResourceRequests().cpus(2)).build; what the executors have "
-            "is then set for the whole application: spark.executor.cores, spark.executor.memory, "
-            "spark.executor.resource.gpu.amount"
-        ) from error
+def refused(error: Exception) -> ValueError:
+    """Why Spark does not take a resource profile, and which it does."""
+    cause = getattr(error, "java_exception", None)
+    reason = " ".join(str(error if cause is None else cause.getMessage()).split())
+    return ValueError(
+        f"Spark refuses the resource_profile ({reason}). Without dynamic allocation a profile can only "
+        "say what a task takes, of what the executors have: "
+        "ResourceProfileBuilder().require(TaskResourceRequests().cpus(2)).build; what the executors have "
+        "is then set for the whole application: spark.executor.cores, spark.executor.memory, "
+        "spark.executor.resource.gpu.amount"
+    )
 
 
 def grown(now: int, conf: Any, profile: Any = None) -> int:
@@ -102,23 +78,23 @@ class Waiting:
     """Says in the log that no executor can run a trial, and when that is over.
 
     Args:
-        sc: the context.
+        application: whose.
     """
 
-    def __init__(self, sc: Any) -> None:
-        self._sc = sc
+    def __init__(self, application: Application) -> None:
+        self._app = application
         self._waits = False
         self._had_some = False
 
     def look(self, slots: int) -> None:
-        """Say what has changed; ``slots`` as of ``of_pyspark.count_tasks``."""
+        """Say what has changed; ``slots`` as of ``Application.slots_now``."""
         if slots > 0:
             if self._waits:
                 logger.warning("executors have joined: trials can run on %d slots", slots)
             self._waits, self._had_some = False, True
         elif not self._waits:
             self._waits = True
-            n = of_pyspark.count_executors(self._sc)
+            n = self._app.count_executors()
             if n:
                 logger.warning(
                     "no executor can take a trial: Spark has %d, and each is too small for what one task "
@@ -130,17 +106,8 @@ class Waiting:
                 logger.warning(
                     "no executor %s: waiting until one joins (Spark's master: %s)",
                     "left" if self._had_some else "yet",
-                    self._sc.master,
+                    self._app.master,
                 )
-
-
-def driver_addresses(sc: Any) -> tuple[str, str]:
-    """Where the driver is to listen, and what its workers connect to."""
-    if is_local(sc):
-        return "127.0.0.1", "127.0.0.1"
-    conf = sc.getConf()
-    host = conf.get("spark.driver.host") or "127.0.0.1"
-    return conf.get("spark.driver.bindAddress") or host, host
 
 
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
@@ -168,18 +135,18 @@ def _of_destroyed(variable: str) -> str:
 _DESTROYED = re.compile(r"Attempted to use (Broadcast\(\d+\)) after it was destroyed")
 
 
-def with_remedy(error: TrialError, sc: Any) -> TrialError:
+def with_remedy(error: TrialError, application: Application) -> TrialError:
     """The error of an objective, and what to do about a module that only the driver has."""
     missing = _NO_MODULE.search(error.summary)
-    if missing is None or is_local(sc):
+    if missing is None or application.is_near:
         return error
     module = missing[1].partition(".")[0]
-    remedy = (
-        f"Remedy, where the driver has {module!r} and a worker does not: "
-        f"spark.sparkContext.addPyFile('{module}.py') or spark-submit --py-files {module}.py (a package as a "
-        f"zip file); or cloudpickle.register_pickle_by_value({module}) before fmin; or install it on every "
-        "worker"
-    )
+    ways = [
+        *application.missing_module_advice(module),
+        f"cloudpickle.register_pickle_by_value({module}) before fmin",
+        "install it on every worker",
+    ]
+    remedy = f"Remedy, where the driver has {module!r} and a worker does not: {'; or '.join(ways)}"
     return replace(error, message=f"{error.message}. {remedy}", traceback=f"{error.traceback}\n{remedy}")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from os import environ, path
 from typing import Any
 
-from sparktune.backends.spark_cluster import driver_addresses
+from sparktune.backends.spark_application import Application
 
 LOOKED_AT = 16
 """At most so many workers are asked."""
@@ -47,12 +47,12 @@ def java_version() -> tuple[str, str] | None:
 
 
 def ask_workers(
-    sc: Any, packages: Sequence[str], addresses: Sequence[tuple[str, int]], n: int
+    application: Application, packages: Sequence[str], addresses: Sequence[tuple[str, int]], n: int
 ) -> list[Worker]:
     """What ``n`` tasks find, each on a worker: usually on different ones.
 
     Args:
-        sc: a classic Spark context.
+        application: whose.
         packages: whose versions are wanted.
         addresses: (host, port) that each worker is to reach.
         n: how many tasks; at most ``LOOKED_AT``.
@@ -61,7 +61,7 @@ def ask_workers(
         Exception: Spark's, where the workers cannot run Python at all.
     """
     n = max(1, min(n, LOOKED_AT))
-    rows = sc.parallelize(range(n), n).map(_question(tuple(packages), tuple(addresses), CONNECT_S)).collect()
+    rows = application.ask_workers(_question(tuple(packages), tuple(addresses), CONNECT_S), n)
     return [Worker(**row) for row in rows]
 
 
@@ -101,8 +101,8 @@ def _question(
 class Listener:
     """A port of the driver, as a study opens one for its workers."""
 
-    def __init__(self, sc: Any) -> None:
-        bind, self.host = driver_addresses(sc)
+    def __init__(self, application: Application) -> None:
+        bind, self.host = application.driver_addresses()
         self._socket = socket.create_server((bind, 0))
         self.port: int = self._socket.getsockname()[1]
 

@@ -49,6 +49,10 @@ NAMES = {
     "_gateway": ("SparkContext._gateway", _RESTART),
     "_jvm": ("SparkContext._jvm", _RESTART),
     "_instantiatedSession": ("SparkSession._instantiatedSession", _RESTART),
+    "client": (
+        "SparkSession.client of Spark Connect",
+        "workers are taken to be on other machines than the driver",
+    ),
     "_path": ("Broadcast._path", "each worker holds the objective's data in memory of its own"),
 }
 """Name -> whose it is, and what is different without it."""
@@ -104,6 +108,15 @@ def count_executors(sc: Any) -> int:
     except Exception as error:  # also of a gateway that admits documented methods only
         _missing("_jsc" if isinstance(error, AttributeError) else None)
         return 0
+
+
+def connect_host(spark: Any) -> str | None:
+    """The host of the server of a Spark Connect session; None where that is not known."""
+    try:
+        return str(read(read(spark, "client"), "host"))
+    except AttributeError:
+        _missing("client")
+        return None
 
 
 @contextlib.contextmanager

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sparktune.backends import session, spark_cluster
+from sparktune.backends import session
+from sparktune.backends.spark_application import Application
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
-from sparktune.errors import SparkNotAvailable
-from sparktune.private import of_pyspark
 from sparktune.study.backend import Backend
 from sparktune.study.tracker import NullTracker, Tracker
 from sparktune.trials import arguments
@@ -49,7 +48,7 @@ class SparkTrials(RunnableTrials):
             as they were, but what imported modules keep in variables of their own stays.
 
     Raises:
-        SparkNotAvailable: pyspark or Java is missing, or the session is a Spark Connect session.
+        SparkNotAvailable: pyspark or Java is missing.
         TypeError: ``fresh_worker`` is neither True nor False.
         ValueError: Spark refuses the resource profile.
     """
@@ -89,44 +88,36 @@ class SparkTrials(RunnableTrials):
         self.fresh_worker = fresh_worker
         self._spark: SparkSession | None = spark_session
         self._resource_profile = resource_profile
-        spark = self._session()
-        if resource_profile is not None and spark_cluster.is_one_process(spark.sparkContext):
+        application = self._application()
+        if resource_profile is not None and application.is_fixed:
             logger.warning(
                 "resource_profile is left out: Spark has no stage-level scheduling on a local master"
             )
             self._resource_profile = None
-        if self._resource_profile is not None:
-            spark_cluster.admit(spark.sparkContext, self._resource_profile)
+        self._application().admit()
 
     def _slots_now(self) -> int:
-        return spark_cluster.count_slots(self._session().sparkContext, self._resource_profile)
+        application = self._application()
+        return application.slots_later(application.slots_now())
 
     def _session(self) -> SparkSession:
-        spark = self._spark or session.get_or_create()
-        if type(spark).__module__.startswith("pyspark.sql.connect") or not hasattr(spark, "sparkContext"):
-            raise SparkNotAvailable(
-                f"SparkTrials needs a classic SparkSession and got a {type(spark).__module__}."
-                f"{type(spark).__name__}; Spark Connect is not supported yet. Pass a classic session as "
-                "spark_session, or unset SPARK_REMOTE"
-            )
-        if of_pyspark.has_stopped(spark.sparkContext):
-            spark = session.get_or_create()
-        self._spark = spark
-        return spark
+        self._spark = session.alive(self._spark)
+        return self._spark
+
+    def _application(self) -> Application:
+        return session.application(self._session(), self._resource_profile, fresh_worker=self.fresh_worker)
 
     def _backend(self, objective: Objective) -> Backend:
-        from sparktune.backends.spark_classic import SparkClassicBackend
+        from sparktune.backends.spark_jobs import SparkBackend
 
-        return SparkClassicBackend(
-            self._session(), objective, self._resource_profile, fresh_worker=self.fresh_worker
-        )
+        return SparkBackend(self._application(), objective, fresh_worker=self.fresh_worker)
 
     def _tracker(self) -> Tracker:
         if not self.mlflow:
             return NullTracker()
         from sparktune.tracking.mlflow import MlflowTracker, tracking_uri, warn_if_store_is_local
 
-        warning = warn_if_store_is_local(tracking_uri(), str(self._session().sparkContext.master))
+        warning = warn_if_store_is_local(tracking_uri(), self._application().master)
         if warning:
             logger.warning(warning)
         return MlflowTracker()

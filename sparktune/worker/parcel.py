@@ -15,6 +15,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from sparktune.private import of_cloudpickle, of_pyspark
@@ -90,12 +91,33 @@ def pack(objective: Objective, path: tuple[str, ...] = ()) -> bytes:
     return b"".join(pieces)
 
 
+class Artifact(NamedTuple):
+    """A container that was sent as a file artifact of a Spark Connect session.
+
+    Attributes:
+        name: of the file.
+    """
+
+    name: str
+
+    @property
+    def value(self) -> bytes:
+        """The container."""
+        return Path(self.path()).read_bytes()
+
+    def path(self) -> str:
+        """On a worker, where Spark has put it."""
+        from pyspark import SparkFiles
+
+        return str(SparkFiles.get(self.name))
+
+
 def opened(parcel: Any) -> Original:
-    """The objective in a parcel: Spark's ``Broadcast`` of a container, or whatever has its ``value``.
+    """The objective in a parcel: an ``Artifact``, or Spark's ``Broadcast`` of a container.
 
     Broadcasts are files on the worker's machine, unless Spark encrypts them.
     """
-    path = of_pyspark.broadcast_file(parcel)
+    path = parcel.path() if isinstance(parcel, Artifact) else of_pyspark.broadcast_file(parcel)
     if path is not None:
         original = Original.in_file(path)
         if original is not None:

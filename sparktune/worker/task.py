@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -73,7 +73,7 @@ class Assignment:
         study_id: the key of the worker's caches.
         trial_id: the trial.
         config: label -> raw value.
-        parcel: holds the objective's container (``parcel.opened``): Spark's ``Broadcast`` of it.
+        parcel: holds the objective's container; see ``parcel.opened``.
         companions: broadcast variables that the objective itself uses; they must travel with the task.
         endpoint: the driver's control port, or None.
         run_context: for MLflow calls in the objective.
@@ -134,12 +134,22 @@ def run_announced(study: Assignment, rows: Any) -> list[bytes]:
     from pyspark import TaskContext
 
     task = TaskContext.get()
-    trial = Announcement.from_text((task and task.getLocalProperty(ANNOUNCEMENT)) or "")
+    return run_assignment(_of_trial(study, (task and task.getLocalProperty(ANNOUNCEMENT)) or ""), rows)
+
+
+def run_in_arrow(study: Assignment, batches: Iterator[Any]) -> Iterator[Any]:
+    """``run_assignment`` for ``mapInArrow``, of the trial that the one input row announces."""
+    import pyarrow
+
+    assignment = _of_trial(study, next(batches).column(0)[0].as_py())
+    for outcome in run_assignment(assignment, batches):
+        yield pyarrow.RecordBatch.from_pydict({"outcome": [outcome]})
+
+
+def _of_trial(study: Assignment, announcement: str) -> Assignment:
+    trial = Announcement.from_text(announcement)
     context = study.run_context and replace(study.run_context, run_id=trial.run_id, claim=trial.claim)
-    assignment = replace(
-        study, trial_id=trial.trial_id, config=trial.config, seed=trial.seed, run_context=context
-    )
-    return run_assignment(assignment, rows)
+    return replace(study, trial_id=trial.trial_id, config=trial.config, seed=trial.seed, run_context=context)
 
 
 def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:

@@ -20,7 +20,8 @@ import psutil
 import pytest
 from py4j.protocol import Py4JNetworkError
 
-from sparktune.backends.spark_classic import GIVE_UP_S, SparkClassicBackend
+from sparktune.backends.spark_classic import ClassicApplication
+from sparktune.backends.spark_jobs import GIVE_UP_S, SparkBackend
 from sparktune.errors import ObjectiveNotPicklable
 from sparktune.study.backend import Backend, Cancelled, Finished, Started, Task
 from sparktune.study.tracker import RunContext
@@ -47,7 +48,7 @@ def make(spark: Any) -> Iterator[Make]:
     with contextlib.ExitStack() as stack:
 
         def make(fn: Callable[..., Any]) -> Backend:
-            backend = SparkClassicBackend(spark, objective(fn))
+            backend = SparkBackend(ClassicApplication(spark), objective(fn))
             stack.callback(backend.close)
             return backend
 
@@ -61,8 +62,8 @@ class TestConformance(BackendConformance):
     def context(self, spark: Any) -> Any:
         return spark
 
-    def create(self, objective: Objective, context: Any) -> SparkClassicBackend:
-        return SparkClassicBackend(context, objective)
+    def create(self, objective: Objective, context: Any) -> SparkBackend:
+        return SparkBackend(ClassicApplication(context), objective)
 
     def dying(self) -> Callable[[float], float]:
         def fn(x: float) -> float:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sparktune.backends.spark_cluster import UNBOUNDED_SLOTS, grown, import_path, lost, with_remedy
+from sparktune.backends.spark_application import UNBOUNDED_SLOTS
+from sparktune.backends.spark_cluster import grown, import_path, lost, with_remedy
 from sparktune.study.trial import TrialError
 
 DYNAMIC = {"spark.dynamicAllocation.enabled": "true"}
@@ -76,13 +77,18 @@ def test_lost(text: str, says: str) -> None:
         raise RuntimeError(error.message)
 
 
-LOCAL, CLUSTER = SimpleNamespace(master="local[2]"), SimpleNamespace(master="spark://there:7077")
+def advice(module: str) -> list[str]:
+    return [f"addPyFile('{module}.py')"]
+
+
+LOCAL = SimpleNamespace(is_near=True)
+CLUSTER = SimpleNamespace(is_near=False, missing_module_advice=advice)
 
 
 def test_the_import_path_is_one_for_another_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["", "/first", "here", "/first"])
-    assert import_path(LOCAL) == (os.getcwd(), "/first", os.path.abspath("here"))
-    assert import_path(CLUSTER) == ()
+    assert import_path(True) == (os.getcwd(), "/first", os.path.abspath("here"))
+    assert import_path(False) == ()
 
 
 def test_a_module_that_a_cluster_does_not_have() -> None:

@@ -1,0 +1,110 @@
+"""The Spark application that a study runs in, as the backend sees it: classic or Spark Connect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sparktune.worker.task import Assignment
+
+UNBOUNDED_SLOTS = 2**16
+"""Stands for 'as many as are asked for' where the number of slots has no limit, or is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What of a study has reached the cluster, or will with its tasks.
+
+    Attributes:
+        parcel: holds the objective's container on a worker; see ``parcel.opened``.
+        companions: broadcast variables that the objective itself uses; they must travel with the tasks.
+        discard: removes the parcel from the cluster, as far as Spark can do that.
+    """
+
+    parcel: Any
+    companions: tuple[Any, ...]
+    discard: Callable[[], None]
+
+
+class Application(Protocol):
+    """A Spark session, and what one study asks of it.
+
+    Attributes:
+        master: Spark's master, ``local[4]`` or a URL.
+        is_near: its workers run on this machine, and see its files.
+        is_fixed: it runs in one process: its slots never change.
+        slots_ttl_s: how long a number of slots is taken as known.
+    """
+
+    master: str
+    is_near: bool
+    is_fixed: bool
+    slots_ttl_s: float
+
+    def slots_now(self) -> int:
+        """How many trials can run at once at this moment."""
+
+    def slots_later(self, now: int) -> int:
+        """What ``now`` slots may grow to by themselves."""
+
+    def count_executors(self) -> int | None:
+        """How many there are; None where that cannot be known."""
+
+    def has_stopped(self, error: BaseException | None = None) -> bool:
+        """Whether the session has ended; ``error`` is what a call to it raised."""
+
+    def driver_addresses(self) -> tuple[str, str]:
+        """Where the driver is to listen, and what its workers connect to."""
+
+    def admit(self) -> None:
+        """Make the resource profile known to Spark.
+
+        Raises:
+            ValueError: Spark refuses it.
+        """
+
+    def send(self, pack: Callable[[], bytes]) -> Sent:
+        """Send what ``pack`` makes to the workers, once.
+
+        Raises:
+            ObjectiveNotPicklable: of ``pack``; or the objective uses a broadcast variable that was destroyed.
+        """
+
+    def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
+        """A thread's body that begins with what Spark keeps of the calling thread (properties, tags)."""
+
+    def mark(self, tag: str) -> None:
+        """From now on the jobs of this thread have the tag, and are interrupted when they are cancelled."""
+
+    def prepare(self, assignment: Assignment) -> Any:
+        """What ``run`` takes for the trials of an assignment; made again when the assignment changes.
+
+        No two threads share one.
+        """
+
+    def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:
+        """Run a trial's job, and give the rows that it returns.
+
+        Args:
+            prepared: what ``prepare`` gave.
+            announcement: ``Announcement.as_text`` of the trial.
+            description: what the Spark UI shows.
+
+        Raises:
+            Exception: Spark's.
+        """
+
+    def cancel(self, tag: str) -> None:
+        """Cancel the jobs with this tag that run now."""
+
+    def ask_workers(self, question: Callable[[Any], Any], n: int) -> list[Any]:
+        """What ``n`` tasks answer, each on a worker: usually on different ones.
+
+        Args:
+            question: takes anything; must travel by value. Its answer is pickled.
+            n: how many tasks.
+        """
+
+    def missing_module_advice(self, module: str) -> Iterable[str]:
+        """Ways to bring a module of the driver's to the workers, as phrases."""

@@ -1,0 +1,184 @@
+"""Spark Connect: the application is behind a server, and there is no ``SparkContext``.
+
+A trial is a query of one task: ``mapInArrow`` over one row that announces it. What belongs to the session is
+found by its documented means: tags, artifacts, settings, ``EXPLAIN``. Needs Spark 4.0 or newer.
+"""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import re
+import socket
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Sent
+from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refused
+from sparktune.private import of_pyspark
+from sparktune.worker.parcel import Artifact
+from sparktune.worker.task import Assignment, run_in_arrow
+
+if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
+    from pyspark.sql import SparkSession
+
+SCHEMA = "outcome binary"
+SPLITS = re.compile(r"\bsplits=(?:Some\()?(\d+)")
+"""Into how many tasks Spark divides a range by default: as many as there are cores."""
+SESSION_ENDED = (
+    "INVALID_HANDLE",
+    "SESSION_CLOSED",
+    "NO_ACTIVE_SESSION",
+    "RETRIES_EXCEEDED",
+    "StatusCode.UNAVAILABLE",
+    "Cannot invoke RPC on closed channel",
+)
+"""What errors of a session say whose server has gone, or has forgotten it."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
+
+
+class ConnectApplication:
+    """See ``Application``.
+
+    Args:
+        spark: a Spark Connect session.
+        profile: what each trial's task asks of Spark, or None.
+    """
+
+    slots_ttl_s = 5.0
+
+    def __init__(self, spark: SparkSession, profile: ResourceProfile | None = None) -> None:
+        self._spark: Any = spark
+        self._profile = profile
+        self._slots: int | None = None
+        self._host = of_pyspark.connect_host(spark)
+        self.master = str(self._setting("spark.master", "spark connect"))
+        self.is_near = self._host in LOOPBACK and is_local(self.master)
+        self.is_fixed = is_one_process(self.master)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A setting of the application's, as ``SparkConf.get``."""
+        return self._setting(key, default)
+
+    def _setting(self, key: str, default: Any) -> Any:
+        try:
+            return self._spark.conf.get(key, default)
+        except Exception as error:  # a server that shows some settings only
+            if self.has_stopped(error):
+                raise
+            return default
+
+    def slots_now(self) -> int:
+        """See ``Application``: the cores, as the plan of a query tells them, which is not run."""
+        if self._slots is not None and self.is_fixed:
+            return self._slots
+        plan = self._spark.sql("EXPLAIN SELECT * FROM range(1000000)").collect()[0][0]
+        found = SPLITS.search(plan)
+        if found is None:
+            return UNBOUNDED_SLOTS
+        asked = {} if self._profile is None else self._profile.taskResources
+        cpus = asked["cpus"].amount if "cpus" in asked else float(self.get("spark.task.cpus", "1"))
+        self._slots = int(int(found[1]) // cpus)
+        return self._slots
+
+    def slots_later(self, now: int) -> int:
+        """See ``Application``."""
+        return now if self.is_fixed else grown(now, self, self._profile)
+
+    def count_executors(self) -> int | None:
+        """See ``Application``."""
+        return None
+
+    def has_stopped(self, error: BaseException | None = None) -> bool:
+        """See ``Application``."""
+        return bool(self._spark.is_stopped) or any(sign in str(error) for sign in SESSION_ENDED)
+
+    def driver_addresses(self) -> tuple[str, str]:
+        """See ``Application``: the address from which this machine reaches the server."""
+        if self.is_near:
+            return "127.0.0.1", "127.0.0.1"
+        target = self._host
+        if target in LOOPBACK:
+            found = re.match(r"\w+://\[?([^\]:/,]+)", self.master)
+            target = found[1] if found else target
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((target, 9))  # sends nothing: it has the system choose the way
+                own = str(probe.getsockname()[0])
+            except OSError:
+                own = "127.0.0.1"
+        return own, own
+
+    def admit(self) -> None:
+        """See ``Application``."""
+        if self._profile is None:
+            return
+        try:
+            _ = self._spark.range(0, 1, 1, 1).mapInArrow(iter, "id long", profile=self._profile).schema
+        except Exception as error:
+            if self.has_stopped(error):
+                raise
+            raise refused(error) from error
+
+    def send(self, pack: Callable[[], bytes]) -> Sent:
+        """See ``Application``: as a file artifact, which the server keeps until the session ends."""
+        name = f"sparktune-{uuid.uuid4().hex}"
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_bytes(pack())
+            self._spark.addArtifacts(str(path), file=True)
+        return Sent(Artifact(name), (), lambda: None)
+
+    def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
+        """See ``Application``: the tags."""
+        tags = self._spark.getTags()
+
+        def tagged() -> None:
+            for tag in tags:
+                self._spark.addTag(tag)
+            body()
+
+        return tagged
+
+    def mark(self, tag: str) -> None:
+        """See ``Application``."""
+        self._spark.addTag(tag)
+
+    def prepare(self, assignment: Assignment) -> Any:
+        """See ``Application``."""
+        return functools.partial(run_in_arrow, assignment)
+
+    def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:  # noqa: ARG002
+        """See ``Application``; the Spark UI shows the query's plan."""
+        row = self._spark.range(0, 1, 1, 1).selectExpr(f"'{announcement}' AS announcement")
+        return [bytes(row[0]) for row in self._mapped(row, prepared).collect()]
+
+    def _mapped(self, rows: Any, body: Callable[[Iterator[Any]], Iterator[Any]]) -> Any:
+        options = {} if self._profile is None else {"profile": self._profile}
+        return rows.mapInArrow(body, SCHEMA, **options)
+
+    def cancel(self, tag: str) -> None:
+        """See ``Application``."""
+        self._spark.interruptTag(tag)
+
+    def ask_workers(self, question: Callable[[Any], Any], n: int) -> list[Any]:
+        """See ``Application``."""
+
+        def answers(batches: Iterator[Any]) -> Iterator[Any]:
+            import pyarrow
+
+            for batch in batches:
+                told = [pickle.dumps(question(row.as_py())) for row in batch.column(0)]
+                yield pyarrow.RecordBatch.from_pydict({"outcome": told})
+
+        return [
+            pickle.loads(row[0]) for row in self._mapped(self._spark.range(0, n, 1, n), answers).collect()
+        ]
+
+    def missing_module_advice(self, module: str) -> Iterable[str]:
+        """See ``Application``."""
+        yield f"spark.addArtifacts('{module}.py', pyfile=True) (a package as a zip file)"
