@@ -17,10 +17,26 @@ TEST_MASTER = "local[2,4]"
 """Two slots, and a trial whose worker is lost is tried again, as on a cluster."""
 
 
+ON_CONNECT = os.environ.get("SPARKTUNE_TESTS_ON") == "connect"
+"""Run what uses the shared session on Spark Connect (``scripts/matrix connect``)."""
+SERVER_PYTHON = os.environ.get("SPARKTUNE_TESTS_SERVER", sys.executable)
+"""The interpreter of an environment that has Spark, for Connect's server."""
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The one Spark session of the test run, with the settings of the sessions that sparktune creates."""
     from pyspark.sql import SparkSession
+
+    if ON_CONNECT:
+        from tests.connect_server import connect_server
+
+        folder = tmp_path_factory.mktemp("server")
+        with connect_server(folder, master=TEST_MASTER, python=SERVER_PYTHON) as address:
+            session = SparkSession.builder.remote(address).getOrCreate()
+            yield session
+            session.stop()
+        return
 
     from sparktune.backends.session import SETTINGS
 

@@ -16,7 +16,12 @@ from sparktune.private import of_cloudpickle, of_hyperopt, of_pyspark
 PACKAGE = Path(__file__).resolve().parent.parent / "sparktune"
 
 DOORS = {
-    "pyspark": ["sparktune.backends.session", "sparktune.backends.spark_*", "sparktune.worker.task"],
+    "pyspark": [
+        "sparktune.backends.session",
+        "sparktune.backends.spark_*",
+        "sparktune.worker.task",
+        "sparktune.worker.parcel",
+    ],
     "py4j": ["sparktune.backends.session", "sparktune.backends.spark_*"],
     "mlflow": ["sparktune.tracking.*", "sparktune.comparison.record", "sparktune.demo", "sparktune.cli"],
     "sklearn": ["sparktune.demo"],

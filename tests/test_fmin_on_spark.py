@@ -22,6 +22,7 @@ from hyperopt import anneal, hp, rand, tpe
 import sparktune
 from sparktune import AllTrialsFailed, ObjectiveNotPicklable, SimulatedTrials, SparkTrials
 from sparktune.backends import spark_cluster
+from tests.conftest import ON_CONNECT
 from tests.processes import is_over
 
 X = hp.uniform("x", -5, 5)
@@ -108,11 +109,13 @@ def test_an_objective_of_a_module_beside_the_script(run: Any, tmp_path: Path) ->
 
 def test_a_module_that_the_workers_of_a_cluster_do_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """The workers of the test's session are taken for those of another machine."""
-    monkeypatch.setattr(spark_cluster, "is_local", lambda _sc: False)
+    kind = "connect" if ON_CONNECT else "classic"
+    monkeypatch.setattr(f"sparktune.backends.spark_{kind}.is_local", lambda _master: False)
     module = types.ModuleType("of_the_driver_only")
     exec("def objective(x):\n    return x", module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    with pytest.raises(AllTrialsFailed, match=r"addPyFile\('of_the_driver_only.py'\)"):
+    advice = "addArtifacts" if ON_CONNECT else "addPyFile"
+    with pytest.raises(AllTrialsFailed, match=rf"{advice}\('of_the_driver_only.py'"):
         tune(module.objective, 2)
 
 
@@ -282,6 +285,7 @@ def test_a_user_argument_profile_is_left_out_on_local(spark: Any, caplog: pytest
     assert len(tune(abs, 2, trials)) == 2
 
 
+@pytest.mark.skipif(ON_CONNECT, reason="Spark Connect has no broadcast variables")
 def test_a_broadcast_that_was_destroyed_is_refused_by_its_name(spark: Any) -> None:
     data = spark.sparkContext.broadcast([1.0])
     objective = lambda x: x + data.value[0]  # noqa: E731

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sparktune import InvalidSpace, Searcher, SimulatedTrials, Trials, fmin, hp, pyll, rand, sample
 from sparktune.space import compiling
+from tests.conftest import ON_CONNECT
 
 
 def tune(space: Any, trials: Any, n: int = 3, **arguments: Any) -> Any:
@@ -119,6 +120,7 @@ def test_everything_that_takes_a_space_warns(use: Any, caplog: pytest.LogCapture
     assert "exponents of e" in caplog.text
 
 
+@pytest.mark.skipif(ON_CONNECT, reason="hyperopt's SparkTrials need a SparkContext")
 def test_hyperopts_spark_trials_are_told_apart(spark: Any, caplog: pytest.LogCaptureFixture) -> None:
     trials = hyperopt.SparkTrials(parallelism=1, spark_session=spark)
     caplog.clear()

@@ -99,6 +99,8 @@ def get_or_create() -> SparkSession:
             "at its top level, and workers import it for its objective, put the call under "
             "`if __name__ == '__main__':`. Inside an objective, tune with trials=Trials()"
         )
+    if "SPARK_REMOTE" in os.environ or "SPARK_CONNECT_MODE_ENABLED" in os.environ:
+        return _connected(SparkSession)
     try:
         from pyspark import SparkConf, SparkContext
     except ImportError:  # the package pyspark-client
@@ -107,8 +109,6 @@ def get_or_create() -> SparkSession:
     active = SparkSession.getActiveSession()
     if active is not None:
         return active
-    if "SPARK_REMOTE" in os.environ:
-        return _connected(SparkSession)
     if of_pyspark.may_have_context(SparkContext):
         # Sessions are active in the thread that created them; another's is taken as it is.
         return SparkSession.builder.getOrCreate()
@@ -130,21 +130,29 @@ def get_or_create() -> SparkSession:
     return SparkSession.builder.config(conf=conf).getOrCreate()
 
 
-def _connected(session: type[SparkSession]) -> SparkSession:
-    """A Spark Connect session: the active one, or one with the server that SPARK_REMOTE names."""
-    active = session.getActiveSession()
+def _connected(classic: type[SparkSession]) -> SparkSession:
+    """The Spark Connect session of this process, or one with the server that SPARK_REMOTE names."""
+    active = classic.getActiveSession()
     if active is not None:
         return active
-    remote = os.environ.get("SPARK_REMOTE")
-    if remote is None:
-        raise SparkNotAvailable(
-            "there is no Spark session, and the package pyspark-client can only connect to a server. Create "
-            "one (SparkSession.builder.remote('sc://host:15002').getOrCreate()), or set SPARK_REMOTE to the "
-            "server's address; for Spark on this machine: pip install 'sparktune[spark]'"
-        )
+    remote = os.environ.get("SPARK_REMOTE", "")
     if remote.startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    return session.builder.getOrCreate()
+    try:
+        if remote:
+            return classic.builder.getOrCreate()
+        from pyspark.sql.connect import session
+
+        # Sessions are active in the thread that created them; another's is taken as it is.
+        connected: SparkSession = session.SparkSession.builder.getOrCreate()  # type: ignore[assignment]
+        return connected
+    except Exception as error:  # of PySpark's own, and of the packages that it needs
+        raise SparkNotAvailable(
+            f"there is no Spark Connect session, and none could be created ({type(error).__name__}: "
+            f"{str(error).strip()[:500]}). Create one (SparkSession.builder.remote('sc://host:15002')"
+            ".getOrCreate()), or set SPARK_REMOTE to the address of a server; for Spark on this machine: "
+            "pip install 'sparktune[spark]'"
+        ) from error
 
 
 def _require_java() -> None:

@@ -155,7 +155,11 @@ class ConnectApplication:
     def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:  # noqa: ARG002
         """See ``Application``; the Spark UI shows the query's plan."""
         row = self._spark.range(0, 1, 1, 1).selectExpr(f"'{announcement}' AS announcement")
-        return [bytes(row[0]) for row in self._mapped(row, prepared).collect()]
+        query = self._mapped(row, prepared)
+        while True:
+            outcomes = [bytes(row[0]) for row in query.collect()]
+            if b"" not in outcomes:  # else it was not run, see ``run_in_arrow``
+                return outcomes
 
     def _mapped(self, rows: Any, body: Callable[[Iterator[Any]], Iterator[Any]]) -> Any:
         options = {} if self._profile is None else {"profile": self._profile}

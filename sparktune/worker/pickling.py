@@ -49,6 +49,9 @@ _REMEDIES = (
 )
 
 
+_OF_CONNECT = ("SparkSession", "DataFrame", "GroupedData")
+
+
 def dumps(
     value: Any,
     what: str = "the objective",
@@ -65,9 +68,26 @@ def dumps(
         ObjectiveNotPicklable: naming the variable, its type, and the remedy.
     """
     try:
-        return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=buffer_callback))
+        return _dumps(value, buffer_callback)
     except Exception as error:
         raise ObjectiveNotPicklable(explain(value, what, error)) from error
+
+
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+    """``cloudpickle``'s, which refuses what Spark Connect allows to be pickled and no worker can use."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """See ``pickle.Pickler``."""
+        kind = type(obj)
+        if kind.__name__ in _OF_CONNECT and kind.__module__.startswith("pyspark.sql.connect"):
+            raise pickle.PicklingError(f"a {kind.__name__} of Spark Connect exists on the driver only")
+        return super().reducer_override(obj)
+
+
+def _dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+    with io.BytesIO() as file:
+        _Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
 
 
 def explain(value: Any, what: str, error: BaseException) -> str:
@@ -157,7 +177,7 @@ def _inner_globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 def _can_pickle(value: Any) -> bool:
     try:
-        cloudpickle.dumps(value)
+        _dumps(value)
     except Exception:
         return False
     return True

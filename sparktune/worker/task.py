@@ -138,11 +138,19 @@ def run_announced(study: Assignment, rows: Any) -> list[bytes]:
 
 
 def run_in_arrow(study: Assignment, batches: Iterator[Any]) -> Iterator[Any]:
-    """``run_assignment`` for ``mapInArrow``, of the trial that the one input row announces."""
+    """``run_assignment`` for ``mapInArrow``, of the trial that the one input row announces.
+
+    The outcome is empty where the trial is to have a new process and this one has run another: it is not run,
+    and the process ends, as one does whose task does not read its input to the end.
+    """
     import pyarrow
 
-    assignment = _of_trial(study, next(batches).column(0)[0].as_py())
-    for outcome in run_assignment(assignment, batches):
+    announcement = next(batches).column(0)[0].as_py()
+    if study.fresh_worker and _process.pid == os.getpid():
+        outcomes = [b""]
+    else:
+        outcomes = run_assignment(_of_trial(study, announcement), batches)
+    for outcome in outcomes:
         yield pyarrow.RecordBatch.from_pydict({"outcome": [outcome]})
 
 

@@ -14,7 +14,7 @@ from sparktune.backends import session
 from sparktune.private import of_cloudpickle, of_pyspark, presence
 
 IN_SESSION = [
-    name for name in of_pyspark.NAMES if name not in ("_path", "_ensure_initialized", "_jbroadcast")
+    name for name in of_pyspark.NAMES if name not in ("_path", "_ensure_initialized", "_jbroadcast", "client")
 ]
 """Looked for on the driver, in any study."""
 

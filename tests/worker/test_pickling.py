@@ -15,6 +15,7 @@ import pytest
 from sparktune.errors import ObjectiveNotPicklable
 from sparktune.worker import pickling
 from sparktune.worker.objective import Objective
+from tests.conftest import ON_CONNECT
 
 LOCK = threading.Lock()
 REMEDY = "Remedy: locks and threads belong to one process: create it inside the objective"
@@ -130,6 +131,10 @@ def test_spark_objects(spark: Any) -> None:
         pickling.dumps(lambda x: frame.count())
     with pytest.raises(ObjectiveNotPicklable, match=r"'spark' is a SparkSession.*read the data before fmin"):
         pickling.dumps(lambda x: spark.range(3))
+
+
+@pytest.mark.skipif(ON_CONNECT, reason="Spark Connect has no SparkContext")
+def test_spark_context_and_rdds(spark: Any) -> None:
     context = spark.sparkContext
     with pytest.raises(ObjectiveNotPicklable, match=r"'context' is a SparkContext.*read the data before"):
         pickling.dumps(lambda x: context.parallelize([1]))
