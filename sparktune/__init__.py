@@ -8,76 +8,193 @@
 
 Everything that ``hyperopt`` exports at its top level is here too, so that changing the import is enough. The
 search algorithms are our own; hyperopt's stay usable as ``algo=hyperopt.tpe.suggest``.
+
+Names are imported when they are first used (PEP 562): Python workers, which may have neither hyperopt nor
+numpy, import parts of this package.
 """
 
+import importlib
+import sys
+import types
 from importlib.metadata import PackageNotFoundError, version
-
-from hyperopt import (
-    JOB_STATE_DONE,
-    JOB_STATE_ERROR,
-    JOB_STATE_NEW,
-    JOB_STATE_RUNNING,
-    JOB_STATES,
-    STATUS_FAIL,
-    STATUS_NEW,
-    STATUS_OK,
-    STATUS_RUNNING,
-    STATUS_STRINGS,
-    STATUS_SUSPENDED,
-    Ctrl,
-    Domain,
-    FMinIter,
-    Trials,
-    atpe,
-    base,
-    early_stop,
-    exceptions,
-    fmin_pass_expr_memo_ctrl,
-    mix,
-    partial,
-    pyll,
-    trials_from_docs,
-)
+from typing import TYPE_CHECKING, Any
 
 from sparktune import hyperopt_names
-from sparktune.comparison.compare import compare
-from sparktune.doctor import doctor
-from sparktune.early_termination import (
-    AshaPolicy,
-    BanditPolicy,
-    MedianStoppingPolicy,
-    TruncationSelectionPolicy,
-)
-from sparktune.errors import (
-    AllTrialsFailed,
-    DuplicateLabel,
-    InvalidPoint,
-    InvalidSpace,
-    NoMorePoints,
-    ObjectiveNotPicklable,
-    PlotlyNotAvailable,
-    SaveFileError,
-    SparkNotAvailable,
-    SparktuneError,
-    StudyInProgress,
-)
-from sparktune.fmin import fmin
-from sparktune.plots.space import plot_space
-from sparktune.search import anneal, grid, local, rand, sobol, tpe
-from sparktune.search.ask_and_tell import Candidate, Searcher
-from sparktune.space import hp
-from sparktune.space.distributions import space_eval
-from sparktune.space.sampling import sample
-from sparktune.trials.simulated import SimulatedTrials
-from sparktune.trials.spark import SparkTrials
-from sparktune.worker.reporting import TrialTerminated, report
 
+if TYPE_CHECKING:
+    from hyperopt import (
+        JOB_STATE_DONE,
+        JOB_STATE_ERROR,
+        JOB_STATE_NEW,
+        JOB_STATE_RUNNING,
+        JOB_STATES,
+        STATUS_FAIL,
+        STATUS_NEW,
+        STATUS_OK,
+        STATUS_RUNNING,
+        STATUS_STRINGS,
+        STATUS_SUSPENDED,
+        Ctrl,
+        Domain,
+        FMinIter,
+        Trials,
+        atpe,
+        base,
+        early_stop,
+        exceptions,
+        fmin_pass_expr_memo_ctrl,
+        mix,
+        partial,
+        pyll,
+        trials_from_docs,
+    )
+
+    from sparktune.comparison.compare import compare
+    from sparktune.doctor import doctor
+    from sparktune.early_termination import (
+        AshaPolicy,
+        BanditPolicy,
+        MedianStoppingPolicy,
+        TruncationSelectionPolicy,
+    )
+    from sparktune.errors import (
+        AllTrialsFailed,
+        DuplicateLabel,
+        InvalidPoint,
+        InvalidSpace,
+        NoMorePoints,
+        ObjectiveNotPicklable,
+        PlotlyNotAvailable,
+        SaveFileError,
+        SparkNotAvailable,
+        SparktuneError,
+        StudyInProgress,
+    )
+    from sparktune.fmin import fmin
+    from sparktune.plots.space import plot_space
+    from sparktune.search import anneal, grid, local, rand, sobol, tpe
+    from sparktune.search.ask_and_tell import Candidate, Searcher
+    from sparktune.space import hp
+    from sparktune.space.distributions import space_eval
+    from sparktune.space.sampling import sample
+    from sparktune.trials.simulated import SimulatedTrials
+    from sparktune.trials.spark import SparkTrials
+    from sparktune.worker.reporting import TrialTerminated, report
+
+_HOMES = {
+    "hyperopt": (
+        "JOB_STATE_DONE",
+        "JOB_STATE_ERROR",
+        "JOB_STATE_NEW",
+        "JOB_STATE_RUNNING",
+        "JOB_STATES",
+        "STATUS_FAIL",
+        "STATUS_NEW",
+        "STATUS_OK",
+        "STATUS_RUNNING",
+        "STATUS_STRINGS",
+        "STATUS_SUSPENDED",
+        "Ctrl",
+        "Domain",
+        "FMinIter",
+        "Trials",
+        "atpe",
+        "base",
+        "early_stop",
+        "exceptions",
+        "fmin_pass_expr_memo_ctrl",
+        "mix",
+        "partial",
+        "pyll",
+        "trials_from_docs",
+    ),
+    "sparktune.comparison.compare": ("compare",),
+    "sparktune.doctor": ("doctor",),
+    "sparktune.early_termination": (
+        "AshaPolicy",
+        "BanditPolicy",
+        "MedianStoppingPolicy",
+        "TruncationSelectionPolicy",
+    ),
+    "sparktune.errors": (
+        "AllTrialsFailed",
+        "DuplicateLabel",
+        "InvalidPoint",
+        "InvalidSpace",
+        "NoMorePoints",
+        "ObjectiveNotPicklable",
+        "PlotlyNotAvailable",
+        "SaveFileError",
+        "SparkNotAvailable",
+        "SparktuneError",
+        "StudyInProgress",
+    ),
+    "sparktune.fmin": ("fmin",),
+    "sparktune.plots.space": ("plot_space",),
+    "sparktune.search": ("anneal", "grid", "local", "rand", "sobol", "tpe"),
+    "sparktune.search.ask_and_tell": ("Candidate", "Searcher"),
+    "sparktune.space": ("hp",),
+    "sparktune.space.distributions": ("space_eval",),
+    "sparktune.space.sampling": ("sample",),
+    "sparktune.trials.simulated": ("SimulatedTrials",),
+    "sparktune.trials.spark": ("SparkTrials",),
+    "sparktune.worker.reporting": ("TrialTerminated", "report"),
+}
+"""Module -> the names of this package that are its own, and the modules in it that are names themselves."""
+
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_ROOMS = (
+    "backends",
+    "comparison",
+    "early_termination",
+    "errors",
+    "plots",
+    "private",
+    "search",
+    "space",
+    "study",
+    "tracking",
+    "trials",
+    "worker",
+)
+"""What ``import sparktune`` is enough for: ``sparktune.errors.InvalidSpace``."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            found: Any = version("sparktune")
+        except PackageNotFoundError:
+            found = "unknown"
+    elif name in _HOME:
+        home = importlib.import_module(_HOME[name])
+        is_there = hasattr(home, name)
+        found = getattr(home, name) if is_there else importlib.import_module(f"{home.__name__}.{name}")
+    elif name in _ROOMS:
+        found = importlib.import_module(f"sparktune.{name}")
+    else:
+        raise AttributeError(f"module 'sparktune' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS, "__version__"})
+
+
+class _Package(types.ModuleType):
+    """A package in which a function keeps its name although a module has the same."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOME and _HOME[name] == f"sparktune.{name}" and isinstance(value, types.ModuleType):
+            value = getattr(value, name, None)
+            if value is None:  # half imported
+                return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 hyperopt_names.install()
-
-try:
-    __version__ = version("sparktune")
-except PackageNotFoundError:
-    __version__ = "unknown"
 
 __all__ = [
     "JOB_STATES",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
+from pathlib import Path
 from typing import Any
 
 import hyperopt
@@ -75,6 +78,29 @@ ALGORITHMS = ["anneal", "rand", "tpe"]
 def test_exported_names() -> None:
     assert sorted(sparktune.__all__) == sorted(OURS + HYPEROPTS + REPLACED + ALGORITHMS + ["hp"])
     assert all(hasattr(sparktune, name) for name in sparktune.__all__)
+
+
+def test_names_are_found_where_type_checkers_find_them() -> None:
+    tree = ast.parse(Path(sparktune.__file__).read_text("utf-8"))
+    checked = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert checked == sparktune._HOME
+    assert set(checked) == set(sparktune.__all__)
+
+
+def test_a_function_keeps_its_name_although_a_module_has_the_same() -> None:
+    for name in ("fmin", "doctor"):
+        importlib.import_module(f"sparktune.{name}")
+        assert inspect.isfunction(getattr(sparktune, name))
+    assert sparktune.errors.InvalidSpace is sparktune.InvalidSpace
+    with pytest.raises(AttributeError, match="'sparktune' has no attribute 'nothing'"):
+        _ = sparktune.nothing  # type: ignore[attr-defined]
 
 
 def test_hyperopts_names_are_hyperopts_objects() -> None:

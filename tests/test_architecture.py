@@ -236,3 +236,11 @@ def test_importing_sparktune_does_not_import_mlflow(run) -> None:
     """It takes a second or two, in every Python worker."""
     done = run([sys.executable, "-c", "import sparktune, sys; sys.exit('mlflow' in sys.modules)"])
     assert done.returncode == 0, done.stderr
+
+
+def test_workers_need_neither_hyperopt_nor_numpy(run) -> None:
+    """Nor anything else but cloudpickle, which is small."""
+    imports = "import sparktune.worker.task, sys; from sparktune import report; "
+    check = "print(*{n.partition('.')[0] for n in sys.modules} & {'hyperopt', 'numpy', 'scipy', 'pandas'})"
+    done = run([sys.executable, "-c", imports + check])
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

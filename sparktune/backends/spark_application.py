@@ -42,6 +42,10 @@ class Application(Protocol):
     is_fixed: bool
     slots_ttl_s: float
 
+    @property
+    def is_same_python(self) -> bool:
+        """Whether its workers run this process's interpreter; False where that is not known."""
+
     def slots_now(self) -> int:
         """How many trials can run at once at this moment."""
 

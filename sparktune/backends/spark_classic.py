@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +15,7 @@ from pyspark import inheritable_thread_target
 
 from sparktune.backends.spark_application import Sent
 from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refuse_destroyed, refused
+from sparktune.backends.spark_package import archive
 from sparktune.private import of_pyspark
 from sparktune.worker.task import ANNOUNCEMENT, Assignment, run_announced
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 FRESH_WORKER = "SPARKTUNE_FRESH_WORKER"
 """Spark pools Python workers by their environment: with this variable a trial gets none used before."""
+
+_have_package: set[str] = set()
+"""The applications whose workers were given sparktune."""
 
 
 class ClassicApplication:
@@ -88,11 +93,32 @@ class ClassicApplication:
         if self.is_near and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
             of_pyspark.set_interpreter(self._sc, sys.executable)
+        self._send_package()
         with of_pyspark.broadcasts_pickled(self._sc) as companions:
             container = pack()
         refuse_destroyed(companions)
         parcel = self._sc.broadcast(container)
         return Sent(parcel, tuple(companions), functools.partial(parcel.destroy, blocking=False))
+
+    @property
+    def is_same_python(self) -> bool:
+        """See ``Application``."""
+        interpreter = of_pyspark.interpreter(self._sc)
+        return interpreter is not None and shutil.which(interpreter) == sys.executable
+
+    def _send_package(self) -> None:
+        """Give the workers this sparktune, once, unless they are of this interpreter and on this machine."""
+        if self.is_near and self.is_same_python:
+            return
+        application_id = str(self._sc.applicationId)
+        if application_id in _have_package:
+            return
+        before = list(sys.path)
+        try:
+            self._sc.addPyFile(str(archive()))
+        finally:
+            sys.path[:] = before  # this process has it
+        _have_package.add(application_id)
 
     def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
         """See ``Application``: the scheduler pool, the job group and other local properties."""

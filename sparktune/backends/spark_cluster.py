@@ -31,12 +31,19 @@ def is_one_process(master: str) -> bool:
     return master == "local" or master.startswith("local[")
 
 
-def import_path(is_near: bool) -> tuple[str, ...]:
+def import_path(is_near: bool, is_same_python: bool = True) -> tuple[str, ...]:
     """Where this process finds modules, for workers that see the same files.
 
-    A worker's own path has neither the folder of the driver's script nor what the driver added.
+    A worker's own path has neither the folder of the driver's script nor what the driver added. One with
+    another interpreter has packages of its own.
     """
-    return tuple(dict.fromkeys(map(os.path.abspath, sys.path))) if is_near else ()
+    if not is_near:
+        return ()
+    folders = dict.fromkeys(map(os.path.abspath, sys.path))
+    if not is_same_python:
+        own = tuple(os.path.join(prefix, "") for prefix in (sys.prefix, sys.base_prefix))
+        folders = {folder: None for folder in folders if not folder.startswith(own)}
+    return tuple(folders)
 
 
 def refused(error: Exception) -> ValueError:
@@ -156,10 +163,9 @@ def lost(error: Exception | None) -> TrialError:
     missing = _NO_MODULE.search(text)
     if missing:
         message = (
-            f"the Python workers cannot import {missing[1]!r}: install sparktune on every worker "
-            "(Databricks: %pip install; elsewhere in the environment that PYSPARK_PYTHON names), or, if the "
-            "driver has it, let PYSPARK_PYTHON name the driver's interpreter before the Spark session "
-            "is created"
+            f"the Python workers cannot import {missing[1]!r}: install it on every worker (Databricks: %pip "
+            "install; elsewhere in the environment that PYSPARK_PYTHON names), or, if the driver has it, let "
+            "PYSPARK_PYTHON name the driver's interpreter before the Spark session is created"
         )
         return TrialError("<class 'sparktune.errors.WorkerLost'>", message, text)
     destroyed = _DESTROYED.search(text)

@@ -12,12 +12,14 @@ import re
 import socket
 import tempfile
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Sent
 from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refused
+from sparktune.backends.spark_package import archive
 from sparktune.private import of_pyspark
 from sparktune.worker.parcel import Artifact
 from sparktune.worker.task import Assignment, run_in_arrow
@@ -40,6 +42,9 @@ SESSION_ENDED = (
 """What errors of a session say whose server has gone, or has forgotten it."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
+_have_package: weakref.WeakSet[Any] = weakref.WeakSet()
+"""The sessions whose workers were given sparktune."""
+
 
 class ConnectApplication:
     """See ``Application``.
@@ -50,6 +55,7 @@ class ConnectApplication:
     """
 
     slots_ttl_s = 5.0
+    is_same_python = False  # which one it is, is the server's affair
 
     def __init__(self, spark: SparkSession, profile: ResourceProfile | None = None) -> None:
         self._spark: Any = spark
@@ -127,6 +133,9 @@ class ConnectApplication:
     def send(self, pack: Callable[[], bytes]) -> Sent:
         """See ``Application``: as a file artifact, which the server keeps until the session ends."""
         name = f"sparktune-{uuid.uuid4().hex}"
+        if self._spark not in _have_package:
+            self._spark.addArtifacts(str(archive()), pyfile=True)
+            _have_package.add(self._spark)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, name)
             path.write_bytes(pack())

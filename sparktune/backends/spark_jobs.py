@@ -101,6 +101,7 @@ class SparkBackend:
 
     def __init__(self, application: Application, objective: Objective, *, fresh_worker: bool = False) -> None:
         self._app = application
+        self._objective = objective
         self._study_id = secrets.token_hex(8)
         self._fresh_worker = fresh_worker
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -117,10 +118,13 @@ class SparkBackend:
         self._is_reached = application.is_near
         self._may_be_reached = True
         application.admit()
-        self._sent = application.send(lambda: parcel.pack(objective, import_path(application.is_near)))
+        self._sent = application.send(self._packed)
         name = f"sparktune-{self._study_id}"
         self._lanes: Lanes[_Run] = Lanes(application, name, self._prepare, self._job_ended)
         self._control = self._listen()
+
+    def _packed(self) -> bytes:
+        return parcel.pack(self._objective, import_path(self._app.is_near, self._app.is_same_python))
 
     # -- the port --------------------------------------------------------------------------------------
 
@@ -430,7 +434,9 @@ class SparkBackend:
         task = run.task
         known = (None, None) if context is None else (context.run_id, context.claim)
         common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
-        announcement = Announcement(task.trial_id, task.config, task.seed, *known)
+        point = self._objective.point(task.config)
+        config = task.config if point is None else {}
+        announcement = Announcement(task.trial_id, config, point, task.seed, *known)
         return Job(task.description, announcement.as_text(), self._assignment(common))
 
     def _run_context(self, run: _Run) -> RunContext | None:

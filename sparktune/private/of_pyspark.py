@@ -192,6 +192,15 @@ class _WithEnvironment:
         return getattr(self._sc, name)
 
 
+def interpreter(sc: Any) -> str | None:
+    """The interpreter of this context's Python workers; None where that is not known."""
+    try:
+        return str(read(sc, "pythonExec"))
+    except AttributeError as error:
+        _missing(error.name)
+        return None
+
+
 def set_interpreter(sc: Any, path: str) -> None:
     """Have the Python workers of this context run the interpreter at ``path``."""
     try:

@@ -1,28 +1,34 @@
-"""The objective as it travels to a worker, and its evaluation there.
+"""The objective: called in this process, or sent to workers that may have neither hyperopt nor numpy.
 
-Follows ``hyperopt.base.Domain.evaluate`` (hyperopt 0.3) in what it accepts and refuses, without building a
-``Domain`` on the worker for every trial.
+The point of a trial is made of its config on the driver, where that is possible, and sent; else the worker
+makes it, with hyperopt (``expression``). Follows ``hyperopt.base.Domain.evaluate`` (hyperopt 0.3) in what it
+accepts and refuses.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import numbers
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, NoReturn
-
-from hyperopt import Ctrl, Trials, pyll
-from hyperopt.base import JOB_STATE_RUNNING, STATUS_OK, STATUS_STRINGS
-from hyperopt.exceptions import InvalidLoss, InvalidResultStatus
-from hyperopt.utils import use_obj_for_literal_in_memo
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sparktune.early_termination.base import Goal
-from sparktune.private import of_hyperopt
-from sparktune.worker import reporting
+from sparktune.worker import references, reporting
 
-_SYSTEM = ("builtins", "operator", "_operator")
-"""Modules of the functions that hyperopt itself makes symbols of, beside its own."""
+if TYPE_CHECKING:
+    from sparktune.worker.expression import Expression
+
+STATUS_OK = "ok"
+STATUS_STRINGS = ("new", "running", "suspended", "ok", "fail")
+"""hyperopt's, which a worker need not have."""
+
+LARGEST_POINT_BYTES = 100_000
+"""A larger point is made on the worker: what it is made of was sent once."""
+
+Evaluated = tuple[dict[str, Any], dict[str, Any]]
+"""hyperopt's result dict, with a float ``loss`` where the status is ok, and the attachments."""
 
 
 class BadResult(ValueError):
@@ -31,7 +37,7 @@ class BadResult(ValueError):
 
 @dataclass(frozen=True)
 class Objective:
-    """A function and its search space.
+    """A function and its search space. Pickled it is an ``ObjectiveSent``.
 
     Attributes:
         fn: the user's function.
@@ -48,112 +54,90 @@ class Objective:
     goal: Goal = "minimize"
 
     @functools.cached_property
-    def _nodes(self) -> dict[str, Any]:
-        return {n.arg["label"].obj: n for n in pyll.dfs(self.space) if n.name == "hyperopt_param"}
+    def expression(self) -> Expression:
+        """The space, ready to be evaluated."""
+        from sparktune.worker.expression import Expression
 
-    @functools.cached_property
-    def _symbols(self) -> dict[str, Any]:
-        """What the space calls of the functions that the user has given to ``scope.define``, by name."""
-        names = {node.name for node in pyll.dfs(self.space)}
-        functions = {name: getattr(pyll.scope, name, None) and of_hyperopt.symbol(name) for name in names}
-        return {
-            name: function
-            for name, function in functions.items()
-            if getattr(function, "__module__", "").partition(".")[0] not in ("", "hyperopt", *_SYSTEM)
-        }
+        return Expression(self.space, self.pass_expr_memo_ctrl)
 
-    @functools.cached_property
-    def _has_ctrl(self) -> bool:
-        return any(getattr(node, "obj", None) is Ctrl for node in pyll.dfs(self.space))
+    def point(self, config: Mapping[str, Any]) -> bytes | None:
+        """The point of a config, for ``ObjectiveSent.evaluate``; None where the worker is to make it.
 
-    def __getstate__(self) -> dict[str, Any]:
-        """With what each copy would derive anew, and the user's symbols, which a worker could not find."""
-        names = [field.name for field in fields(self)] + ["_nodes", "_symbols", "_has_ctrl"]
-        return {name: getattr(self, name) for name in names}
+        It is, where the user's own symbols or ``Ctrl`` take part, where an exception is raised, which is the
+        trial's own, and where the point is large.
+        """
+        expression = self.expression
+        if not expression.is_plain:
+            return None
+        try:
+            data = references.dumps(expression.point(config), expression.literals)
+        except Exception:  # raised again on the worker
+            return None
+        return data if len(data) <= LARGEST_POINT_BYTES else None
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-    def _define_symbols(self) -> None:
-        for name, function in self._symbols.items():
-            if of_hyperopt.symbol(name) is not function:
-                if hasattr(pyll.scope, name):
-                    pyll.scope.undefine(name)
-                pyll.scope.define(function)
-
-    def evaluate(self, trial_id: int, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Call the function at one point.
+    def evaluate(self, trial_id: int, config: Mapping[str, Any]) -> Evaluated:
+        """Call the function at one point, in this process.
 
         Args:
             trial_id: for the ``Ctrl`` object that low-level objectives receive.
             config: label -> raw value; active labels only.
 
-        Returns:
-            hyperopt's result dict, with a float ``loss`` where the status is ok, and the attachments.
-
         Raises:
             BadResult: the result is neither a number nor a dict with a valid status and loss.
             BaseException: whatever the objective raises.
         """
-        self._define_symbols()
-        memo = {node: config.get(label, pyll.base.GarbageCollected) for label, node in self._nodes.items()}
-        ctrl: WorkerCtrl | None = None
-        if self.pass_expr_memo_ctrl or self._has_ctrl:
-            ctrl = WorkerCtrl.for_trial(trial_id, config)
-            use_obj_for_literal_in_memo(self.space, ctrl, Ctrl, memo)
-        if self.pass_expr_memo_ctrl:
-            returned = self.fn(expr=self.space, memo=memo, ctrl=ctrl)
-        else:
-            returned = self.fn(pyll.rec_eval(self.space, memo=memo, print_node_on_error=False))
-        result = as_result(self._with_loss(returned))
-        attachments = {} if ctrl is None else ctrl.taken_attachments()
-        attachments.update(result.pop("attachments", None) or {})
-        return result, attachments
+        returned, attachments = self.expression.call(self.fn, trial_id, config)
+        return _evaluated(returned, attachments, self.metric, self.goal)
 
-    def _with_loss(self, returned: Any) -> Any:
-        """A result without a loss of its own gets it from the primary metric, or from the last report."""
-        last = reporting.last_value()
-        if returned is None and last is not None:
-            returned = {self.metric: last, "status": STATUS_OK}
-        if not isinstance(returned, Mapping) or "loss" in returned or returned.get("status") != STATUS_OK:
-            return returned
-        value = returned.get(self.metric, last)
-        if value is None:
-            return returned
-        return {**returned, "loss": value if self.goal == "minimize" else -value}
+    def __reduce__(self) -> tuple[Any, ...]:
+        expression = self.expression
+        data = references.dumps(expression, expression.literals)
+        return ObjectiveSent, (self.fn, expression.literals, data, self.metric, self.goal)
 
 
-class WorkerCtrl(Ctrl):  # type: ignore[misc]
-    """hyperopt's ``Ctrl`` on a worker: attachments travel back with the result."""
+@dataclass(frozen=True)
+class ObjectiveSent:
+    """An ``Objective`` on a worker.
 
-    @classmethod
-    def for_trial(cls, trial_id: int, config: Mapping[str, Any]) -> WorkerCtrl:
-        """A control object whose ``trials`` hold this one trial."""
-        trials = Trials()
-        misc = {
-            "tid": trial_id,
-            "cmd": None,
-            "workdir": None,
-            "idxs": {label: [trial_id] for label in config},
-            "vals": {label: [value] for label, value in config.items()},
-        }
-        documents = trials.new_trial_docs([trial_id], [None], [{"status": "running"}], [misc])
-        documents[0]["state"] = JOB_STATE_RUNNING
-        trials.insert_trial_docs(documents)
-        trials.refresh()
-        return cls(trials, current_trial=trials.trials[0])
+    Attributes:
+        fn, metric, goal: see ``Objective``.
+        literals: the objects in the space, which points and the expression refer to.
+        expression: the space (``references.dumps``).
+    """
 
-    def taken_attachments(self) -> dict[str, Any]:
-        """The attachments made so far, by their bare names."""
-        prefix = self.trials.aname(self.current_trial, "")
-        return {name.removeprefix(prefix): value for name, value in self.trials.attachments.items()}
+    fn: Callable[..., Any]
+    literals: list[Any]
+    expression: bytes
+    metric: str
+    goal: Goal
 
-    def inject_results(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse: a worker cannot add trials to the study."""
-        raise NotImplementedError(
-            "ctrl.inject_results is not possible on a Spark worker: return the result, or attach it with "
-            "ctrl.attachments[name] = value"
-        )
+    def evaluate(self, trial_id: int, config: Mapping[str, Any], point: bytes | None = None) -> Evaluated:
+        """``Objective.evaluate``; ``point`` as of ``Objective.point``."""
+        if point is not None:
+            returned = self.fn(references.loads(point, self.literals))
+            return _evaluated(returned, {}, self.metric, self.goal)
+        expression: Expression = references.loads(self.expression, self.literals)
+        returned, attachments = expression.call(self.fn, trial_id, config)
+        return _evaluated(returned, attachments, self.metric, self.goal)
+
+
+def _evaluated(returned: Any, attachments: dict[str, Any], metric: str, goal: Goal) -> Evaluated:
+    result = as_result(_with_loss(returned, metric, goal))
+    attachments.update(result.pop("attachments", None) or {})
+    return result, attachments
+
+
+def _with_loss(returned: Any, metric: str, goal: Goal) -> Any:
+    """A result without a loss of its own gets it from the primary metric, or from the last report."""
+    last = reporting.last_value()
+    if returned is None and last is not None:
+        returned = {metric: last, "status": STATUS_OK}
+    if not isinstance(returned, Mapping) or "loss" in returned or returned.get("status") != STATUS_OK:
+        return returned
+    value = returned.get(metric, last)
+    if value is None:
+        return returned
+    return {**returned, "loss": value if goal == "minimize" else -value}
 
 
 def as_result(returned: Any) -> dict[str, Any]:
@@ -178,25 +162,32 @@ def as_result(returned: Any) -> dict[str, Any]:
             "'status': STATUS_OK"
         )
     if result["status"] not in STATUS_STRINGS:
-        raise _with_message(
-            InvalidResultStatus(result),
+        raise _hyperopts(
+            "InvalidResultStatus",
+            result,
             f"the objective's result has status {result['status']!r}; it must be one of {STATUS_STRINGS}",
         )
     if result["status"] == STATUS_OK:
         try:
             result["loss"] = float(result["loss"])
         except KeyError:
-            raise _with_message(
-                InvalidLoss(result), "the objective's result has status 'ok' but no 'loss'"
+            raise _hyperopts(
+                "InvalidLoss", result, "the objective's result has status 'ok' but no 'loss'"
             ) from None
         except (TypeError, ValueError):
-            raise _with_message(
-                InvalidLoss(result), f"the objective's loss is {_short(result['loss'])}, which is no number"
+            raise _hyperopts(
+                "InvalidLoss", result, f"the objective's loss is {_short(result['loss'])}, which is no number"
             ) from None
     return result
 
 
-def _with_message(error: Exception, message: str) -> Exception:
+def _hyperopts(name: str, result: Any, message: str) -> Exception:
+    """An exception of hyperopt's, with a message; ``BadResult`` where there is no hyperopt."""
+    try:
+        kind = getattr(importlib.import_module("hyperopt.exceptions"), name)
+    except ImportError:
+        return BadResult(message)
+    error: Exception = kind(result)
     error.args = (message,)
     return error
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from sparktune.private import of_cloudpickle, of_pyspark
 from sparktune.worker import pickling
-from sparktune.worker.objective import Objective
+from sparktune.worker.objective import Objective, ObjectiveSent
 
 LARGE_BYTES = 2**18
 """Buffers from this size on lie beside the pickle."""
@@ -178,11 +178,11 @@ class Original:
         file.flush()
         return cls(index, data, parts, file)
 
-    def copy(self) -> Objective:
+    def copy(self) -> ObjectiveSent:
         """A new objective, which shares nothing that can be changed with any other copy."""
         of_cloudpickle.forget_classes()
         objective = pickle.loads(self._data, buffers=self._buffers())
-        assert isinstance(objective, Objective)
+        assert isinstance(objective, ObjectiveSent)
         return objective
 
     def _buffers(self) -> list[memoryview]:

@@ -12,8 +12,6 @@ from typing import Any
 
 import cloudpickle
 
-from sparktune.errors import ObjectiveNotPicklable
-
 MAX_DEPTH = 8
 """How many levels of references the diagnosis follows."""
 
@@ -70,6 +68,8 @@ def dumps(
     try:
         return _dumps(value, buffer_callback)
     except Exception as error:
+        from sparktune.errors import ObjectiveNotPicklable
+
         raise ObjectiveNotPicklable(explain(value, what, error)) from error
 
 

@@ -72,7 +72,8 @@ class Assignment:
     Attributes:
         study_id: the key of the worker's caches.
         trial_id: the trial.
-        config: label -> raw value.
+        config: label -> raw value; empty where there is a point.
+        point: what the objective is called with; see ``Objective.point``.
         parcel: holds the objective's container; see ``parcel.opened``.
         companions: broadcast variables that the objective itself uses; they must travel with the task.
         endpoint: the driver's control port, or None.
@@ -85,6 +86,7 @@ class Assignment:
     trial_id: int
     config: Mapping[str, Any]
     parcel: Any
+    point: bytes | None = None
     companions: tuple[Any, ...] = ()
     endpoint: Endpoint | None = None
     run_context: RunContext | None = None
@@ -102,6 +104,7 @@ class Announcement(NamedTuple):
 
     trial_id: int
     config: Mapping[str, Any]
+    point: bytes | None
     seed: int | None
     run_id: str | None
     claim: str | None
@@ -157,7 +160,14 @@ def run_in_arrow(study: Assignment, batches: Iterator[Any]) -> Iterator[Any]:
 def _of_trial(study: Assignment, announcement: str) -> Assignment:
     trial = Announcement.from_text(announcement)
     context = study.run_context and replace(study.run_context, run_id=trial.run_id, claim=trial.claim)
-    return replace(study, trial_id=trial.trial_id, config=trial.config, seed=trial.seed, run_context=context)
+    return replace(
+        study,
+        trial_id=trial.trial_id,
+        config=trial.config,
+        point=trial.point,
+        seed=trial.seed,
+        run_context=context,
+    )
 
 
 def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
@@ -263,7 +273,7 @@ def _run(
         objective = original.copy()
         started = time.perf_counter()
         with redirect(assignment.run_context, arrival) as notes:
-            result, attachments = objective.evaluate(assignment.trial_id, assignment.config)
+            result, attachments = objective.evaluate(assignment.trial_id, assignment.config, assignment.point)
         payload = dumps_result(result, attachments)
     except reporting.TrialTerminated:
         terminated = True

@@ -7,14 +7,17 @@ import math
 import pickle
 from typing import Any
 
+import cloudpickle
 import hyperopt
 import numpy as np
 import pytest
 from hyperopt import STATUS_FAIL, STATUS_OK, Ctrl, hp
 from hyperopt.exceptions import InvalidLoss, InvalidResultStatus
 from hyperopt.pyll import as_apply, rec_eval, scope
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sparktune.worker.objective import BadResult, Objective, as_result
+from sparktune.worker.objective import STATUS_STRINGS, BadResult, Objective, ObjectiveSent, as_result
 
 SPACE = {"x": hp.uniform("x", 0, 1), "kind": hp.choice("kind", ["a", {"y": hp.uniform("y", 0, 1)}])}
 
@@ -129,3 +132,75 @@ def test_expressions_are_evaluated() -> None:
 def test_what_it_raises_leaves_it() -> None:
     with pytest.raises(ZeroDivisionError):
         objective(lambda _point: 1 / 0).evaluate(0, {"x": 0, "kind": 0})
+
+
+# -- on its way to a worker --------------------------------------------------------------------------------
+
+
+class Model:
+    """What a choice gives."""
+
+
+def sent(whole: Objective) -> ObjectiveSent:
+    found = pickle.loads(cloudpickle.dumps(whole))
+    assert isinstance(found, ObjectiveSent)
+    return found
+
+
+def test_the_statuses_are_hyperopts() -> None:
+    assert STATUS_STRINGS == hyperopt.STATUS_STRINGS
+    assert STATUS_OK == hyperopt.STATUS_OK
+
+
+@given(st.data())
+def test_a_point_that_was_made_before_is_the_one_that_the_worker_makes(data: st.DataObject) -> None:
+    model = Model()
+    space = {
+        "x": hp.uniform("x", 0, 1),
+        "whole": scope.int(hp.quniform("q", 0, 9, 1)),
+        "kind": hp.choice("kind", [("a", model), {"y": 2 * hp.normal("y", 0, 1), "m": model}, None]),
+    }
+    whole = objective(lambda point: {"status": "ok", "loss": 0.0, "point": point}, space)
+    kind = data.draw(st.integers(0, 2))
+    config = {"x": data.draw(st.floats(0, 1)), "q": float(data.draw(st.integers(0, 9))), "kind": kind}
+    if kind == 1:
+        config["y"] = data.draw(st.floats(-9, 9))
+    made = whole.point(config)
+    assert made is not None
+    theirs = sent(whole)
+    [theirs_model] = {id(literal): literal for literal in theirs.literals}.values()
+    before = theirs.evaluate(0, {}, made)[0]["point"]
+    there = theirs.evaluate(0, config)[0]["point"]
+    here = whole.evaluate(0, config)[0]["point"]
+
+    def shown(point: Any, own: Any) -> str:
+        return repr(point).replace(repr(own), "the model")
+
+    assert shown(before, theirs_model) == shown(there, theirs_model) == shown(here, model)
+
+
+def test_a_large_object_in_a_space_is_sent_once() -> None:
+    data = np.zeros(1_000_000)
+    made = objective(abs, {"data": hp.choice("c", [data, data[:3]]), "x": hp.uniform("x", 0, 1)}).point(
+        {"c": 0, "x": 0.5}
+    )
+    assert made is not None
+    assert len(made) < 1000
+
+
+def test_points_that_only_a_worker_can_make() -> None:
+    def fails(_x: float) -> float:
+        raise ArithmeticError("of the user's")
+
+    low_level = objective(abs, pass_expr_memo_ctrl=True)
+    assert low_level.point({"x": 0.5, "kind": 0}) is None
+    assert objective(abs, {"c": Ctrl, "x": SPACE["x"]}).point({"x": 0.5}) is None
+    scope.define(fails)
+    try:
+        assert objective(abs, scope.fails(SPACE["x"])).point({"x": 0.5}) is None
+    finally:
+        scope.undefine("fails")
+    dividing = objective(abs, 1 / hp.choice("c", [0, 1]))
+    assert dividing.point({"c": 0}) is None
+    with pytest.raises(ZeroDivisionError):
+        sent(dividing).evaluate(0, {"c": 0})

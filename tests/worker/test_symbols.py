@@ -10,7 +10,8 @@ from hyperopt import hp, pyll
 
 from sparktune import SparkTrials, fmin, rand
 from sparktune.worker import parcel
-from sparktune.worker.objective import Objective
+from sparktune.worker.expression import Expression
+from sparktune.worker.objective import Objective, ObjectiveSent
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def twice() -> Iterator[Any]:
         pyll.scope.undefine("sparktune_twice")
 
 
-def elsewhere(space: Any) -> Objective:
+def elsewhere(space: Any) -> ObjectiveSent:
     """The objective as it arrives where the symbol is unknown."""
 
     class Sent:
@@ -59,7 +60,7 @@ def test_hyperopts_own_symbols_do_not_travel() -> None:
         "n": pyll.scope.int(hp.quniform("n", 1, 5, 1)),
         "c": hp.choice("c", [1, hp.normal("z", 0, 1) * 2]),
     }
-    assert Objective(lambda p: p["n"], pyll.as_apply(space))._symbols == {}
+    assert Expression(pyll.as_apply(space)).symbols == {}
 
 
 def test_on_real_workers(spark: Any, twice: Any) -> None:
