@@ -44,6 +44,8 @@ CANCEL_AGAIN_S = 0.25
 """How often a job that does not end is cancelled again: a cancel before Spark knows the job is lost."""
 TERMINATE_S = 10.0
 """How long an objective may take to end after ``report`` told it to; then it is stopped."""
+SILENT_S = 60.0
+"""After so long a trial is taken for begun, where no worker has reached this machine and slots are there."""
 STOPPED = (
     "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
     "with the same trials object to go on"
@@ -67,11 +69,13 @@ class _Run:
 
     task: Task
     lane: Lane[_Run] | None
+    launched: float
     was_handed_on: bool = False
     stopping_since: float | None = None
     terminating_since: float | None = None
     unanswered: int | None = None
     objective_runs: bool = False
+    has_begun: bool = False
     has_ended: bool = False
     lacks_run: bool = False
 
@@ -93,17 +97,26 @@ class SparkBackend:
         application: where; see ``spark_classic`` and ``spark_connect``.
         objective: what to run; sent to the workers once.
         fresh_worker: each trial gets a new Python process, which imports all that it needs.
+        watched: the metric that the driver reads in MLflow, or None.
 
     Raises:
         ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
         ValueError: Spark refuses the resource profile.
     """
 
-    def __init__(self, application: Application, objective: Objective, *, fresh_worker: bool = False) -> None:
+    def __init__(
+        self,
+        application: Application,
+        objective: Objective,
+        *,
+        fresh_worker: bool = False,
+        watched: str | None = None,
+    ) -> None:
         self._app = application
         self._objective = objective
         self._study_id = secrets.token_hex(8)
         self._fresh_worker = fresh_worker
+        self._watched = watched
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._runs: dict[int, _Run] = {}
         self._slots = 1
@@ -151,10 +164,12 @@ class SparkBackend:
         """See ``Backend.launch``."""
         with self._asking_spark():
             lane = self._lanes.take()
-        run = _Run(task, lane)
+        run = _Run(task, lane, time.monotonic())
         self._runs[task.trial_id] = run
         lane.inbox.put(run)
         run.was_handed_on = True
+        if not self._may_be_reached:
+            self._events += self._presumed(0.0)
 
     def stop(self, trial_id: int) -> None:
         """See ``Backend.stop``: cancels the trial's job and ends its worker process."""
@@ -216,6 +231,7 @@ class SparkBackend:
             except queue.Empty:
                 for run in stopping:
                     self._events += self._insist(run)
+                self._events += self._presumed(SILENT_S)
                 if not self._is_dead and not self._app.is_fixed:
                     with contextlib.suppress(SparkNotAvailable):  # the ends of its jobs will tell
                         self.slots()
@@ -282,7 +298,7 @@ class SparkBackend:
         events: list[Event] = []
         match signal:
             case Begun():
-                run.objective_runs = True
+                run.objective_runs = run.has_begun = True
                 if run.has_ended or run.stopping_since is not None:
                     self._cancel(run)
                 else:
@@ -308,14 +324,38 @@ class SparkBackend:
         self._forget(run)
         return events
 
+    def _unreached(self) -> list[Event]:
+        """A worker could not tell its outcome: unless another one could, none is to try it for seconds."""
+        if self._is_reached or not self._may_be_reached:
+            return []
+        self._may_be_reached = False
+        reports = "are read in MLflow" if self._watched else "arrive when a trial ends"
+        logger.warning(
+            "workers do not reach this machine at %s: a trial that is to end is cancelled, and reports %s",
+            self._control.endpoint,
+            reports,
+        )
+        return self._presumed(0.0)
+
+    def _presumed(self, silent_s: float) -> list[Event]:
+        """Take trials for begun that were handed to Spark ``silent_s`` ago, and of which nothing is heard."""
+        if self._is_reached or self._slots < 1:
+            return []
+        events: list[Event] = []
+        for run in self._runs.values():
+            if run.lane is None or run.has_begun or run.stopping_since is not None:
+                continue
+            if time.monotonic() - run.launched >= silent_s:
+                run.has_begun = True
+                events.append(Started(run.task.trial_id, self.now()))
+        return events
+
     def _job_over(self, run: _Run, signal: _JobOver) -> list[Event]:
         if run.has_ended:
             return []
         if signal.rows:
             run.objective_runs = False
-            # Others need not try for seconds what one could not: to connect to this machine.
-            self._may_be_reached = self._is_reached
-            return self._outcome(run, signal.rows[0], told_begin=False)
+            return self._unreached() + self._outcome(run, signal.rows[0], told_begin=False)
         if run.stopping_since is None and not self._is_dead:
             with interrupts.held():
                 self._is_dead = self._app.has_stopped(signal.error)
@@ -462,6 +502,7 @@ class SparkBackend:
             companions=self._sent.companions,
             endpoint=self._control.endpoint if self._may_be_reached else None,
             run_context=context,
+            watched=self._watched,
             fresh_worker=self._fresh_worker,
         )
 

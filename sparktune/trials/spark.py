@@ -110,7 +110,8 @@ class SparkTrials(RunnableTrials):
     def _backend(self, objective: Objective) -> Backend:
         from sparktune.backends.spark_jobs import SparkBackend
 
-        return SparkBackend(self._application(), objective, fresh_worker=self.fresh_worker)
+        watched = self.metric if self.mlflow and self.early_termination is not None else None
+        return SparkBackend(self._application(), objective, fresh_worker=self.fresh_worker, watched=watched)
 
     def _tracker(self) -> Tracker:
         if not self.mlflow:

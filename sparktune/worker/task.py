@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import logging
 import os
 import pickle
 import socket
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,12 +28,15 @@ from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
+from sparktune.tracking.worker.run_metric import RunMetric
 from sparktune.worker import parcel, process_state, reporting
 from sparktune.worker.channel import Endpoint
 from sparktune.worker.channel_client import ControlClient
 from sparktune.worker.parcel import Original
 from sparktune.worker.pickling import dumps_result
 from sparktune.worker.process_state import ProcessState
+
+logger = logging.getLogger("sparktune")
 
 KEPT_STUDIES = 2
 """How many studies' objectives a worker process keeps: one, and another that runs at the same time."""
@@ -78,6 +82,8 @@ class Assignment:
         companions: broadcast variables that the objective itself uses; they must travel with the task.
         endpoint: the driver's control port, or None.
         run_context: for MLflow calls in the objective.
+        watched: the metric that the driver reads in MLflow, or None: where the driver cannot be reached,
+            reports go there.
         seed: of the trial's random numbers, in [0, 2**32); None leaves them as they are.
         fresh_worker: the process is not used again.
     """
@@ -90,6 +96,7 @@ class Assignment:
     companions: tuple[Any, ...] = ()
     endpoint: Endpoint | None = None
     run_context: RunContext | None = None
+    watched: str | None = None
     seed: int | None = None
     fresh_worker: bool = False
 
@@ -210,7 +217,7 @@ def _arrival(assignment: Assignment, client: ControlClient | None) -> RunArrival
 
 
 class TrialReporter:
-    """Sends a trial's reports to the driver; keeps those that cannot be sent, for the outcome.
+    """Sends a trial's reports to the driver, or logs them where it reads; keeps the others for the outcome.
 
     A process that the objective forks has a connection of its own, made when it first reports.
 
@@ -218,12 +225,20 @@ class TrialReporter:
         client: the worker's connection, or None.
         endpoint: the driver's control port, or None.
         trial_id: the trial.
+        log: logs a report (step, value) to MLflow, where the driver reads it; or None.
 
     Attributes:
         unsent: (step, value) of the reports that could not be sent.
     """
 
-    def __init__(self, client: ControlClient | None, endpoint: Endpoint | None, trial_id: int) -> None:
+    def __init__(
+        self,
+        client: ControlClient | None,
+        endpoint: Endpoint | None,
+        trial_id: int,
+        log: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self._log = log
         self._client = client
         self._endpoint = endpoint
         self._trial_id = trial_id
@@ -241,6 +256,13 @@ class TrialReporter:
                     return self._client.report(self._trial_id, step, value)
                 except OSError:
                     self._client = None
+            if self._log is not None:
+                try:
+                    self._log(step, value)
+                    return False
+                except Exception as error:  # MLflow's trouble must not cost the trial its result
+                    self._log = None
+                    logger.warning("reports cannot be logged to MLflow: %s", error)
             self.unsent.append((step, value))
             return False
 
@@ -261,7 +283,10 @@ def _run(
     payload: bytes | None = None
     error: TrialError | None = None
     terminated = False
-    reporter = TrialReporter(client, assignment.endpoint, assignment.trial_id)
+    log = None
+    if client is None and assignment.watched is not None and assignment.run_context is not None:
+        log = RunMetric(assignment.run_context, arrival, assignment.watched).log
+    reporter = TrialReporter(client, assignment.endpoint, assignment.trial_id, log)
     reporting.begin(reporter)
     state: ProcessState | None = None
     notes: list[str] = []

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import mlflow
 import pytest
 
+from sparktune import (
+    ObjectiveNotPicklable,
+    SparkNotAvailable,
+    SparkTrials,
+    compare,
+    fmin,
+    hp,
+    rand,
+    report,
+    tpe,
+)
 from sparktune.backends.spark_connect import ConnectApplication
 from sparktune.backends.spark_jobs import SparkBackend
+from sparktune.early_termination import Curve, Decision
 from sparktune.worker.objective import Objective
 from tests.backends.conformance import BackendConformance
 from tests.connect_server import connect_server
@@ -61,3 +77,130 @@ class TestConformance(BackendConformance):
             return x
 
         return fn
+
+
+# -- through the session alone -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers are taken for those of another machine, and do not reach the driver's port."""
+    monkeypatch.setattr("sparktune.backends.spark_connect.is_local", lambda _master: False)
+    monkeypatch.setattr(ConnectApplication, "driver_addresses", lambda _self: ("127.0.0.1", "127.0.0.2"))
+
+
+class StopWeak:
+    """Ends trials above a half at their second report."""
+
+    def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: str) -> Decision | None:
+        values = curves[trial_id].values
+        return Decision("StopWeak", 2, values[-1], 0.5) if len(values) >= 2 and values[-1] > 0.5 else None
+
+
+def study(fn: Any, xs: Sequence[float], trials: Any, **options: Any) -> Any:
+    """The frame of a study of these points."""
+    points = [{"x": x} for x in xs]
+    space = hp.uniform("x", 0, 1)
+    fmin(
+        fn,
+        space,
+        rand.suggest,
+        0,
+        trials=trials,
+        points_to_evaluate=points,
+        show_progressbar=False,
+        **options,
+    )
+    return trials.to_dataframe().set_index("x")
+
+
+@pytest.mark.usefixtures("far")
+def test_reports_go_by_the_tracking_server(
+    remote: Any, mlflow_store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def objective(x: float) -> float:
+        for step in range(3 if x < 0.5 else 10_000):
+            report(x, step)
+            time.sleep(0.05)
+        return x
+
+    trials = SparkTrials(2, spark_session=remote, early_termination=StopWeak(), watch_interval=0.2)
+    frame = study(objective, (0.1, 0.9, 0.2, 0.8), trials)
+    assert frame["state"][[0.1, 0.2]].tolist() == ["completed"] * 2
+    assert frame["state"][[0.8, 0.9]].tolist() == ["early_terminated"] * 2
+    assert frame["steps"][[0.1, 0.2]].tolist() == [3, 3]
+    history = mlflow.MlflowClient().get_metric_history(frame["run_id"][0.1], "loss")
+    assert {point.step for point in history} >= {0, 1, 2}
+    assert len([message for message in caplog.messages if "do not reach this machine" in message]) == 1
+
+
+@pytest.mark.usefixtures("far")
+def test_a_trial_that_nobody_hears_of_may_run_so_long_and_no_longer(
+    remote: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sparktune.backends.spark_jobs.SILENT_S", 0.5)
+    monkeypatch.setattr("sparktune.backends.spark_jobs.LOOK_S", 0.1)
+
+    def objective(x: float) -> float:
+        if x > 0.5:
+            time.sleep(3600)
+        return x
+
+    frame = study(
+        objective, (0.9, 0.8, 0.1, 0.7), SparkTrials(2, spark_session=remote, mlflow=False, trial_timeout=2.0)
+    )
+    assert frame["state"].to_dict() == {
+        0.9: "timed_out",
+        0.8: "timed_out",
+        0.1: "completed",
+        0.7: "timed_out",
+    }
+
+
+def test_slots_and_a_session_that_ends(remote: Any) -> None:
+    application = ConnectApplication(remote)
+    assert (application.slots_now(), application.slots_later(2)) == (2, 2)
+    assert (application.master, application.is_near, application.is_fixed) == ("local[2,4]", True, True)
+    assert application.driver_addresses() == ("127.0.0.1", "127.0.0.1")
+    assert not application.has_stopped(ValueError("the objective's own"))
+    assert application.ask_workers(lambda row: row * 2, 3) == [0, 2, 4]
+
+
+def test_the_address_of_this_machine_on_the_way_to_a_server(remote: Any) -> None:
+    application = ConnectApplication(remote)
+    application.is_near, application.master = False, "spark://192.0.2.1:7077"
+    bind, advertise = application.driver_addresses()
+    assert bind == advertise
+    socket.inet_aton(advertise)
+
+
+def test_a_server_that_dies_ends_the_study_with_what_was_found(tmp_path: Path) -> None:
+    from pyspark.sql.connect.session import SparkSession
+
+    def on_three(trials: Any, *_: Any) -> tuple[bool, list[Any]]:
+        if len(trials) == 3:
+            server.close()
+        return False, []
+
+    with contextlib.ExitStack() as server:
+        session = SparkSession.builder.remote(server.enter_context(connect_server(tmp_path))).create()
+        session.client.set_retry_policies([])
+        trials = SparkTrials(1, spark_session=session, mlflow=False)
+        with pytest.raises(SparkNotAvailable, match="call fmin again with the same trials object"):
+            study(lambda x: x, [i / 10 for i in range(10)], trials, early_stop_fn=on_three)
+    found = trials.to_dataframe()["state"].tolist()
+    assert found[:3] == ["completed"] * 3
+    assert "failed" not in found
+
+
+def test_compare_runs_there_too(remote: Any) -> None:
+    algos = {"rand": rand.suggest, "tpe": tpe.suggest}
+    found = compare(abs, hp.uniform("x", -1, 1), algos, 4, repeats=2, spark_session=remote, mlflow=False)
+    assert len(found.table) == 2
+
+
+def test_an_objective_that_holds_a_session_of_connects(remote: Any) -> None:
+    frame = remote.range(3)
+    for fn in (lambda x: remote.range(3).count(), lambda x: frame.count()):
+        with pytest.raises(ObjectiveNotPicklable, match="exists on the driver only"):
+            study(fn, [0.5], SparkTrials(spark_session=remote, mlflow=False))
