@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,8 +20,10 @@ TEST_MASTER = "local[2,4]"
 
 ON_CONNECT = os.environ.get("SPARKTUNE_TESTS_ON") == "connect"
 """Run what uses the shared session on Spark Connect (``scripts/matrix connect``)."""
-SERVER_PYTHON = os.environ.get("SPARKTUNE_TESTS_SERVER", sys.executable)
-"""The interpreter of an environment that has Spark, for Connect's server."""
+
+needs_classic = pytest.mark.skipif(
+    importlib.util.find_spec("py4j") is None, reason="pyspark-client has no classic Spark"
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +35,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         from tests.connect_server import connect_server
 
         folder = tmp_path_factory.mktemp("server")
-        with connect_server(folder, master=TEST_MASTER, python=SERVER_PYTHON) as address:
+        with connect_server(folder, master=TEST_MASTER) as address:
             session = SparkSession.builder.remote(address).getOrCreate()
             yield session
             session.stop()

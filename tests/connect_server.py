@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tests.standalone import QUICK_JAVA, Process
 
+SERVER_PYTHON = os.path.abspath(os.environ.get("SPARKTUNE_TESTS_SERVER", sys.executable))
+"""The interpreter of an environment that has Spark, where this one has its client only."""
 CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
 
@@ -31,7 +33,7 @@ def connect_server(
     folder: Path,
     *,
     master: str = "local[2,4]",
-    python: str | Path = sys.executable,
+    python: str | Path = SERVER_PYTHON,
     workers: str | Path | None = None,
     conf: Sequence[str] = (),
     env: Mapping[str, str] | None = None,

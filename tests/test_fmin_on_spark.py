@@ -22,7 +22,7 @@ from hyperopt import anneal, hp, rand, tpe
 import sparktune
 from sparktune import AllTrialsFailed, ObjectiveNotPicklable, SimulatedTrials, SparkTrials
 from sparktune.backends import spark_cluster
-from tests.conftest import ON_CONNECT
+from tests.conftest import ON_CONNECT, needs_classic
 from tests.processes import is_over
 
 X = hp.uniform("x", -5, 5)
@@ -94,6 +94,7 @@ print(trials.to_dataframe()["state"].tolist())
 """
 
 
+@needs_classic
 def test_an_objective_of_a_module_beside_the_script(run: Any, tmp_path: Path) -> None:
     """Where the workers do not look: the script is started from another folder."""
     (tmp_path / "app").mkdir()
@@ -315,6 +316,7 @@ fmin(objective, hp.uniform("x", 0, 1), rand.suggest, 2, trials=SparkTrials(1, ml
 """
 
 
+@needs_classic
 def test_a_module_that_calls_fmin_when_workers_import_it_says_so(run: Any, tmp_path: Any) -> None:
     (tmp_path / "work" / "study.py").write_text(AT_THE_TOP)
     done = run(

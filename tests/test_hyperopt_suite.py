@@ -7,12 +7,17 @@ when they are imported. What is left out, is left out by name and with a reason.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
+import pyspark
 import pytest
 
+from tests.connect_server import connect_server
+
+HAS_CONNECT = importlib.util.find_spec("grpc") is not None and pyspark.__version__ >= "4"
 IS_02 = importlib.metadata.version("hyperopt").startswith("0.2.")
 PRIVATE = {
     "test_parallelism_arg": "calls the private _decide_parallelism, and pins the cap of 128, which is gone",
@@ -34,6 +39,8 @@ NOT_ON_SPARK = {
 
 PLUGIN = '''
 import importlib
+import os
+import types
 import unittest
 import hyperopt
 import sparktune
@@ -65,14 +72,18 @@ def generate(points):
     return trials
 
 
-def on(spark_trials, master):
+def on(spark_trials, master, server=None):
     """The modules' session, and their names."""
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.master(master).config("spark.ui.enabled", "false")
-    for key, value in SETTINGS.items():
-        builder = builder.config(key, value)
-    builder.getOrCreate()
+    if server is None:
+        builder = SparkSession.builder.master(master).config("spark.ui.enabled", "false")
+        for key, value in SETTINGS.items():
+            builder = builder.config(key, value)
+    else:
+        os.environ["SPARK_REMOTE"] = server
+        builder = SparkSession.builder
+    session = builder.getOrCreate()
     names = {"fmin": sparktune.fmin, "SparkTrials": sparktune.SparkTrials}
     if spark_trials:
         names["Trials"] = Trials
@@ -87,6 +98,10 @@ def on(spark_trials, master):
     if spark_trials:
         unit.generate_trials_to_calculate = generate
     case = integration.FMinTestCase
+    if server is not None:
+        base = integration.BaseSparkContext
+        base.setup_spark = classmethod(lambda cls: with_context(cls, session))
+        base.teardown_spark = classmethod(lambda cls: None)
     assert_in = case.assertIn
 
     def lenient(self, member, container, message=None):
@@ -99,6 +114,13 @@ def on(spark_trials, master):
     # tries, and so how many trials fail, depends on which of four ends first.
     for name in ("test_timeout_with_job_cancellation", "test_trial_run_info"):
         setattr(case, name, on_one_slot(integration, getattr(case, name)))
+
+
+def with_context(cls, session):
+    """What the tests ask of a context."""
+    cls._spark = session
+    rdd = types.SimpleNamespace(collectWithJobGroup=None)
+    cls._sc = types.SimpleNamespace(setLogLevel=lambda level: None, parallelize=lambda rows: rdd)
 
 
 def on_one_slot(integration, test):
@@ -115,9 +137,9 @@ def on_one_slot(integration, test):
 '''
 
 
-def run_suite(run: Any, tmp_path: Path, call: str, module: str, left_out: dict[str, str]) -> None:
+def run_suite(run: Any, tmp_path: Path, call: str, module: str, left_out: dict[str, str], *more: str) -> None:
     (tmp_path / "as_sparktune.py").write_text(PLUGIN + f"\n\n{call}\n")
-    options = ["-q", "--tb=short", "--durations=5", "-p", "as_sparktune", "-p", "no:cacheprovider"]
+    options = ["-q", "--tb=short", "--durations=5", "-p", "as_sparktune", "-p", "no:cacheprovider", *more]
     expression = " and ".join(f"not {name}" for name in left_out) or "test"
     done = run(
         [sys.executable, "-m", "pytest", *options, "-k", expression, "--pyargs", module],
@@ -145,3 +167,13 @@ def test_unit_tests_of_fmin(
 
 def test_integration_tests_of_spark(run: Any, mlflow_store: str, tmp_path: Path) -> None:
     run_suite(run, tmp_path, "on(True, 'local[4]')", "hyperopt.tests.integration.test_spark", PRIVATE)
+
+
+@pytest.mark.skipif(IS_02 or not HAS_CONNECT, reason="Spark Connect's packages are not installed, or too old")
+def test_integration_tests_of_spark_on_connect(run: Any, mlflow_store: str, tmp_path: Path) -> None:
+    """The same, with a session of a real server's instead of the modules' own."""
+    no_context = {"test_spark_context": "Spark Connect has none"}
+    with connect_server(tmp_path, master="local[4]") as address:
+        call = f"on(True, None, {address!r})"
+        module = "hyperopt.tests.integration.test_spark"
+        run_suite(run, tmp_path, call, module, {**PRIVATE, **no_context}, "-Wdefault")

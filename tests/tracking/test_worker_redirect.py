@@ -21,6 +21,7 @@ from sparktune.study.tracker import RunContext
 from sparktune.tracking.worker import fluent as fluent_state
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
+from tests.conftest import needs_classic
 
 
 @pytest.fixture
@@ -381,6 +382,7 @@ def run_script(body: str, *arguments: str, **env: str) -> str:
     return done.stdout
 
 
+@needs_classic
 def test_a_worker_that_imports_mlflow_in_the_objective(context: RunContext) -> None:
     run_script(
         """
