@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from sparktune.space import hp
     from sparktune.space.distributions import space_eval
     from sparktune.space.sampling import sample
+    from sparktune.trials.driver import DriverTrials
     from sparktune.trials.simulated import SimulatedTrials
     from sparktune.trials.spark import SparkTrials
     from sparktune.worker.reporting import TrialTerminated, report
@@ -136,6 +137,7 @@ _HOMES = {
     "sparktune.space": ("hp",),
     "sparktune.space.distributions": ("space_eval",),
     "sparktune.space.sampling": ("sample",),
+    "sparktune.trials.driver": ("DriverTrials",),
     "sparktune.trials.simulated": ("SimulatedTrials",),
     "sparktune.trials.spark": ("SparkTrials",),
     "sparktune.worker.reporting": ("TrialTerminated", "report"),
@@ -214,6 +216,7 @@ __all__ = [
     "Candidate",
     "Ctrl",
     "Domain",
+    "DriverTrials",
     "DuplicateLabel",
     "FMinIter",
     "InvalidPoint",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -65,6 +66,10 @@ class Process:
             found = re.search(pattern, line)
             if found is not None:
                 return found
+
+    def interrupt(self) -> None:
+        """As Ctrl-C in its terminal."""
+        self._process.send_signal(signal.SIGINT)
 
     def wait(self) -> int:
         """The exit code, when the process has ended by itself."""

@@ -18,6 +18,7 @@ OURS = [
     "AshaPolicy",
     "BanditPolicy",
     "Candidate",
+    "DriverTrials",
     "DuplicateLabel",
     "InvalidPoint",
     "InvalidSpace",

@@ -171,13 +171,26 @@ def test_an_objective_that_goes_on_after_its_end_is_stopped(
 
     monkeypatch.setattr(spark_jobs, "TERMINATE_S", 0.5)
 
-    def objective(_x: float) -> float:
+    def objective(x: float) -> float:
+        if x > 0:  # keeps the driver busy for longer than the other is waited for
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                report(1.0)
+            return x
         while True:
             try:
                 report(0.0)
             except BaseException:
                 time.sleep(3600)
 
-    trials = SparkTrials(spark_session=spark, mlflow=False, early_termination=StopWeak())
-    fmin(objective, hp.uniform("x", 0, 1), rand.suggest, 1, trials=trials, verbose=False)
-    assert states(trials) == {0: "early_terminated"}
+    class StopThatOne(StopWeak):
+        def decide(self, trial_id: int, curves: Any, goal: Any) -> Any:
+            return super().decide(trial_id, curves, goal) if trial_id == 0 else None
+
+    trials = SparkTrials(spark_session=spark, mlflow=False, early_termination=StopThatOne())
+    points = [{"x": 0.0}, {"x": 1.0}]
+    space = hp.uniform("x", 0, 1)
+    fmin(objective, space, rand.suggest, 0, trials=trials, points_to_evaluate=points, verbose=False)
+    assert states(trials) == {0: "early_terminated", 1: "completed"}
+    stuck, busy = (trials._records[i].ended_s or 0.0 for i in (0, 1))
+    assert stuck < busy

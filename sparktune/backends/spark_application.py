@@ -81,6 +81,9 @@ class Application(Protocol):
     def mark(self, tag: str) -> None:
         """From now on the jobs of this thread have the tag, and are interrupted when they are cancelled."""
 
+    def use_pool(self, name: str) -> None:
+        """Give the jobs of this thread a scheduler pool, unless they have one; where Spark has pools."""
+
     def prepare(self, assignment: Assignment) -> Any:
         """What ``run`` takes for the trials of an assignment; made again when the assignment changes.
 

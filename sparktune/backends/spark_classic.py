@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
 
+POOL = "spark.scheduler.pool"
 FRESH_WORKER = "SPARKTUNE_FRESH_WORKER"
 """Spark pools Python workers by their environment: with this variable a trial gets none used before."""
 
@@ -132,6 +133,11 @@ class ClassicApplication:
         """See ``Application``."""
         self._sc.addJobTag(tag)
         self._sc.setInterruptOnCancel(True)
+
+    def use_pool(self, name: str) -> None:
+        """See ``Application``."""
+        if self._sc.getLocalProperty(POOL) is None:
+            self._sc.setLocalProperty(POOL, name)
 
     def prepare(self, assignment: Assignment) -> Any:
         """The RDD whose one task runs a trial; a local property tells it which.

@@ -157,6 +157,9 @@ class ConnectApplication:
         """See ``Application``."""
         self._spark.addTag(tag)
 
+    def use_pool(self, name: str) -> None:
+        """See ``Application``: Connect has none."""
+
     def prepare(self, assignment: Assignment) -> Any:
         """See ``Application``."""
         return functools.partial(run_in_arrow, assignment)

@@ -126,6 +126,7 @@ class SparkBackend:
         self._closed = False
         self._is_dead = False
         self._events: list[Event] = []
+        self._insist_at = self._look_at = 0.0
         self._noted: set[str] = set()
         # Workers on this machine reach the driver's port; elsewhere the first to do so shows that it is open.
         self._is_reached = application.is_near
@@ -223,28 +224,35 @@ class SparkBackend:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         was_dead = self._is_dead
         while not self._events:
-            stopping = [run for run in self._runs.values() if run.is_to_end]
-            left = None if until is None else max(0.0, until - time.monotonic())
-            patience = min(CANCEL_AGAIN_S if stopping else LOOK_S, math.inf if left is None else left)
-            try:
-                signal = self._inbox.get(timeout=patience)
-            except queue.Empty:
-                for run in stopping:
-                    self._events += self._insist(run)
-                self._events += self._presumed(SILENT_S)
-                if not self._is_dead and not self._app.is_fixed:
-                    with contextlib.suppress(SparkNotAvailable):  # the ends of its jobs will tell
-                        self.slots()
-                if until is not None and time.monotonic() >= until:
-                    break
-                continue
-            self._events += self._take(signal)
+            is_stopping = any(run.is_to_end for run in self._runs.values())
+            left = math.inf if until is None else max(0.0, until - time.monotonic())
             with contextlib.suppress(queue.Empty):
+                signal = self._inbox.get(timeout=min(CANCEL_AGAIN_S if is_stopping else LOOK_S, left))
+                self._events += self._take(signal)
                 while True:
                     self._events += self._take(self._inbox.get_nowait())
             if self._is_dead and not was_dead:
                 raise SparkNotAvailable(STOPPED)
+            self._events += self._looked_after()
+            if until is not None and time.monotonic() >= until:
+                break
         events, self._events = self._events, []
+        return events
+
+    def _looked_after(self) -> list[Event]:
+        """What is done by the clock, however busy the inbox is."""
+        now = time.monotonic()
+        events: list[Event] = []
+        if now >= self._insist_at:
+            self._insist_at = now + CANCEL_AGAIN_S
+            for run in [run for run in self._runs.values() if run.is_to_end]:
+                events += self._insist(run)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            events += self._presumed(SILENT_S)
+            if not self._is_dead and not self._app.is_fixed:
+                with contextlib.suppress(SparkNotAvailable):  # the ends of its jobs will tell
+                    self.slots()
         return events
 
     def close(self) -> None:

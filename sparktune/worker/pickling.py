@@ -15,7 +15,7 @@ import cloudpickle
 MAX_DEPTH = 8
 """How many levels of references the diagnosis follows."""
 
-_OR = "or, for an objective that uses Spark itself, run the trials on the driver: trials=Trials()"
+_OR = "or, for an objective that uses Spark itself, run the trials on the driver: trials=DriverTrials()"
 _REMEDIES = (
     (
         ("SparkSession", "SparkContext", "SQLContext", "HiveContext", "RuntimeConfig"),

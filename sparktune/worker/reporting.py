@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import numbers
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 
@@ -21,10 +24,27 @@ class Reporter(Protocol):
         """Hand a report on; True when the trial is to end."""
 
 
-class _Current:
-    reporter: Reporter | None = None
-    next_step = 1
-    last: float | None = None
+class _State:
+    """Of one trial.
+
+    Attributes:
+        reporter: where its reports go; None outside of trials.
+        next_step: the number of a report that has none.
+        last: what was reported last.
+    """
+
+    def __init__(self, reporter: Reporter | None = None) -> None:
+        self.reporter = reporter
+        self.next_step = 1
+        self.last: float | None = None
+
+
+_of_process = _State()
+_of_thread: contextvars.ContextVar[_State | None] = contextvars.ContextVar("sparktune_trial", default=None)
+
+
+def _current() -> _State:
+    return _of_thread.get() or _of_process
 
 
 def report(value: float, step: int | None = None) -> None:
@@ -42,29 +62,41 @@ def report(value: float, step: int | None = None) -> None:
         TypeError: ``value`` is no number, or ``step`` no whole number.
     """
     number = _as_float(value)
+    state = _current()
     if step is None:
-        step = _Current.next_step
+        step = state.next_step
     elif isinstance(step, bool) or not isinstance(step, numbers.Integral):
         raise TypeError(f"report got the step {step!r}; it must be a whole number")
-    _Current.next_step, _Current.last = int(step) + 1, number
-    reporter = _Current.reporter
+    state.next_step, state.last = int(step) + 1, number
+    reporter = state.reporter
     if reporter is not None and reporter.report(int(step), number):
         raise TrialTerminated("the study ended this trial early")
 
 
 def begin(reporter: Reporter | None) -> None:
-    """From now on reports go to ``reporter``; steps begin at 1."""
-    _Current.reporter, _Current.next_step, _Current.last = reporter, 1, None
+    """From now on reports of this process go to ``reporter``; steps begin at 1."""
+    global _of_process
+    _of_process = _State(reporter)
+
+
+@contextlib.contextmanager
+def in_thread(reporter: Reporter) -> Iterator[None]:
+    """While the block runs, reports of this thread go to ``reporter``; steps begin at 1."""
+    token = _of_thread.set(_State(reporter))
+    try:
+        yield
+    finally:
+        _of_thread.reset(token)
 
 
 def is_in_trial() -> bool:
-    """Whether this process runs a trial of a study at this moment."""
-    return _Current.reporter is not None
+    """Whether this process, or this thread, runs a trial of a study at this moment."""
+    return _current().reporter is not None
 
 
 def last_value() -> float | None:
     """What was reported last since ``begin``, if anything was."""
-    return _Current.last
+    return _current().last
 
 
 def _as_float(value: Any) -> float:

@@ -202,7 +202,7 @@ class _RunIdVariable:
             return self._original.get()
         if stack(self._fluent):
             return None  # nested=True below the trial's run
-        run_id = _Current.arrival.get() or _claim_run(context, _Current.arrival)
+        run_id = _Current.arrival.get() or claim_run(context, _Current.arrival)
         if run_id is None:
             return None
         if not _is_known_here(self._fluent, context, run_id):
@@ -252,7 +252,7 @@ def _is_known_here(fluent: Any, context: RunContext, run_id: str) -> bool:
 _claiming = threading.Lock()
 
 
-def _claim_run(context: RunContext, arrival: RunArrival) -> str | None:
+def claim_run(context: RunContext, arrival: RunArrival) -> str | None:
     """Find or create the run that the driver could not create.
 
     A driver that cannot be asked may well be creating it: it is looked for, ``arrival.search_s`` seconds.
