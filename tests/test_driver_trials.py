@@ -108,11 +108,19 @@ def test_weak_trials_end_early_and_other_runs_below_are_the_users(mlflow_store: 
 
 
 def test_a_metric_that_is_only_logged_ends_trials(spark: Any, mlflow_store: str) -> None:
+    has_curve = threading.Event()
+
     def objective(point: Any) -> float:
-        for step in range(3 if not point["weak"] else 100_000):
-            mlflow.log_metric("loss", 10.0 if point["weak"] else 1.0, step=step)
+        if not point["weak"]:
+            for step in range(100):
+                mlflow.log_metric("loss", 1.0, step=step)
+            has_curve.set()
+            return 1.0
+        has_curve.wait(60)
+        for step in range(100_000):
+            mlflow.log_metric("loss", 10.0, step=step)
             spark.range(10).count()  # the stop is felt here
-        return 1.0
+        return 10.0
 
     points = [{"reg": 0.1, "weak": i} for i in (0, 1)]
     policy = BanditPolicy(slack_amount=1, delay_evaluation=2)
