@@ -16,7 +16,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +24,8 @@ from sparktune.backends.spark_application import Application
 from sparktune.errors import SparkNotAvailable
 from sparktune.study import interrupts
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
+from sparktune.study.tracker import RunContext
 from sparktune.study.trial import TrialError
-from sparktune.tracking.driver_runs import trial_run
 from sparktune.worker import reporting
 from sparktune.worker.objective import Objective
 from sparktune.worker.pickling import dumps_result
@@ -40,6 +40,9 @@ GIVE_UP_S = 10.0
 """How long a stopped trial is waited for."""
 ANSWER_S = 5.0
 """How long a report waits for its answer; a busy driver's verdict is then felt at the next report."""
+
+Recorded = Callable[[RunContext | None, Task], contextlib.AbstractContextManager[None]]
+"""See ``tracking.driver_runs.trial_run``."""
 
 
 @dataclass(eq=False)
@@ -101,12 +104,20 @@ class DriverThreadsBackend:
         objective: what to run; it is not copied.
         slots: how many trials run at once.
         application: where their Spark jobs run, or None.
+        recorded: what surrounds each objective in its thread, for its MLflow calls to land on the trial's run.
     """
 
-    def __init__(self, objective: Objective, slots: int, application: Application | None = None) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        slots: int,
+        application: Application | None = None,
+        recorded: Recorded = lambda _context, _task: contextlib.nullcontext(),
+    ) -> None:
         self._objective = objective
         self._slots = slots
         self._app = application
+        self._recorded = recorded
         self._name = f"sparktune-{secrets.token_hex(8)}"
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._runs: dict[int, _Run] = {}
@@ -253,7 +264,7 @@ class DriverThreadsBackend:
                 self._app.use_pool(f"sparktune-{run.slot}")
             context = task.run_context()
             self._inbox.put(Started(task.trial_id, self.now(), 1, self._host, os.getpid()))
-            with trial_run(context, task), reporting.in_thread(run):
+            with self._recorded(context, task), reporting.in_thread(run):
                 result, attachments = self._objective.evaluate(task.trial_id, task.config)
             dumps_result(result, attachments)
             took = time.perf_counter() - began

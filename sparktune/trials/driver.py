@@ -86,7 +86,12 @@ class DriverTrials(RunnableTrials):
     def _backend(self, objective: Objective) -> Backend:
         from sparktune.backends.driver_threads import DriverThreadsBackend, spark_or_none
 
-        return DriverThreadsBackend(objective, self._slots_now(), spark_or_none(self._application))
+        application = spark_or_none(self._application)
+        if not self.mlflow:
+            return DriverThreadsBackend(objective, self._slots_now(), application)
+        from sparktune.tracking.driver_runs import trial_run
+
+        return DriverThreadsBackend(objective, self._slots_now(), application, trial_run)
 
     def _tracker(self) -> Tracker:
         if not self.mlflow:
