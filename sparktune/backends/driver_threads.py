@@ -104,7 +104,7 @@ class DriverThreadsBackend:
         objective: what to run; it is not copied.
         slots: how many trials run at once.
         application: where their Spark jobs run, or None.
-        recorded: what surrounds each objective in its thread, for its MLflow calls to land on the trial's run.
+        recorded: surrounds each objective in its thread, for its MLflow calls to land on the trial's run.
     """
 
     def __init__(
