@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -50,24 +52,100 @@ def fingerprint(generator: np.random.Generator) -> bytes:
     return pickle.dumps(generator.bit_generator.state)
 
 
-def continued(
-    rstate: Any, known: np.random.Generator | None, began_with: bytes | None
-) -> tuple[np.random.Generator, bytes]:
-    """The stream for a call on a trials object, and the state with which that stream began.
+class SeedStream:
+    """The stream of seeds from which a study draws its suggestions.
+
+    Args:
+        generator: where the seeds come from; advanced by each.
+        began_with: ``fingerprint`` of the state with which the study's stream began; that of ``generator``
+            now by default.
+
+    Attributes:
+        origin: ``fingerprint`` of the state from which ``draws`` are counted.
+        draws: how many seeds have been drawn since.
+    """
+
+    def __init__(self, generator: np.random.Generator, began_with: bytes | None = None) -> None:
+        self.generator = generator
+        self.origin = fingerprint(generator)
+        self.began_with = began_with or self.origin
+        self.draws = 0
+
+    def integers(self, low: int, /) -> Any:
+        """A random integer in ``[0, low)``."""
+        self.draws += 1
+        return self.generator.integers(low)
+
+    def as_json(self) -> str | None:
+        """What ``from_json`` needs beside the number of draws; None for a bit generator of the user's."""
+        origin, began = (_state_json(pickle.loads(state)) for state in (self.origin, self.began_with))
+        if origin is None or began is None:
+            return None
+        known = {"origin": origin} if origin == began else {"origin": origin, "began_with": began}
+        return json.dumps(known, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str, draws: int, bound: int) -> SeedStream:
+        """The stream as it was after ``draws`` seeds in ``[0, bound)``.
+
+        Raises:
+            ValueError: the text is none of ``as_json``.
+        """
+        try:
+            known = json.loads(text)
+            generator = _generator_of(known["origin"])
+            began_with = fingerprint(_generator_of(known.get("began_with", known["origin"])))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no random stream ({type(error).__name__}: {error}): {text[:200]!r}") from error
+        stream = cls(generator, began_with)
+        while stream.draws < draws:
+            stream.integers(bound)
+        return stream
+
+
+_BYTES = "uint8 in base64"
+
+
+def _state_json(state: Any) -> Any:
+    """The state of one of numpy's bit generators in plain values; None for another."""
+    if not isinstance(getattr(np.random, str(state["bit_generator"]), None), type):
+        return None
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(entry) for key, entry in value.items()}
+        if isinstance(value, np.ndarray):
+            return {_BYTES: base64.b64encode(value.tobytes()).decode(), "dtype": value.dtype.str}
+        return value.item() if isinstance(value, np.generic) else value
+
+    return plain(state)
+
+
+def _generator_of(state: Any) -> np.random.Generator:
+    def rich(value: Any) -> Any:
+        if isinstance(value, dict) and _BYTES in value:
+            return np.frombuffer(base64.b64decode(value[_BYTES]), np.dtype(value["dtype"])).copy()
+        return {key: rich(entry) for key, entry in value.items()} if isinstance(value, dict) else value
+
+    bits = getattr(np.random, state["bit_generator"])()
+    bits.state = rich(state)
+    return np.random.Generator(bits)
+
+
+def continued(rstate: Any, known: SeedStream | None) -> SeedStream:
+    """The stream for a call on a trials object.
 
     Without ``rstate`` the known stream goes on. With an ``rstate`` in the very state with which the known
     stream began (a cell run again, ``rstate=default_rng(42)``) it goes on too: starting it over would
     suggest the same points again. Any other ``rstate`` begins a new stream.
     """
-    if known is not None and began_with is not None:
-        if rstate is None:
-            return known, began_with
-        generator = as_generator(rstate)
-        if fingerprint(generator) == began_with:
-            return known, began_with
-        return generator, fingerprint(generator)
+    if known is None:
+        return SeedStream(as_generator(rstate))
+    if rstate is None:
+        return known
     generator = as_generator(rstate)
-    return generator, fingerprint(generator)
+    is_known = generator is known.generator or fingerprint(generator) == known.began_with
+    return known if is_known else SeedStream(generator)
 
 
 def seeds(began_with: bytes) -> Callable[[int], int]:

@@ -29,6 +29,7 @@ from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
+from sparktune.study.randomness import SeedStream
 from sparktune.study.tracker import NullTracker, Tracker
 from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import arguments, documents
@@ -116,8 +117,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def _reset(self) -> None:
         self._records: dict[int, Trial] = {}
         self._by_id: dict[int, documents.Document] = {}
-        self._rng: Any = None
-        self._rng_began_with: Any = None
+        self._stream: SeedStream | None = None
         self._fmin_cancelled_reason: str | None = None
         self._warned_of_slots = False
         self._in_use = threading.Lock()
@@ -350,7 +350,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self.attachments = saved.attachments
         if isinstance(saved, StudyTrials):
             self._records = saved._records
-            self._rng, self._rng_began_with = saved._rng, saved._rng_began_with
+            self._stream = saved._stream
 
     def _finished_view(self) -> StudyTrials:
         """These trials with the finished ones only, in the order in which they finished."""
@@ -378,5 +378,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_rng" in state:  # pickled by version 0.1
+            state = {**state}
+            generator, began_with = state.pop("_rng"), state.pop("_rng_began_with")
+            state["_stream"] = None if generator is None else SeedStream(generator, began_with)
         self.__dict__.update(state)
         self._in_use = threading.Lock()

@@ -80,7 +80,7 @@ class RunnableTrials(StudyTrials):
             view = SpaceView(domain.expr)
             if trials_save_file:
                 _adopt_saved(self, trials_save_file)
-            stream = randomness.continued(rstate, self._rng, self._rng_began_with)
+            stream = randomness.continued(rstate, self._stream)
             earlier, queued = self._join(view)
             # As in hyperopt, the user's own points come on top of max_evals; trials of earlier calls count.
             max_new = None if limit is None else max(0, limit - len(self))
@@ -89,7 +89,7 @@ class RunnableTrials(StudyTrials):
             stopper = observers.EarlyStop(early_stop_fn, self) if early_stop_fn is not None else None
             study = Study(
                 functools.partial(_suggest, algo, domain, self, view),
-                stream[0],
+                stream,
                 max_new=max_new,
                 queued=queued,
                 earlier=earlier,
@@ -110,7 +110,7 @@ class RunnableTrials(StudyTrials):
                     backend = stack.enter_context(contextlib.closing(self._backend(objective)))
                     tracker = self._tracker()
                     stack.enter_context(_concluded(self, study, tracker, save))
-                    self._rng, self._rng_began_with = stream
+                    self._stream = stream
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
                     began_s = backend.now() - spent_s
                     self._warn_of_slots(backend.slots())
@@ -131,7 +131,7 @@ class RunnableTrials(StudyTrials):
                     parallelism=self._asked_parallelism,
                     deadline_s=None if timeout is None else began_s + max(timeout, spent_s),
                     trial_timeout_s=self.trial_timeout,
-                    seed_of=randomness.seeds(stream[1]),
+                    seed_of=randomness.seeds(stream.began_with),
                 ).run()
                 self.elapsed_s = backend.now() - began_s
             lines = summary.lines(study.best, self, time.monotonic() - began, tracker.link())
