@@ -11,8 +11,11 @@
     │   └── DuplicateLabel     (hyperopt.exceptions.DuplicateLabel)  ... two parameters of one name
     ├── NoMorePoints           (LookupError)  a searcher was asked for a point and has no more
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
+    ├── CannotResume           (ValueError)   resume= names no study that can go on, or another one
     ├── WorkerLost             (RuntimeError) the kind of error of a trial whose worker died for good
-    ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call
+    ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call, or the study
+    │                                         that is to be resumed has a driver that lives
+    ├── StudyTakenOver         (RuntimeError) another driver has taken the study from this one
     └── AllTrialsFailed        (hyperopt.exceptions.AllTrialsFailed)
 
 Exceptions that an objective raises never leave ``fmin``: they fail their own trial and are kept there as
@@ -60,8 +63,16 @@ class SaveFileError(SparktuneError, ValueError):
     """``trials_save_file`` cannot be read, or holds trials that would be lost."""
 
 
+class CannotResume(SparktuneError, ValueError):
+    """``resume=`` names no study that can go on, or its space or algorithm are not those of this call."""
+
+
 class StudyInProgress(SparktuneError, RuntimeError):
-    """The same trials object was given to two ``fmin`` calls at the same time."""
+    """The same trials object, or the same recorded study, is in use by another ``fmin`` call."""
+
+
+class StudyTakenOver(SparktuneError, RuntimeError):
+    """Another driver has taken the study over (``take_over=True``); this one has ended."""
 
 
 class WorkerLost(SparktuneError, RuntimeError):

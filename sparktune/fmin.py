@@ -78,6 +78,9 @@ def fmin(
     show_progressbar: Any = True,
     early_stop_fn: Callable[..., Any] | None = None,
     trials_save_file: str | os.PathLike[str] = "",
+    *,
+    resume: str | None = None,
+    take_over: bool = False,
 ) -> Any:
     """Minimize a function over a search space, each trial a Spark task and a nested MLflow run.
 
@@ -111,6 +114,11 @@ def fmin(
         early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes, with the
             finished trials, the newest last; what it raises ends the study and leaves ``fmin``.
         trials_save_file: where the trials object is written while the study runs; read at the start.
+        resume: the parent run of a study to go on with, in the same runs; ``"last"`` for the latest
+            unfinished study of the experiment, or a new one where there is none. Trials, random stream,
+            numbering and the time used are read from MLflow; trials whose end is not recorded are run again
+            at the same points. ``max_evals`` and ``timeout`` are those of the whole study.
+        take_over: with ``resume``: also where another driver still runs the study; it ends then.
 
     Returns:
         See ``return_argmin``.
@@ -120,6 +128,9 @@ def fmin(
         InvalidSpace: ``space`` cannot be searched; raised before the first trial, with the label.
         ObjectiveNotPicklable: ``fn`` cannot be sent to a worker; raised before the first trial.
         SparkNotAvailable: pyspark or Java is missing.
+        CannotResume: ``resume`` names no study, or its space, algorithm, metric or goal are not those of this
+            call.
+        StudyInProgress: the study that is to be resumed has a driver that lives.
         KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results are in ``trials``.
     """
     if isinstance(space, str) and space == "annotated":
@@ -155,7 +166,14 @@ def fmin(
                 f"allow_trials_fmin=False asks for hyperopt's own loop, which cannot run "
                 f"{type(trials).__name__}: leave it out, or pass trials=Trials()"
             )
-        return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
+        return trials.fmin(
+            fn, space, points_to_evaluate=points_to_evaluate, resume=resume, take_over=take_over, **options
+        )
+    if resume is not None:
+        raise ValueError(
+            f"resume={resume!r} needs trials that sparktune runs, such as SparkTrials(); trials is a "
+            f"{type(trials).__name__}"
+        )
     space = as_space(space)
     compiling.check(hyperopt.pyll.as_apply(space))
     view = SpaceView(space)

@@ -108,6 +108,18 @@ def fill(trials: Trials, saved: Trials) -> None:
     trials.refresh()
 
 
+def close_gaps(trials: Trials) -> list[int]:
+    """Ids below the highest that no document has; from now on ``new_trial_ids`` gives others."""
+    known = {document["tid"] for document in documents(trials)}
+    every = range(max(known, default=-1) + 1)
+    try:
+        read(trials, "_ids").update(every)
+    except AttributeError as error:
+        _missing(error)
+        return []
+    return [trial_id for trial_id in every if trial_id not in known]
+
+
 def view_of(trials: SomeTrials, chosen: Iterable[Document]) -> SomeTrials:
     """A copy of ``trials`` that has some of the documents only; ``show`` adds to it.
 

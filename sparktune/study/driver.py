@@ -11,8 +11,8 @@ import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from sparktune.study import interrupts
 from sparktune.study.backend import Backend, Cancelled, Event, Reported, Started, Task
@@ -63,6 +63,7 @@ class Driver:
         deadline_s: the backend's time at which the study is stopped, or None.
         trial_timeout_s: seconds that an objective may run, from its true beginning, or None.
         seed_of: trial id -> the seed of its random numbers.
+        document_of: trial id -> its document, for the tracker.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Driver:
         deadline_s: float | None = None,
         trial_timeout_s: float | None = None,
         seed_of: Callable[[int], int | None] = lambda _trial_id: None,
+        document_of: Callable[[int], Mapping[str, Any] | None] = lambda _trial_id: None,
     ) -> None:
         self._study = study
         self._backend = backend
@@ -87,7 +89,7 @@ class Driver:
         self._events: deque[Event] = deque()
         self._deadline_s = deadline_s
         self._trial_timeout_s = trial_timeout_s
-        self._seed_of = seed_of
+        self._seed_of, self._document_of = seed_of, document_of
         self._trial_deadlines: list[tuple[float, int, float]] = []
 
     def run(self) -> None:
@@ -156,7 +158,7 @@ class Driver:
 
     def _launch(self, trial: Trial) -> None:
         trial_id = trial.trial_id
-        self._tracker.launched(trial)
+        self._tracker.launched(trial, self._document_of(trial_id))
         for observer in self._observers:
             observer.changed(trial)
         self._backend.launch(

@@ -38,6 +38,13 @@ class StudyInfo:
         metric: the name under which reports are written.
         goal: what is good in it.
         policy: the early termination policy as text, or None.
+        parameters: label -> how the parameter is distributed, see ``space.signature``.
+        stream: the random stream, see ``SeedStream.as_json``; None where it cannot be restored.
+        n_before: how many trials counted for ``max_evals`` when the study began.
+        draws_before: how many seeds of the stream had been drawn then.
+        earlier: (parent run, study id) of the studies whose trials it goes on with.
+        used_s: seconds that earlier calls for this same study took.
+        continues: the recorded part of this same study, or None.
     """
 
     study_id: str
@@ -50,6 +57,43 @@ class StudyInfo:
     metric: str = "loss"
     goal: str = "minimize"
     policy: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    stream: str | None = None
+    n_before: int = 0
+    draws_before: int = 0
+    earlier: tuple[tuple[str, str], ...] = ()
+    used_s: float = 0.0
+    continues: Continued | None = None
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A study of which a part is recorded, and that goes on in its own runs.
+
+    Attributes:
+        run_id: its parent run.
+        study_id: the same on all of its runs.
+        is_own: the parent run was created for it, and ends with it.
+        number: of studies that the parent run had before it.
+        began_s: Unix time at which it began.
+        lease: who drives it now, as the tracker understands it; None for nobody yet.
+        trials: those of it that ended, and whose end is recorded.
+        runs: trial id -> its run, of those, and of trials that are to be completed in the run they have.
+        to_end: runs that its driver left running -> MLflow's status for them; None for those of trials that
+            it did not see the end of, and the runs below them.
+        last_seen_s: Unix time at which that driver was last heard of.
+    """
+
+    run_id: str
+    study_id: str
+    is_own: bool
+    number: int
+    began_s: float
+    lease: Any = None
+    trials: Sequence[Trial] = ()
+    runs: Mapping[int, str] = field(default_factory=dict)
+    to_end: Mapping[str, str | None] = field(default_factory=dict)
+    last_seen_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,11 +154,18 @@ class Tracker(Protocol):
     def run_id(self) -> str | None:
         """The parent run, once it is known."""
 
+    @property
+    def study_id(self) -> str:
+        """The same on all runs of the study; empty before it began."""
+
     def begin(self, info: StudyInfo) -> None:
         """The study begins: join or create the parent run. Blocks a few seconds at most."""
 
-    def launched(self, trial: Trial) -> None:
-        """The trial is about to be handed to the backend. Does not block."""
+    def launched(self, trial: Trial, document: Mapping[str, Any] | None = None) -> None:
+        """The trial is about to be handed to the backend. Does not block.
+
+        ``document`` is hyperopt's trial document, for the trial to be run again from it.
+        """
 
     def run_context(self, trial_id: int) -> RunContext | None:
         """What the trial's worker needs; None where nothing is tracked.
@@ -148,6 +199,9 @@ class Tracker(Protocol):
     def run_ids(self) -> Mapping[int, str]:
         """Trial id -> its run, of the trials whose run exists."""
 
+    def taken_over_by(self) -> str | None:
+        """Which other driver has taken the study over, in words; None while it is this one's."""
+
     def link(self) -> str | None:
         """Where people look at the study's runs: an address, or a command; None where there is nothing."""
 
@@ -165,11 +219,12 @@ class NullTracker:
     """Tracks nothing (``mlflow=False``)."""
 
     run_id: str | None = None
+    study_id = ""
 
     def begin(self, info: StudyInfo) -> None:
         """Do nothing."""
 
-    def launched(self, trial: Trial) -> None:
+    def launched(self, trial: Trial, document: Mapping[str, Any] | None = None) -> None:
         """Do nothing."""
 
     def run_context(self, trial_id: int) -> RunContext | None:  # noqa: ARG002
@@ -197,6 +252,10 @@ class NullTracker:
     def run_ids(self) -> Mapping[int, str]:
         """None."""
         return {}
+
+    def taken_over_by(self) -> str | None:
+        """Nobody."""
+        return None
 
     def link(self) -> str | None:
         """Nowhere."""

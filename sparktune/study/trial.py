@@ -152,6 +152,8 @@ class Trial:
         stop_reason: why it was stopped, for states that mean so.
         decision: what an early termination policy decided, and on what grounds.
         run_id: its MLflow run, known when the study is over.
+        draws: how many seeds of the study's random stream had been drawn when it was suggested; None for a
+            point that was not suggested.
     """
 
     trial_id: int
@@ -174,6 +176,7 @@ class Trial:
     stop_reason: str | None = None
     decision: Decision | None = None
     run_id: str | None = None
+    draws: int | None = None
 
     def to(self, state: TrialState, **changes: Any) -> Trial:
         """The record after a transition.

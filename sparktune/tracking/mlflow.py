@@ -16,13 +16,23 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sparktune.study.tracker import RUN_PATIENCE_S, RunContext, StudyInfo, StudySummary, Tell
+from sparktune.study.tracker import (
+    RUN_PATIENCE_S,
+    Continued,
+    RunContext,
+    StudyInfo,
+    StudySummary,
+    Tell,
+)
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import places, schema
+from sparktune.tracking.lease import Lease, LeaseKeeper
 from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
+from sparktune.tracking.recorded import INTERRUPTED_TAG
 from sparktune.tracking.records import RunRecord
-from sparktune.tracking.schema import Point
+from sparktune.tracking.schema import Point, is_point
 from sparktune.tracking.store import MlflowStore
+from sparktune.tracking.study_record import LEASE, short
 from sparktune.tracking.study_run import PROGRESS_EVERY_S, StudyRun
 from sparktune.tracking.unwritten import Unwritten
 from sparktune.tracking.watcher import MetricWatcher
@@ -53,6 +63,11 @@ def tracking_uri() -> str:
     import mlflow
 
     return str(mlflow.get_tracking_uri())
+
+
+def current_uri() -> str:
+    """``tracking_uri``, so that it means the same from another working directory."""
+    return absolute_uri(tracking_uri(), os.getcwd())
 
 
 def is_set_up() -> bool:
@@ -92,6 +107,8 @@ class MlflowTracker:
         self._open: dict[int, Trial] = {}
         self._reporting: set[int] = set()
         self._watcher: MetricWatcher | None = None
+        self._lease: LeaseKeeper | None = None
+        self._taken_over_by: str | None = None
 
     # What the driver calls --------------------------------------------------------------------------------
 
@@ -99,6 +116,11 @@ class MlflowTracker:
     def run_id(self) -> str | None:
         """The parent run, once it is known."""
         return self._study.run_id if self._writer is not None else None
+
+    @property
+    def study_id(self) -> str:
+        """See ``base.Tracker``."""
+        return "" if self._info is None else self._info.study_id
 
     def begin(self, info: StudyInfo) -> None:
         """Join or create the parent run.
@@ -114,8 +136,11 @@ class MlflowTracker:
         registry_uri = absolute_uri(mlflow.get_registry_uri(), cwd)
         self._registry_uri = None if registry_uri == self._uri else registry_uri
         self._env = travelling_env(os.environ) | _databricks_env(self._uri)
-        active = mlflow.active_run()
-        joined = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
+        active = mlflow.active_run() if info.continues is None else None
+        if info.continues is not None:
+            joined: str | None = info.continues.run_id
+        else:
+            joined = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
         remote = is_remote(self._uri)
         self._store = MlflowStore(self._uri)
         if active is not None:
@@ -126,15 +151,64 @@ class MlflowTracker:
         self._study = StudyRun(info, self._store, writer.lock, joined, self._now_ms())
         self._writer = writer
         writer.put(self._study.record)
+        if info.continues is not None:
+            self._go_on(info.continues)
         wait_s = REMOTE_BEGIN_S if remote else LOCAL_BEGIN_S
         writer.wait_created(self._study.record, wait_s, wait_s)
+        self._keep_lease(info)
 
-    def launched(self, trial: Trial) -> None:
+    def _go_on(self, continues: Continued) -> None:
+        """Take over the runs of trials that ended, and end those that their driver left running."""
+        assert self._writer is not None
+        for trial_id, run_id in continues.runs.items():
+            self._children[trial_id] = RunRecord(
+                name=f"trial {trial_id}", start_ms=0, parent=self._study.record, run_id=run_id
+            )
+        seen_s = continues.last_seen_s or self._clock()
+        for run_id, status in continues.to_end.items():
+            record = RunRecord(name=run_id, start_ms=0, parent=self._study.record, run_id=run_id)
+            if status is None:
+                record.tags = {INTERRUPTED_TAG: "true", "trial_status": "interrupted"}
+            record.status, record.end_ms = status or "KILLED", int(seen_s * 1000)
+            self._writer.put(record)
+
+    def _keep_lease(self, info: StudyInfo) -> None:
+        """Say, and go on saying, that this process drives the study."""
+        key = LEASE + short(info.study_id)
+        began = time.monotonic()
+
+        def write(lease: Lease) -> None:
+            if self._writer is not None and not self._finished:
+                with self._writer.lock:
+                    self._study.record.tags[key] = lease.as_json()
+                    self._writer.put(self._study.record)
+
+        def read() -> Lease | None:
+            run_id = self.run_id
+            tags = self._store.snapshot(run_id).tags if run_id is not None else {}
+            return Lease.from_json(tags.get(key, ""))
+
+        def lost(lease: Lease) -> None:
+            self._taken_over_by = str(lease)
+
+        lease = info.continues.lease if info.continues is not None else None
+        lease = lease or Lease.mine(info.used_s)
+        write(lease)
+        self._lease = LeaseKeeper(lease, lambda: info.used_s + time.monotonic() - began, write, read, lost)
+
+    def taken_over_by(self) -> str | None:
+        """See ``base.Tracker``."""
+        return self._taken_over_by
+
+    def launched(self, trial: Trial, document: Mapping[str, Any] | None = None) -> None:
         """Have a run created for the trial."""
         if self._writer is None or self._finished or trial.trial_id in self._children:
             return
         self._open[trial.trial_id] = trial
-        self._writer.put(self._record_of(trial), FILL_AFTER_S, CREATE_AFTER_S)
+        record = self._record_of(trial)
+        if document is not None:
+            record.tags |= schema.point_tags(trial, document)
+        self._writer.put(record, FILL_AFTER_S, CREATE_AFTER_S)
 
     def run_context(self, trial_id: int) -> RunContext | None:
         """What the trial's worker needs; without a run id where the run does not exist yet."""
@@ -226,6 +300,8 @@ class MlflowTracker:
         now_ms = self._now_ms()
         tags, metrics, artifacts = schema.final_record(trial, document, now_ms)
         with self._writer.lock:
+            if record.run_id is None and not record._busy:  # not written yet, and not needed any more
+                record.tags = {key: tag for key, tag in record.tags.items() if not is_point(key)}
             record.tags |= tags
             record.metrics += metrics
             record.artifacts |= artifacts
@@ -239,6 +315,10 @@ class MlflowTracker:
         if self._writer is None or self._finished:
             return
         try:
+            if self._lease is not None:
+                self._lease.close()
+                if self._taken_over_by is None:
+                    self._lease.write_last()
             if self._watcher is not None:
                 self._watcher.close()
             final = {trial.trial_id: trial for trial in summary.trials if trial.state.is_final}
@@ -252,8 +332,9 @@ class MlflowTracker:
             try:
                 self._writer.flush(None, self._patience_s)
             finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
-                self._study.close(summary, self.run_ids(), self._now_ms())
-                self._writer.put(self._study.record)
+                if self._taken_over_by is None:
+                    self._study.close(summary, self.run_ids(), self._now_ms())
+                    self._writer.put(self._study.record)
             self._writer.flush([self._study.record], self._patience_s, since=began)
         finally:
             self._finished = True

@@ -6,8 +6,10 @@ Nothing here imports MLflow or does input or output. Limits are those of MLflow'
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
+import itertools
 import json
 import math
 import numbers
@@ -36,7 +38,10 @@ TRIAL_ID_TAG = "sparktune.trial_id"
 PARENT_TAG = "mlflow.parentRunId"
 ROOT_TAG = "mlflow.rootRunId"
 DOCUMENT_TAG = "sparktune.trial"
+POINT_TAG = "sparktune.point"
 DOCUMENT_ARTIFACT = "trial.json"
+OWN_ENTRIES = "sparktune"
+"""The key in a recorded document of what it holds beyond hyperopt's entries."""
 
 _KEY = re.compile(r"[/\w.\- :]+")
 _NOT_KEY = re.compile(r"[^/\w.\- :]")
@@ -152,6 +157,24 @@ def with_suffix(key: str, taken: Mapping[str, Any] | set[str], first: int = 1) -
     return candidate
 
 
+def split(key: str, text: str) -> dict[str, str]:
+    """A text as tags; more than one where it is too long for one."""
+    text = storable(text)
+    pieces = [text[at : at + MAX_TAG_VALUE] for at in range(0, len(text), MAX_TAG_VALUE)] or [""]
+    return {key if n == 0 else f"{key}.{n}": piece for n, piece in enumerate(pieces)}
+
+
+def joined(tags: Mapping[str, str], key: str) -> str:
+    """The text that ``split`` gave; empty where there is none."""
+    pieces = [tags.get(key, "")]
+    for n in itertools.count(1):
+        piece = tags.get(f"{key}.{n}")
+        if piece is None:
+            return "".join(pieces)
+        pieces.append(piece)
+    raise AssertionError
+
+
 # Documents -------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +235,69 @@ def document_json(document: Mapping[str, Any]) -> str:
     return storable(json.dumps(safe, separators=(",", ":"), ensure_ascii=False))
 
 
+def recorded_document(trial: Trial, document: Mapping[str, Any]) -> str:
+    """A trial as JSON: its document, and under ``OWN_ENTRIES`` what its record knows beyond that.
+
+    Of a trial that has not ended, what is needed to run it again: the values of its active parameters, and
+    what the algorithm wrote into ``misc``.
+    """
+    own: dict[str, Any] = {name: getattr(trial, name) for name in _RECORDED}
+    own = {name: value for name, value in own.items() if value is not None}
+    own["state"] = str(trial.state)
+    if trial.decision is not None:
+        own["decision"] = dataclasses.asdict(trial.decision)
+    if trial.error is not None:
+        own["error"] = {"kind": trial.error.kind, "message": trial.error.message}
+    params: dict[str, Any] = {}
+    for label, value in trial.params.items():
+        if type(value) is not type(trial.config.get(label)) or value != trial.config.get(label):
+            params[label] = _cell(value)
+    own["params"] = params
+    known = dict(document)
+    if not trial.state.is_final:
+        misc = dict(known.get("misc", {}))
+        misc["vals"] = {label: [value] for label, value in trial.config.items()}
+        for name in ("idxs", "tid", "cmd", "workdir"):
+            misc.pop(name, None)
+        known = {"tid": trial.trial_id, "misc": misc}
+    return document_json({**known, OWN_ENTRIES: own})
+
+
+_RECORDED = (
+    "draws",
+    "loss",
+    "attempts",
+    "steps",
+    "last_step",
+    "submitted_s",
+    "started_s",
+    "ended_s",
+    "duration_s",
+    "host",
+    "worker_pid",
+    "stop_reason",
+)
+"""The attributes of a trial's record that stand in its recorded document."""
+
+
+def document_parts(trial: Trial, document: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """A trial as JSON: as a tag, or where that is too long as an artifact and a tag that names it."""
+    text = recorded_document(trial, document)
+    if len(text) <= MAX_TAG_VALUE:
+        return {DOCUMENT_TAG: text}, {}
+    return {DOCUMENT_TAG: json.dumps({"artifact": DOCUMENT_ARTIFACT})}, {DOCUMENT_ARTIFACT: text}
+
+
+def is_point(key: str) -> bool:
+    """Whether a tag is one of ``point_tags``."""
+    return key == POINT_TAG or key.startswith(f"{POINT_TAG}.")
+
+
+def point_tags(trial: Trial, document: Mapping[str, Any]) -> dict[str, str]:
+    """What is needed to run a trial again whose end is not recorded, as tags."""
+    return split(POINT_TAG, recorded_document(trial, document))
+
+
 # Runs ------------------------------------------------------------------------------------------------------
 
 
@@ -268,13 +354,8 @@ def final_record(
 ) -> tuple[dict[str, str], list[Point], dict[str, str]]:
     """What a finished trial adds to its run: (tags, metrics, artifacts as file name -> text)."""
     tags = final_tags(trial)
-    artifacts: dict[str, str] = {}
-    text = document_json(document)
-    if len(text) <= MAX_TAG_VALUE:
-        tags[DOCUMENT_TAG] = text
-    else:
-        tags[DOCUMENT_TAG] = json.dumps({"artifact": DOCUMENT_ARTIFACT})
-        artifacts[DOCUMENT_ARTIFACT] = text
+    known, artifacts = document_parts(trial, document)
+    tags |= known
     if trial.error is not None:
         artifacts["traceback.txt"] = trial.error.traceback
     finite, other = numeric_entries(trial.result or {})

@@ -145,6 +145,28 @@ class MlflowStore:
         keys = frozenset(data.metrics)
         return Snapshot(str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)
 
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run now."""
+        self._log_batch(run_id, Batch({}, dict(tags), []))
+
+    def reopen(self, run_id: str) -> None:
+        """The run, which may have ended, is running again."""
+        self._end(run_id, "RUNNING", None)
+
+    def search(self, experiment_id: str, wanted: str) -> Iterator[Any]:
+        """The experiment's runs that match a filter, of MLflow's search syntax."""
+        from mlflow.entities import ViewType
+
+        token: str | None = None
+        while True:
+            page = self._store.search_runs(
+                [experiment_id], wanted, ViewType.ACTIVE_ONLY, max_results=1000, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
     def create(self, record: RunRecord, tags: Mapping[str, str]) -> str:
         """See ``records.Store``; adds MLflow's own tags and the parent's id."""
         from mlflow.entities import RunTag
@@ -186,24 +208,12 @@ class MlflowStore:
 
     def running_metrics(self, parent_run_id: str) -> dict[str, dict[str, tuple[float, int, int]]]:
         """See ``watcher.MetricSource``."""
-        from mlflow.entities import ViewType
-
         found: dict[str, dict[str, tuple[float, int, int]]] = {}
-        token: str | None = None
-        while True:
-            page = self._store.search_runs(
-                [self.experiment_id],
-                f"tags.`{PARENT_TAG}` = '{parent_run_id}' and attributes.status = 'RUNNING'",
-                ViewType.ACTIVE_ONLY,
-                max_results=1000,
-                page_token=token,
-            )
-            for run in page:
-                points = run.data._metric_objs
-                found[run.info.run_id] = {p.key: (p.value, p.step, p.timestamp) for p in points}
-            token = page.token
-            if not token:
-                return found
+        wanted = f"tags.`{PARENT_TAG}` = '{parent_run_id}' and attributes.status = 'RUNNING'"
+        for run in self.search(self.experiment_id, wanted):
+            points = run.data._metric_objs
+            found[run.info.run_id] = {p.key: (p.value, p.step, p.timestamp) for p in points}
+        return found
 
     def series(self, run_id: str, metric: str) -> list[tuple[float, int, int]]:
         """See ``watcher.MetricSource``."""

@@ -6,6 +6,7 @@ import json
 import math
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState
@@ -13,6 +14,7 @@ from sparktune.tracking import schema
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
+from sparktune.tracking.study_record import FINISHED, INTERRUPTED, STATE, StudyRecord
 
 PROGRESS_EVERY_S = 1.0
 """How often the run's metrics are written while the study runs."""
@@ -20,6 +22,8 @@ PROGRESS_EVERY_S = 1.0
 
 class StudyRun:
     """Fills the parent's record. Where the run is joined, keys that another study has there get a suffix.
+
+    A study that goes on writes under the keys that it had.
 
     Args:
         info: the study.
@@ -38,11 +42,17 @@ class StudyRun:
         identity = {schema.STUDY_TAG: info.study_id, "sparktune.role": "study"}
         self.record = RunRecord(name="", start_ms=start_ms, identity=identity, prepare=self._open)
         self._info, self._store, self._lock, self._joined = info, store, lock, joined
+        self._is_own = joined is None if info.continues is None else info.continues.is_own
+        self._start_ms = start_ms
         self._taken: Snapshot | None = None
         self._number = 0  # of studies that were recorded in the run before this one
         self._counts = dict.fromkeys((*schema.COUNTED.values(), "total"), 0)
         self._counts_written_ms = 0
         self._best_loss: float | None = None
+        if info.continues is not None:
+            for trial in info.continues.trials:
+                self.launched()
+                self._count(trial)
 
     @property
     def run_id(self) -> str | None:
@@ -57,7 +67,13 @@ class StudyRun:
                 self._taken = self._store.snapshot(self._joined)
                 self._store.experiment_id = self._taken.experiment_id
                 self.record.root_run_id = self._taken.tags.get(schema.ROOT_TAG) or self._joined
-                self._number = sum(key.startswith(schema.STUDY_TAG) for key in self._taken.tags)
+                continues = self._info.continues
+                if continues is not None:
+                    self._number = continues.number
+                    if self._is_own:
+                        self._store.reopen(self._joined)
+                else:
+                    self._number = sum(key.startswith(schema.STUDY_TAG) for key in self._taken.tags)
             self._describe()
             return self._joined
         self._store.use_active_experiment()
@@ -70,9 +86,15 @@ class StudyRun:
         tags = schema.parent_tags(self._info)
         if self._joined is not None:  # a run that was created has it from the beginning
             tags[schema.STUDY_TAG] = self._info.study_id
+        record = self._study_record()
         with self._lock:
             self.record.params |= self._free(self._own(schema.parent_params(self._info)), "params")
-            self.record.tags |= self._free(tags, "tags")
+            self.record.tags |= self._free(tags, "tags") | record.tags() | {STATE: record.state}
+
+    def _study_record(self) -> StudyRecord:
+        continues = self._info.continues
+        began_s = self._start_ms / 1000 if continues is None else continues.began_s
+        return StudyRecord.of(self._info, self._number, self._is_own, began_s)
 
     def launched(self) -> None:
         """A trial was launched."""
@@ -80,13 +102,16 @@ class StudyRun:
 
     def ended(self, trial: Trial, now_ms: int) -> None:
         """A trial ended: note the study's progress. The caller holds the lock."""
-        self._counts[schema.COUNTED[trial.state]] += 1
-        if trial.state is TrialState.COMPLETED and trial.loss is not None:
-            self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
+        self._count(trial)
         if self._best_loss is not None and math.isfinite(self._best_loss):
             self._add("best_trial_loss", self._best_loss, now_ms, self._n_ended)
         if now_ms - self._counts_written_ms >= 1000 * PROGRESS_EVERY_S:
             self._add_counts(now_ms)
+
+    def _count(self, trial: Trial) -> None:
+        self._counts[schema.COUNTED[trial.state]] += 1
+        if trial.state is TrialState.COMPLETED and trial.loss is not None:
+            self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
 
     def close(self, summary: StudySummary, run_ids: Mapping[int, str], now_ms: int) -> None:
         """Note the study's results, and the run's end unless it was joined.
@@ -108,16 +133,20 @@ class StudyRun:
         if summary.error:
             tags["sparktune.error"] = schema.cut(summary.error, schema.MAX_TAG_VALUE)
         table = f"trials_{self._number}.json" if self._number else "trials.json"
+        # What the user or an exception has ended may be gone on with; all else came to its end.
+        is_cut_off = schema.parent_status(summary) != "FINISHED"
+        record = replace(self._study_record(), state=INTERRUPTED if is_cut_off else FINISHED)
         with self._lock:
             if self.record.run_id is None:  # never opened: the file of unwritten runs is to hold all of it
                 self._describe()
             self.record.params |= self._free(self._own(params), "params")
             self.record.tags |= self._free(tags, "tags") | self._logged_table(table)
+            self.record.tags |= record.tags() | {STATE: record.state}
             self.record.artifacts[table] = schema.trials_table(summary.trials, run_ids)
             self._add_counts(now_ms)
             if summary.share_saved is not None:
                 self._add("compute_saved_share", summary.share_saved, now_ms, 0)
-            if self._joined is None:
+            if self._is_own:
                 self.record.status, self.record.end_ms = schema.parent_status(summary), now_ms
 
     @property
@@ -143,7 +172,7 @@ class StudyRun:
         A param cannot be logged again with another value: ``mlflow.log_param("best_C", ...)`` after ``fmin``
         would raise.
         """
-        if self._joined is None:
+        if self._is_own:
             return dict(params)
         return {schema.valid_key(f"sparktune.{key}"): value for key, value in params.items()}
 
@@ -157,11 +186,14 @@ class StudyRun:
             logged = list(json.loads(self._taken.tags.get(tag, "[]"))) if self._taken is not None else []
         except (ValueError, TypeError):  # somebody wrote something else there
             return {}
-        return {tag: json.dumps([*logged, {"path": name, "type": "table"}])}
+        entry = {"path": name, "type": "table"}
+        return {tag: json.dumps([*(known for known in logged if known != entry), entry])}
 
     def _free_key(self, key: str, kind: str) -> str:
         """The key under which this study writes to the run: with a suffix where another has it."""
         taken = getattr(self._taken, kind) if self._taken is not None else ()
+        if self._info.continues is not None and kind != "params":
+            return f"{key}_{self._number}" if self._number else key
         return schema.with_suffix(key, set(taken), max(1, self._number)) if key in taken else key
 
     def _free(self, wanted: Mapping[str, str], kind: str) -> dict[str, str]:

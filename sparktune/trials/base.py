@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ from sparktune.worker.objective import Objective
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sparktune.tracking.recorded import RecordedStudy
 
 logger = logging.getLogger("sparktune")
 
@@ -118,6 +120,14 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._records: dict[int, Trial] = {}
         self._by_id: dict[int, documents.Document] = {}
         self._stream: SeedStream | None = None
+        self._study = (0, 0)
+        """How many trials counted, and how many seeds had been drawn, when the latest study began."""
+        self._used_s = 0.0
+        """Seconds that the study which is to go on has used so far."""
+        self._free_ids: list[int] = []
+        self._recorded: RecordedStudy | None = None
+        self._earlier_studies: tuple[tuple[str, str], ...] = ()
+        """(parent run, study id) of the studies in MLflow that hold trials of these."""
         self._fmin_cancelled_reason: str | None = None
         self._warned_of_slots = False
         self._in_use = threading.Lock()
@@ -289,6 +299,11 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
                 is_news = True
         return is_news
 
+    def _remember_study(self, run_id: str, study_id: str) -> None:
+        """A study in MLflow holds trials of these."""
+        if (run_id, study_id) not in self._earlier_studies:
+            self._earlier_studies += ((run_id, study_id),)
+
     def delete_all(self) -> None:
         """Forget every trial and begin anew, with a new random stream."""
         self._reset()
@@ -307,17 +322,25 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             of_hyperopt.hide(self, document)  # cheaper than a refresh of all
         self._records[trial.trial_id] = trial  # at last: Ctrl-C may come before, and then it is done again
 
-    def _enqueue(self, suggested: documents.Document, space: SpaceView) -> Trial:
+    def new_trial_ids(self, n: int) -> list[int]:
+        """``n`` ids for new trials: those that the record of a study lacks, then new ones."""
+        free, self._free_ids = self._free_ids[:n], self._free_ids[n:]
+        further: list[int] = super().new_trial_ids(n - len(free))
+        return free + further
+
+    def _enqueue(self, suggested: documents.Document, space: SpaceView, draws: int | None = None) -> Trial:
         """Insert the document of a new trial, visible at once, and give its record."""
         document = of_hyperopt.insert(self, suggested)
         self._by_id[document["tid"]] = document
-        trial = self._records[document["tid"]] = documents.queued_trial(document, space)
+        trial = replace(documents.queued_trial(document, space), draws=draws)
+        self._records[document["tid"]] = trial
         return trial
 
-    def _join(self, space: SpaceView) -> tuple[list[Trial], list[Trial]]:
+    def _join(self, space: SpaceView, again: Collection[int] = ()) -> tuple[list[Trial], list[Trial]]:
         """The trials of earlier calls: those that ended, and those still to be run.
 
-        A trial that was running when its study's process ended, is run again.
+        A trial that was running when its study's process ended, is run again; one of ``again`` too where it
+        was cancelled because its study stopped.
 
         Raises:
             InvalidSpace: the trials are of another space.
@@ -331,17 +354,20 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         for document in of_hyperopt.documents(self):
             trial_id = document["tid"]
             self._by_id[trial_id] = document
-            if document["state"] in (JOB_STATE_NEW, JOB_STATE_RUNNING):
-                document["state"] = JOB_STATE_NEW
-                records[trial_id] = documents.queued_trial(document, space)
+            known = self._records.get(trial_id)
+            is_cancelled = trial_id in again and documents.outcome_of(document) is TrialState.CANCELLED
+            if is_cancelled or document["state"] in (JOB_STATE_NEW, JOB_STATE_RUNNING):
+                documents.requeue(document, space)
+                draws = None if known is None else known.draws
+                records[trial_id] = replace(documents.queued_trial(document, space), draws=draws)
                 queued.append(records[trial_id])
             else:
-                known = self._records.get(trial_id)
                 is_known = known is not None and known.state.is_final
                 record = known if is_known and known else documents.final_trial(document, space)
                 records[trial_id] = record
                 earlier.append(record)
         self._records = records
+        self.refresh()
         return earlier, queued
 
     def _adopt(self, saved: hyperopt.Trials) -> None:

@@ -32,7 +32,12 @@ def queued_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
 
 def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
     """The record of a trial that ended in an earlier call, of which only the document is left."""
-    trial = queued_trial(document, space).to(TrialState.RUNNING, run_id=document["misc"].get("run_id"))
+    return ended_trial(queued_trial(document, space), document)
+
+
+def ended_trial(trial: Trial, document: Mapping[str, Any]) -> Trial:
+    """The record of a trial with its end, as its document tells it."""
+    trial = trial.to(TrialState.RUNNING, run_id=document["misc"].get("run_id"))
     result, error = document["result"], document["misc"].get("error")
     times = {"started_s": _unix(document["book_time"]), "ended_s": _unix(document["refresh_time"])}
     if document["state"] == JOB_STATE_CANCEL:
@@ -52,6 +57,17 @@ def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
     return trial.to(
         TrialState.FAILED, result=result, error=TrialError("ReportedFailure", reason, reason), **times
     )
+
+
+def requeue(document: Document, space: SpaceView) -> None:
+    """Let a document be that of a trial that is still to be run."""
+    document["state"] = JOB_STATE_NEW
+    document["owner"] = None
+    for name in ("error", "run_id"):
+        document["misc"].pop(name, None)
+    for label in space.labels:  # what is read back from a record has the active ones only
+        for part in ("idxs", "vals"):
+            document["misc"][part].setdefault(label, [])
 
 
 def outcome_of(document: Mapping[str, Any]) -> TrialState | None:

@@ -9,25 +9,30 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import hyperopt
 
-from sparktune.errors import AllTrialsFailed, SaveFileError
+from sparktune.errors import AllTrialsFailed, CannotResume, SaveFileError, StudyTakenOver
 from sparktune.private import of_hyperopt
 from sparktune.search import suggestion, tpe
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space
+from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
 from sparktune.study import interrupts, progress, randomness
 from sparktune.study.backend import Backend, Reported
-from sparktune.study.driver import Driver, Observer
+from sparktune.study.driver import Chore, Driver, Observer
 from sparktune.study.study import INTERRUPTED, Study
-from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_name
+from sparktune.study.tracker import Continued, StudyInfo, StudySummary, Tracker, algorithm_name
 from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import arguments, observers, savefile, summary
+from sparktune.trials import resume as resuming
 from sparktune.trials.base import StudyTrials
 from sparktune.worker.objective import Objective
+
+if TYPE_CHECKING:
+    from sparktune.tracking.recorded import RecordedStudy
 
 logger = logging.getLogger("sparktune")
 # Lines that unattended jobs look for in their logs, under the name they know.
@@ -57,6 +62,9 @@ class RunnableTrials(StudyTrials):
         early_stop_fn: Any = None,
         trials_save_file: Any = "",
         points_to_evaluate: Any = None,
+        *,
+        resume: str | None = None,
+        take_over: bool = False,
     ) -> Any:
         """Run a study on these trials; ``hyperopt.fmin(trials=...)`` calls it. See ``sparktune.fmin``."""
         # With True and False alike an exception in an objective fails its own trial.
@@ -80,10 +88,17 @@ class RunnableTrials(StudyTrials):
             view = SpaceView(domain.expr)
             if trials_save_file:
                 _adopt_saved(self, trials_save_file)
-            stream = randomness.continued(rstate, self._stream)
-            earlier, queued = self._join(view)
+            recorded = self._to_resume(resume, view, algo)
+            # A study that goes on has the stream that was recorded, whatever rstate says.
+            stream = randomness.continued(None if recorded is not None else rstate, self._stream)
+            own = () if recorded is None else {run.trial_id for run in recorded.runs}
+            earlier, queued = self._join(view, own)
+            if recorded is None:
+                self._study, self._used_s = (len(self), stream.draws), 0.0
             # As in hyperopt, the user's own points come on top of max_evals; trials of earlier calls count.
-            max_new = None if limit is None else max(0, limit - len(self))
+            n_before, draws_before = self._study
+            n_suggested = stream.draws - draws_before
+            max_new = None if limit is None else max(0, limit - n_before - n_suggested)
             queued += _points(self, domain, view, points_to_evaluate or [])
             save = savefile.SaveFile(trials_save_file, self) if trials_save_file else None
             stopper = observers.EarlyStop(early_stop_fn, self) if early_stop_fn is not None else None
@@ -112,10 +127,16 @@ class RunnableTrials(StudyTrials):
                     stack.enter_context(_concluded(self, study, tracker, save))
                     self._stream = stream
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
-                    began_s = backend.now() - spent_s
+                    began_s = backend.now() - spent_s - self._used_s
                     self._warn_of_slots(backend.slots())
                     _warn_of_parallelism(algo, self._asked_parallelism, backend.slots(), max_new)
-                    tracker.begin(_info(algo, limit, timeout, max_queue_len, view, self))
+                    continues = None
+                    if recorded is not None:
+                        logger.info("%s", resuming.told(recorded, self._records.values()))
+                        continues = resuming.claim(recorded, self, take_over=take_over)
+                    info = _info(algo, limit, timeout, max_queue_len, view, self, stream, continues)
+                    tracker.begin(info)
+                    _record_missing(self, tracker, continues)
                     if self.early_termination is not None:
                         tracker.watch(self.watch_interval, _poster(backend))
                     self.run_id = tracker.run_id
@@ -127,19 +148,68 @@ class RunnableTrials(StudyTrials):
                     backend,
                     tracker,
                     observers=_observers(self, study, tracker, save, stopper, bar),
-                    chores=[save] if save is not None else [],
+                    chores=_chores(save, tracker),
                     parallelism=self._asked_parallelism,
-                    deadline_s=None if timeout is None else began_s + max(timeout, spent_s),
+                    deadline_s=None if timeout is None else began_s + max(timeout, spent_s + self._used_s),
                     trial_timeout_s=self.trial_timeout,
                     seed_of=randomness.seeds(stream.began_with),
+                    document_of=self._by_id.get,
                 ).run()
-                self.elapsed_s = backend.now() - began_s
+                self.elapsed_s = backend.now() - began_s - self._used_s
             lines = summary.lines(study.best, self, time.monotonic() - began, tracker.link())
             for line in lines:
                 logger.info("%s", line)
             if show_progressbar and verbose and progress.someone_watches():
                 print("\n".join(lines), file=sys.stderr)
         return _answer(self, study, space, return_argmin)
+
+    def _to_resume(self, resume: str | None, view: SpaceView, algo: Any) -> RecordedStudy | None:
+        """The recorded study that this call goes on with; these trials then hold what was recorded of it."""
+        if resume is not None:
+            if not getattr(self, "mlflow", False):
+                raise ValueError(
+                    f"resume={resume!r} reads a study from MLflow, where these {type(self).__name__} record "
+                    "nothing: use SparkTrials() or DriverTrials() without mlflow=False"
+                )
+            if of_hyperopt.documents(self):
+                raise ValueError(
+                    f"resume={resume!r} reads the trials from MLflow, and these {type(self).__name__} hold "
+                    f"{len(of_hyperopt.documents(self))} already: give new ones, or leave resume out"
+                )
+            found = resuming.find(resume)
+            if found is None:
+                logger.warning("resume='last': the experiment has no unfinished study, so a new one begins")
+                return None
+            resuming.check(found, view, algo, self)
+            resuming.fill(self, found)
+        elif self._recorded is not None:
+            resuming.check(self._recorded, view, algo, self)
+        recorded, self._recorded = self._recorded, None
+        return recorded
+
+    @classmethod
+    def from_mlflow(cls, run_id: str, **options: Any) -> Self:
+        """The trials of a study that MLflow has recorded; nothing else is needed.
+
+        ``fmin(..., trials=...)`` with them goes on with that study, under the same parent run. What is
+        recorded as JSON is read; nothing is executed. Entries of results that JSON cannot hold, and
+        attachments, are not recorded.
+
+        Args:
+            run_id: the study's parent run; ``"last"`` for the latest unfinished study of the experiment.
+            **options: of the constructor; ``metric`` and ``goal`` are those that were recorded.
+
+        Raises:
+            CannotResume: there is no such study, or MLflow does not answer.
+        """
+        study = resuming.find(run_id)
+        if study is None:
+            raise CannotResume("the experiment has no unfinished study")
+        record = study.record
+        trials = cls(**{"metric": record.metric, "goal": record.goal, **options})
+        resuming.fill(trials, study)
+        trials.refresh()
+        return trials
 
 
 # -- before the first trial ----------------------------------------------------------------------------
@@ -178,9 +248,12 @@ def _info(
     max_queue_len: int,
     view: SpaceView,
     trials: StudyTrials,
+    stream: randomness.SeedStream,
+    continues: Continued | None,
 ) -> StudyInfo:
+    n_before, draws_before = trials._study
     return StudyInfo(
-        study_id=uuid.uuid4().hex,
+        study_id=uuid.uuid4().hex if continues is None else continues.study_id,
         algo=algorithm_name(algo),
         max_evals=limit,
         parallelism=trials.parallelism,
@@ -190,7 +263,57 @@ def _info(
         metric=trials.metric,
         goal=trials.goal,
         policy=None if trials.early_termination is None else str(trials.early_termination),
+        parameters=signature(view),
+        stream=stream.as_json(),
+        n_before=n_before,
+        draws_before=draws_before,
+        earlier=trials._earlier_studies,
+        used_s=trials._used_s,
+        continues=continues,
     )
+
+
+def _record_missing(trials: StudyTrials, tracker: Tracker, continues: Continued | None) -> None:
+    """Have trials recorded whose end the record of their study lacks: it was written elsewhere."""
+    if continues is None:
+        return
+    known = {trial.trial_id for trial in continues.trials}
+    for trial_id, trial in trials._records.items():
+        if trial.state.is_final and trial_id not in known and trial.draws is not None:
+            document = trials._by_id[trial_id]
+            tracker.launched(trial, document)
+            tracker.ended(trial, document)
+
+
+class _Possession:
+    """Ends the study when another driver has taken it over (the driver's ``Chore``)."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._look_at = 0.0
+
+    def due_in_s(self) -> float | None:
+        return self._look_at - time.monotonic()
+
+    def do(self) -> None:
+        self._look_at = time.monotonic() + LOOK_S
+        owner = self._tracker.taken_over_by()
+        if owner is not None:
+            raise StudyTakenOver(
+                f"another driver has taken this study over ({owner}); this one has ended, and its trials "
+                "that ended are recorded"
+            )
+
+
+LOOK_S = 5.0
+"""How often it is looked whether another driver has taken the study over."""
+
+
+def _chores(save: savefile.SaveFile | None, tracker: Tracker) -> list[Chore]:
+    chores: list[Chore] = [] if save is None else [save]
+    if tracker.run_id is not None:
+        chores.append(_Possession(tracker))
+    return chores
 
 
 def _poster(backend: Backend) -> Callable[[int, float, int], None]:
@@ -236,7 +359,7 @@ def _suggest(algo: Any, domain: Any, trials: StudyTrials, view: SpaceView, seed:
         return None
     if len(suggested) > 1:
         raise ValueError(f"the algorithm was asked for 1 trial and suggested {len(suggested)}")
-    return trials._enqueue(suggested[0], view)
+    return trials._enqueue(suggested[0], view, None if trials._stream is None else trials._stream.draws)
 
 
 def _observers(
@@ -312,6 +435,9 @@ def _record_end(
         )
     )
     trials.run_id = tracker.run_id
+    trials._used_s = 0.0
+    if tracker.run_id is not None:
+        trials._remember_study(tracker.run_id, tracker.study_id)
     if trials._note_runs(tracker.run_ids()) and save is not None:
         save.finish(anew=True)
     familiar.info("Total Trials: %s.", summary.counted(trials.counts()))

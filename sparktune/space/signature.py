@@ -1,0 +1,62 @@
+"""A search space in words, parameter by parameter: to compare it with the one of an earlier study."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sparktune.space.search_space import SearchSpace
+from sparktune.space.view import SpaceView
+
+MAX_OPTIONS = 100
+"""Of more options only their number is told."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def signature(view: SpaceView) -> dict[str, str]:
+    """Label -> how the parameter is distributed, and when it is active; the same in every process.
+
+    Raises:
+        InvalidSpace: the space cannot be searched.
+    """
+    space = SearchSpace(view.expression)
+    parameters = {parameter.label: parameter for parameter in space.parameters}
+    found = {}
+    for label, parameter in parameters.items():
+        text = parameter.text
+        if parameter.n_options and parameter.n_options <= MAX_OPTIONS:
+            options = range(parameter.first, parameter.first + parameter.n_options)
+            shown = [_text(view.params({label: option}).get(label)) for option in options]
+            text += f" of {', '.join(shown)}"
+        if parameter.conditions:
+            where = [
+                f"{space.parameters[column].label}={option + space.parameters[column].first}"
+                for column, option in parameter.conditions
+            ]
+            text += f", where {' or '.join(where)}"
+        found[label] = text
+    return found
+
+
+def _text(value: Any) -> str:
+    try:
+        return _ADDRESS.sub("", repr(value))
+    except Exception:  # an option may be any object of the user's
+        return f"<{type(value).__name__}>"
+
+
+def differences(earlier: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What is not the same in two signatures, a phrase for each parameter."""
+    found = []
+    for label in dict.fromkeys([*earlier, *now]):
+        was, is_now = earlier.get(label), now.get(label)
+        if was == is_now:
+            continue
+        if was is None:
+            found.append(f"{label!r} was not there and is {is_now}")
+        elif is_now is None:
+            found.append(f"{label!r} was {was} and is not there now")
+        else:
+            found.append(f"{label!r} was {was} and is {is_now}")
+    return found

@@ -1,0 +1,282 @@
+"""Reads a study back from MLflow: its parent run, its trials, and whether its driver lives.
+
+Only what sparktune itself has recorded is read, as JSON: nothing that stands in a store is executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sparktune.tracking import schema, study_record
+from sparktune.tracking.lease import Lease, is_alive, life
+from sparktune.tracking.records import RefusedError
+from sparktune.tracking.store import MlflowStore
+from sparktune.tracking.study_record import LEASE, StudyRecord, short
+
+logger = logging.getLogger("sparktune")
+
+TRIES = 3
+PAUSE_S = 2.0
+SETTLE_S = 0.5
+"""How long after claiming a study it is looked whether another driver has claimed it at the same moment."""
+INTERRUPTED_TAG = "sparktune.interrupted"
+
+T = TypeVar("T")
+
+
+class NotRecordedError(Exception):
+    """There is no such study in the store, or it cannot be read."""
+
+
+class StudyAliveError(Exception):
+    """The study's driver lives."""
+
+
+@dataclass(frozen=True)
+class RecordedTrial:
+    """A trial's run.
+
+    Attributes:
+        trial_id: of the trial.
+        run_id: of the run.
+        status: MLflow's.
+        is_interrupted: its driver died while it ran, and the trial is run again in another run.
+        document: the trial document as it was recorded; None where it was not. Of a trial whose end is not
+            recorded, what is needed to run it again.
+    """
+
+    trial_id: int
+    run_id: str
+    status: str
+    is_interrupted: bool
+    document: Mapping[str, Any] | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the trial's end is recorded."""
+        if self.is_interrupted or self.document is None:
+            return False
+        return own_entries(self.document).get("state") not in (None, "queued", "running")
+
+
+@dataclass(frozen=True)
+class RecordedStudy:
+    """A study as MLflow has it.
+
+    Attributes:
+        run_id: its parent run.
+        experiment_id: where its runs are.
+        record: what it is.
+        lease: who drives it, or drove it last; None where that is not recorded.
+        runs: of its trials; a trial that was interrupted and run again has several.
+        earlier: the studies whose trials it went on with.
+    """
+
+    run_id: str
+    experiment_id: str
+    record: StudyRecord
+    lease: Lease | None
+    runs: Sequence[RecordedTrial] = ()
+    earlier: Sequence[RecordedStudy] = field(default=())
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it did not come to its end."""
+        return self.record.state != study_record.FINISHED
+
+    @property
+    def draws(self) -> int:
+        """How many seeds of the random stream are known to have been drawn."""
+        drawn = [int(known.get("draws") or 0) for known in map(own_entries, self.documents)]
+        return max([self.record.draws_before, *drawn])
+
+    @property
+    def documents(self) -> list[Mapping[str, Any]]:
+        """The documents of its trials, as far as they are recorded."""
+        return [run.document for run in self.runs if run.document is not None]
+
+
+def own_entries(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a recorded document holds beyond hyperopt's entries; see ``schema.recorded_document``."""
+    found = document.get(schema.OWN_ENTRIES)
+    return found if isinstance(found, Mapping) else {}
+
+
+class Reader:
+    """Reads studies from one store.
+
+    Args:
+        tracking_uri: absolute.
+
+    Every method raises ``NotRecordedError`` where the store does not answer.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self._uri = tracking_uri
+        self._store = MlflowStore(tracking_uri)
+        self._tried(self._store.open)
+
+    def study(self, run_id: str, study_id: str | None = None) -> RecordedStudy:
+        """A study with its trials: the latest that the run is the parent of, unless its id is given.
+
+        Raises:
+            NotRecordedError: there is none.
+        """
+        found = self._study(run_id, study_id)
+        known = found.record.earlier
+        earlier = tuple(self._with_trials(self._study(run, study)) for run, study in known)
+        whole = self._with_trials(found)
+        return RecordedStudy(
+            whole.run_id, whole.experiment_id, whole.record, whole.lease, whole.runs, earlier
+        )
+
+    def _study(self, run_id: str, study_id: str | None) -> RecordedStudy:
+        try:
+            snapshot = self._tried(lambda: self._store.snapshot(run_id))
+        except RefusedError as error:
+            raise NotRecordedError(f"MLflow at {self._uri} has no run {run_id!r}: {error}") from error
+        return self._of_tags(run_id, snapshot.experiment_id, snapshot.tags, study_id)
+
+    def _of_tags(
+        self, run_id: str, experiment_id: str, tags: Mapping[str, str], study_id: str | None
+    ) -> RecordedStudy:
+        try:
+            records = study_record.records(tags)
+        except (ValueError, KeyError, TypeError) as error:
+            raise NotRecordedError(f"the run {run_id} cannot be read: {error}") from error
+        chosen = [record for record in records if study_id in (None, record.study_id)]
+        if not chosen:
+            is_trial = schema.PARENT_TAG in tags
+            raise NotRecordedError(
+                f"the run {run_id} holds no study that sparktune can go on with"
+                + (f": it is a trial; its parent run is {tags[schema.PARENT_TAG]}" if is_trial else "")
+            )
+        record = chosen[-1]
+        lease = Lease.from_json(tags.get(LEASE + short(record.study_id), ""))
+        return RecordedStudy(run_id, experiment_id, record, lease)
+
+    def _with_trials(self, study: RecordedStudy) -> RecordedStudy:
+        runs = [self._trial(run) for run in self._children(study)]
+        known = [run for run in runs if run is not None]
+        known.sort(key=lambda run: run.trial_id)
+        return RecordedStudy(study.run_id, study.experiment_id, study.record, study.lease, known)
+
+    def _children(self, study: RecordedStudy) -> list[Any]:
+        wanted = (
+            f"tags.`{schema.PARENT_TAG}` = '{study.run_id}' and "
+            f"tags.`{schema.STUDY_TAG}` = '{study.record.study_id}'"
+        )
+        return self._search(study.experiment_id, wanted)
+
+    def _search(self, experiment_id: str, wanted: str) -> list[Any]:
+        return self._tried(lambda: list(self._store.search(experiment_id, wanted)))
+
+    def _trial(self, run: Any) -> RecordedTrial | None:
+        tags = run.data.tags
+        try:
+            trial_id = int(tags[schema.TRIAL_ID_TAG])
+        except (KeyError, ValueError):
+            return None  # a run of the user's below the parent
+        document = None
+        try:
+            ended = json.loads(tags.get(schema.DOCUMENT_TAG, "null"))
+            if ended is not None and "artifact" in ended:
+                ended = json.loads(self._artifact(run.info.run_id, ended["artifact"]))
+            document = ended
+        except Exception as error:  # of the artifact's store, or a text of somebody else's
+            logger.warning("trial %d cannot be read from its run %s: %s", trial_id, run.info.run_id, error)
+        if document is None:
+            with contextlib.suppress(ValueError):
+                document = json.loads(schema.joined(tags, schema.POINT_TAG) or "null")
+        return RecordedTrial(trial_id, run.info.run_id, run.info.status, INTERRUPTED_TAG in tags, document)
+
+    def _artifact(self, run_id: str, name: str) -> str:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=self._uri)
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(client.download_artifacts(run_id, name, folder)).read_text("utf-8")
+
+    def unfinished(self, experiment_id: str | None = None) -> list[RecordedStudy]:
+        """The studies of an experiment (default: the active one) that did not end, the latest first.
+
+        Without their trials.
+        """
+        if experiment_id is None:
+            self._tried(self._store.use_active_experiment)
+            experiment_id = self._store.experiment_id
+        wanted = f"tags.`{study_record.STATE}` != '{study_record.FINISHED}'"
+        found = []
+        for run in self._search(experiment_id, wanted):
+            try:
+                found.append(self._of_tags(run.info.run_id, experiment_id, run.data.tags, None))
+            except NotRecordedError as error:
+                logger.info("%s", error)
+        found = [study for study in found if study.is_unfinished]
+        return sorted(found, key=lambda study: study.record.began_s, reverse=True)
+
+    def count_ended(self, study: RecordedStudy) -> int:
+        """How many trials of a study have ended."""
+        return sum(run.info.status != "RUNNING" for run in self._children(study))
+
+    def running_below(self, experiment_id: str, run_id: str) -> list[str]:
+        """The runs below a run, at any depth, that have not ended."""
+        below = self._search(experiment_id, f"tags.`{schema.PARENT_TAG}` = '{run_id}'")
+        deeper = [found for run in below for found in self.running_below(experiment_id, run.info.run_id)]
+        return [run.info.run_id for run in below if run.info.status == "RUNNING"] + deeper
+
+    def lease(self, study: RecordedStudy) -> Lease | None:
+        """Who drives the study at this moment."""
+        tags = self._tried(lambda: self._store.snapshot(study.run_id)).tags
+        return Lease.from_json(tags.get(LEASE + short(study.record.study_id), ""))
+
+    def claim(self, study: RecordedStudy, used_s: float, *, take_over: bool) -> Lease:
+        """Make this process the study's driver.
+
+        Raises:
+            StudyAliveError: another one lives, and is not to be taken over from; or it claimed the study at
+                the same moment.
+        """
+        held = study.lease if study.record.state == study_record.RUNNING else None
+        if held is not None and not take_over and is_alive(held, lambda: self.lease(study)):
+            raise StudyAliveError(str(held))
+        mine = Lease.mine(used_s)
+        key = LEASE + short(study.record.study_id)
+        self._tried(lambda: self._store.set_tags(study.run_id, {key: mine.as_json()}))
+        threading.Event().wait(SETTLE_S)
+        now = self.lease(study)
+        if now is not None and now.owner != mine.owner:
+            raise StudyAliveError(str(now))
+        return mine
+
+    def _tried(self, ask: Callable[[], T]) -> T:
+        """Ask the store, a few times."""
+        for n in range(TRIES):
+            try:
+                return ask()
+            except RefusedError:
+                raise
+            except Exception as error:  # whatever a store raises
+                cause = error
+            if n < TRIES - 1:
+                threading.Event().wait(PAUSE_S)
+        text = " ".join(str(cause).split())
+        raise NotRecordedError(
+            f"MLflow at {self._uri} does not answer ({type(cause).__name__}: {text[:300]}); is "
+            "MLFLOW_TRACKING_URI right, and does the server run?"
+        ) from cause
+
+
+def is_driven(study: RecordedStudy) -> bool | None:
+    """Whether a living driver has the study, judged at once; None where that is not known."""
+    if study.lease is None or study.record.state != study_record.RUNNING:
+        return False
+    return {"lives": True, "is over": False, "unknown": None}[life(study.lease)]

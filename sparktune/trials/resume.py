@@ -1,0 +1,296 @@
+"""Trials from what MLflow recorded of a study, so that ``fmin`` goes on with it in the same runs."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import logging
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import hyperopt
+from hyperopt.base import JOB_STATE_NEW
+
+from sparktune.early_termination.base import Decision
+from sparktune.errors import CannotResume, StudyInProgress
+from sparktune.private import of_hyperopt
+from sparktune.search.history import config_of
+from sparktune.space.signature import differences, signature
+from sparktune.space.view import SpaceView
+from sparktune.study.randomness import SeedStream
+from sparktune.study.study import SEED_BOUND
+from sparktune.study.tracker import Continued, algorithm_name
+from sparktune.study.trial import Trial, TrialState
+from sparktune.trials import documents
+
+if TYPE_CHECKING:
+    from sparktune.tracking.recorded import RecordedStudy, RecordedTrial
+    from sparktune.trials.base import StudyTrials
+
+logger = logging.getLogger("sparktune")
+
+LAST = "last"
+"""``resume="last"``: the latest unfinished study of the experiment."""
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_HYPEROPTS = (
+    "state",
+    "tid",
+    "spec",
+    "result",
+    "misc",
+    "exp_key",
+    "owner",
+    "version",
+    "book_time",
+    "refresh_time",
+)
+
+
+def find(run_id: Any) -> RecordedStudy | None:
+    """The recorded study that ``resume=`` means, with its trials; None where there is no last one.
+
+    Raises:
+        CannotResume: there is no such study, or MLflow does not answer.
+        TypeError: ``run_id`` is no text.
+    """
+    from sparktune.tracking import recorded
+    from sparktune.tracking.mlflow import current_uri
+
+    if not isinstance(run_id, str) or not run_id:
+        raise TypeError(f"resume is {run_id!r}; it must be the id of a parent run, or 'last'")
+    try:
+        reader = recorded.Reader(current_uri())
+        if run_id != LAST:
+            return reader.study(run_id)
+        unfinished = reader.unfinished()
+        if not unfinished:
+            return None
+        return reader.study(unfinished[0].run_id, unfinished[0].record.study_id)
+    except recorded.NotRecordedError as error:
+        raise CannotResume(f"resume={run_id!r}: {error}") from error
+
+
+def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials) -> None:
+    """Refuse to go on with a study that is another one.
+
+    Raises:
+        CannotResume: space, algorithm, metric or goal are not those that were recorded; names both.
+    """
+    record = study.record
+    found = [f"the parameter {text}" for text in differences(record.parameters, signature(view))]
+    for what, was, now in (
+        ("algorithm", record.algo, algorithm_name(algo)),
+        ("metric", record.metric, trials.metric),
+        ("goal", record.goal, trials.goal),
+    ):
+        if _ADDRESS.sub("", was) != _ADDRESS.sub("", now):
+            found.append(f"the {what} was {was} and is {now}")
+    if found:
+        raise CannotResume(
+            f"the study of run {study.run_id} cannot be resumed, because it was another one: "
+            f"{'; '.join(found)}. Give what was recorded, or begin a new study (without resume=; its trials "
+            "can inform it: warm_start=)"
+        )
+
+
+def fill(trials: StudyTrials, study: RecordedStudy) -> None:
+    """Give trials that are empty what was recorded of a study, and of those that it went on with."""
+    chosen = _chosen(study)
+    found: list[tuple[dict[str, Any], Trial]] = []
+    for part in (*study.earlier, study):
+        for run in _chosen(part).values():
+            if run.document is not None:
+                found.append(_restored(run, part.record.study_id == study.record.study_id))
+    found.sort(key=lambda pair: pair[1].trial_id)
+    filled = hyperopt.trials_from_docs([document for document, _ in found], validate=False)
+    of_hyperopt.fill(trials, filled)
+    trials._records = {trial.trial_id: trial for _, trial in found}
+    trials._by_id = {document["tid"]: document for document in of_hyperopt.documents(trials)}
+    trials._free_ids = of_hyperopt.close_gaps(trials)
+    trials._stream = _stream(study)
+    trials._study = (study.record.n_before, study.record.draws_before)
+    trials._used_s = study.lease.used_s if study.lease is not None else 0.0
+    trials._recorded = study
+    trials._earlier_studies = study.record.earlier
+    trials.run_id = study.run_id
+    lost = [run.trial_id for run in chosen.values() if run.document is None]
+    if lost:
+        logger.warning("trials %s are not recorded, and are suggested again", ", ".join(map(str, lost)))
+
+
+def _stream(study: RecordedStudy) -> SeedStream | None:
+    if study.record.stream is None:
+        logger.warning(
+            "the random stream of the study is not recorded (its bit generator is none of numpy's): it goes "
+            "on with a new one"
+        )
+        return None
+    return SeedStream.from_json(study.record.stream, study.draws, SEED_BOUND)
+
+
+def _chosen(study: RecordedStudy) -> dict[int, RecordedTrial]:
+    """Trial id -> the one of its runs that counts: that with its end, else the latest."""
+    chosen: dict[int, RecordedTrial] = {}
+    for run in study.runs:
+        known = chosen.get(run.trial_id)
+        if known is None or _rank(run) >= _rank(known):
+            chosen[run.trial_id] = run
+    return chosen
+
+
+def _rank(run: RecordedTrial) -> int:
+    if run.document is None:
+        return 0
+    if not run.has_ended:
+        return 1
+    return 2 if _state(run) is TrialState.CANCELLED else 3
+
+
+def _state(run: RecordedTrial) -> TrialState:
+    from sparktune.tracking.recorded import own_entries
+
+    assert run.document is not None
+    return TrialState(own_entries(run.document)["state"])
+
+
+def _restored(run: RecordedTrial, is_same: bool) -> tuple[dict[str, Any], Trial]:
+    """The document and the record of a trial; one that has not ended is queued again."""
+    from sparktune.tracking.recorded import own_entries
+
+    assert run.document is not None
+    own = own_entries(run.document)
+    recorded: dict[str, Any] = copy.deepcopy({key: run.document.get(key) for key in _HYPEROPTS})
+    misc = recorded["misc"] or {}
+    vals = misc.get("vals", {})
+    misc = {
+        "cmd": ("domain_attachment", "FMinIter_Domain"),
+        "workdir": None,
+        **misc,
+        "tid": run.trial_id,
+        "vals": vals,
+        "idxs": {label: [run.trial_id] * len(values) for label, values in vals.items()},
+    }
+    if isinstance(misc.get("error"), list):
+        misc["error"] = tuple(misc["error"])
+    document = {
+        **recorded,
+        "misc": misc,
+        "tid": run.trial_id,
+        "exp_key": None,
+        "version": recorded["version"] or 0,
+    }
+    for name in ("book_time", "refresh_time"):
+        document[name] = _time(document[name])
+    config = config_of(document)
+    params = {label: own.get("params", {}).get(label, value) for label, value in config.items()}
+    trial = Trial(run.trial_id, config, params, draws=own.get("draws"))
+    if not run.has_ended:
+        document |= {"state": JOB_STATE_NEW, "result": {"status": "new"}, "owner": None}
+        document |= {"book_time": None, "refresh_time": None}
+        return document, trial
+    if is_same or run.run_id:
+        misc["run_id"] = run.run_id
+    return document, _ended(trial, document, own, run.run_id)
+
+
+def _ended(trial: Trial, document: Mapping[str, Any], own: Mapping[str, Any], run_id: str) -> Trial:
+    ended = documents.ended_trial(trial, document)
+    facts = {name: own[name] for name in _FACTS if name in own}
+    decision, error = own.get("decision"), ended.error
+    if error is not None and isinstance(own.get("error"), Mapping):
+        error = replace(error, **own["error"])
+    return replace(
+        ended,
+        error=error,
+        state=TrialState(own["state"]),
+        loss=own.get("loss"),
+        run_id=run_id,
+        decision=Decision(**decision) if isinstance(decision, Mapping) else None,
+        **facts,
+    )
+
+
+_FACTS = (
+    "attempts",
+    "steps",
+    "last_step",
+    "submitted_s",
+    "started_s",
+    "ended_s",
+    "duration_s",
+    "host",
+    "worker_pid",
+    "stop_reason",
+)
+
+
+def _time(text: Any) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(text) if isinstance(text, str) else None
+
+
+def claim(study: RecordedStudy, trials: StudyTrials, *, take_over: bool) -> Continued:
+    """Make this process the study's driver, and tell the tracker what there is of the study.
+
+    Args:
+        study: as it was read.
+        trials: with those of the study that ended.
+        take_over: also where another driver lives; it then ends.
+
+    Raises:
+        StudyInProgress: its driver lives.
+        CannotResume: MLflow does not answer.
+    """
+    from sparktune.tracking import recorded
+    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.schema import run_status
+
+    try:
+        reader = recorded.Reader(current_uri())
+        lease = reader.claim(study, trials._used_s, take_over=take_over)
+        chosen = _chosen(study)
+        to_end: dict[str, str | None] = {}
+        runs: dict[int, str] = {}
+        for run in study.runs:
+            trial = trials._records.get(run.trial_id)
+            counts = chosen[run.trial_id].run_id == run.run_id
+            if counts and trial is not None and trial.state.is_final:
+                runs[run.trial_id] = run.run_id
+                if run.status == "RUNNING":
+                    to_end[run.run_id] = run_status(trial.state) if run.has_ended else None
+                    if not run.has_ended:  # its end is known here, and not in MLflow
+                        del to_end[run.run_id]
+            elif run.status == "RUNNING" or (counts and run.document is None):
+                to_end[run.run_id] = None
+                below = reader.running_below(study.experiment_id, run.run_id)
+                to_end |= dict.fromkeys(below)
+    except recorded.StudyAliveError as error:
+        raise StudyInProgress(
+            f"the study of run {study.run_id} has a driver that lives: {error}. Wait until it ends, or end "
+            "it; or take the study from it with fmin(..., take_over=True), and it ends"
+        ) from error
+    except recorded.NotRecordedError as error:
+        raise CannotResume(f"the study of run {study.run_id} cannot be resumed: {error}") from error
+    ended = {run.trial_id for run in chosen.values() if run.has_ended}
+    return Continued(
+        run_id=study.run_id,
+        study_id=study.record.study_id,
+        is_own=study.record.is_own,
+        number=study.record.number,
+        began_s=study.record.began_s,
+        lease=lease,
+        trials=[trials._records[n] for n in runs if n in ended],
+        runs=runs,
+        to_end=to_end,
+        last_seen_s=study.lease.renewed_s if study.lease is not None else time.time(),
+    )
+
+
+def told(study: RecordedStudy, trials: Iterable[Trial]) -> str:
+    """What is gone on with, in one line."""
+    counts = [trial.state.is_final for trial in trials]
+    again = len(counts) - sum(counts)
+    text = f"going on with the study of run {study.run_id}: {sum(counts)} trials have ended"
+    return f"{text}, {again} are run again" if again else text
