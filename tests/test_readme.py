@@ -1,7 +1,7 @@
-"""The README is true: its code runs, its files exist.
+"""The README and the pages in docs are true: their code runs, their links lead somewhere.
 
-The first shell block holds the two commands that continuous integration runs (``test_scripts.py``); blocks
-marked ``text`` are not run.
+The README's first shell block holds the two commands that continuous integration runs (``test_scripts.py``);
+blocks marked ``text`` are not run.
 """
 
 from __future__ import annotations
@@ -10,54 +10,99 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = [(match[1], match[2]) for match in re.finditer(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)]
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*DOCUMENTS, ROOT / "examples" / "README.md"]
 
 
-def blocks(language: str) -> list[str]:
-    return [code for marked, code in BLOCKS if marked == language]
+class Block(NamedTuple):
+    """A block of code in a document."""
+
+    place: str
+    language: str
+    code: str
 
 
-def execute(code: str) -> None:
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+def blocks_of(document: Path) -> list[Block]:
+    text = document.read_text("utf-8")
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    name = document.relative_to(ROOT)
+    return [Block(f"{name}:{text[: m.start()].count(chr(10)) + 1}", m[1], m[2]) for m in found]
 
 
-def test_every_block_is_of_a_kind_that_is_tested() -> None:
-    assert {language for language, _ in BLOCKS} <= {"bash", "diff", "python", "text"}
-    assert README.count("\n```") == 2 * len(BLOCKS)
+BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs(code: str, spark, mlflow_store, tmp_path, monkeypatch) -> None:
+def blocks(language: str) -> list[object]:
+    return [pytest.param(block, id=block.place) for block in BLOCKS if block.language == language]
+
+
+def execute(code: str, place: str) -> None:
+    exec(compile(code, place, "exec"), {"__name__": "readme"})
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_every_block_is_of_a_kind_that_is_tested(document: Path) -> None:
+    found = blocks_of(document)
+    assert {block.language for block in found} <= {"bash", "diff", "python", "text"}
+    assert document.read_text("utf-8").count("\n```") == 2 * len(found)
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_python_runs(block: Block, spark, mlflow_store, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    execute(code)
+    execute(block.code, block.place)
 
 
-@pytest.mark.parametrize("diff", blocks("diff"))
-def test_the_migration_works(diff: str, spark, mlflow_store, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("block", blocks("diff"))
+def test_the_migration_works(block: Block, spark, mlflow_store, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = diff.splitlines()
+    lines = block.code.splitlines()
     after = "\n".join(line[1:] for line in lines if not line.startswith("-"))
     removed = "\n".join(line[1:] for line in lines if line.startswith("-"))
-    execute(removed)  # what it replaces is true as well
-    execute(after)
+    execute(removed, block.place)  # what it replaces is true as well
+    execute(after, block.place)
 
 
-@pytest.mark.parametrize("commands", blocks("bash")[1:])
-def test_shell_commands_run(commands: str, run, tmp_path) -> None:
+@pytest.mark.parametrize("block", blocks("bash")[1:])
+def test_shell_commands_run(block: Block, run, tmp_path) -> None:
     work = tmp_path / "checkout"
     work.mkdir()
     (work / "examples").symlink_to(ROOT / "examples")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = run(["bash", "-euo", "pipefail", "-c", commands], cwd=work, env={"PATH": path})
+    done = run(["bash", "-euo", "pipefail", "-c", block.code], cwd=work, env={"PATH": path})
     assert done.returncode == 0, done.stderr
 
 
-def test_links_lead_somewhere() -> None:
-    for document in (ROOT / "README.md", ROOT / "examples" / "README.md"):
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8")):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+def anchors(document: Path) -> set[str]:
+    """What a link to one of its headings ends with."""
+    prose = re.sub(r"^```.*?^```$", "", document.read_text("utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", prose, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", LINKING, ids=relative)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text("utf-8")):
+        if re.match(r"\w+://", target):
+            continue
+        path, _, heading = target.partition("#")
+        linked = document.parent / path if path else document
+        assert linked.exists(), f"links to {target}"
+        if heading:
+            assert heading in anchors(linked), f"links to {target}"
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = set(re.findall(r"\]\(([\w-]+\.md)", index.read_text("utf-8")))
+    assert linked == {path.name for path in DOCUMENTS if path not in (README, index)}
