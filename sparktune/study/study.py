@@ -56,6 +56,7 @@ class Study:
         max_failures: stop when so many trials have failed; None for no limit.
         hopeless_after: stop when so many trials have ended, and every one failed with the same exception;
             None for never.
+        curves: the reports of earlier trials, by trial id; those of this study are added.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Study:
         metric: str = "loss",
         max_failures: float | None = None,
         hopeless_after: int | None = None,
+        curves: dict[int, Curve] | None = None,
     ) -> None:
         self._suggest = suggest
         self._rng = rng
@@ -86,7 +88,7 @@ class Study:
         self._metric = metric
         self._max_failures = math.inf if max_failures is None else max_failures
         self._hopeless_after = math.inf if hopeless_after is None else hopeless_after
-        self.curves: dict[int, Curve] = {}
+        self.curves: dict[int, Curve] = {} if curves is None else curves
         self._reporting: set[int] = set()
         self._doomed: dict[int, Decision | None] = {}
         self._trials: dict[int, Trial] = {}
@@ -101,6 +103,7 @@ class Study:
             self._keep(trial)
         self._failed_before = self.counts[TrialState.FAILED]
         for trial in queued:
+            self.curves.pop(trial.trial_id, None)  # it begins anew
             self._keep(trial)
             self._queue.append(trial)
 
@@ -230,7 +233,7 @@ class Study:
         """The study is over: say of terminated trials' values whether they compare with the losses."""
         compares = self._values_are_losses()
         for trial in self._trials.values():
-            if trial.state is TrialState.EARLY_TERMINATED:
+            if trial.state is TrialState.EARLY_TERMINATED and trial.trial_id in self.curves:
                 loss = self._as_loss(trial.trial_id) if compares else None
                 if loss != trial.loss:
                     self._trials[trial.trial_id] = replace(trial, loss=loss)

@@ -205,6 +205,15 @@ class Reader:
         with tempfile.TemporaryDirectory() as folder:
             return Path(client.download_artifacts(run_id, name, folder)).read_text("utf-8")
 
+    def reports(self, study: RecordedStudy, run: RecordedTrial) -> list[float]:
+        """What a trial reported of the study's primary metric, in the order of its steps."""
+        n = int(own_entries(run.document or {}).get("steps") or 0)
+        if n == 0:
+            return []
+        key = schema.valid_key(study.record.metric)
+        # Its result has a point of its own, behind the reports.
+        return [value for value, _, _ in self._tried(lambda: self._store.series(run.run_id, key))][:n]
+
     def unfinished(self, experiment_id: str | None = None) -> list[RecordedStudy]:
         """The studies of an experiment (default: the active one) that did not end, the latest first.
 

@@ -23,7 +23,7 @@ from hyperopt.base import (
     JOB_VALID_STATES,
 )
 
-from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
+from sparktune.early_termination.base import Curve, EarlyTerminationPolicy, Goal
 from sparktune.errors import StudyInProgress
 from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
@@ -125,6 +125,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._used_s = 0.0
         """Seconds that the study which is to go on has used so far."""
         self._free_ids: list[int] = []
+        self._curves: dict[int, Curve] = {}
         self._recorded: RecordedStudy | None = None
         self._earlier_studies: tuple[tuple[str, str], ...] = ()
         """(parent run, study id) of the studies in MLflow that hold trials of these."""
@@ -375,7 +376,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         of_hyperopt.fill(self, saved)
         self.attachments = saved.attachments
         if isinstance(saved, StudyTrials):
-            self._records = saved._records
+            self._records, self._curves = saved._records, saved._curves
             self._stream = saved._stream
 
     def _finished_view(self) -> StudyTrials:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hyperopt
 from hyperopt.base import JOB_STATE_NEW
 
-from sparktune.early_termination.base import Decision
+from sparktune.early_termination.base import Curve, Decision
 from sparktune.errors import CannotResume, StudyInProgress
 from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
@@ -97,7 +97,11 @@ def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials)
 
 
 def fill(trials: StudyTrials, study: RecordedStudy) -> None:
-    """Give trials that are empty what was recorded of a study, and of those that it went on with."""
+    """Give trials that are empty what was recorded of a study, and of those that it went on with.
+
+    Raises:
+        CannotResume: MLflow does not answer.
+    """
     chosen = _chosen(study)
     found: list[tuple[dict[str, Any], Trial]] = []
     for part in (*study.earlier, study):
@@ -110,6 +114,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     trials._records = {trial.trial_id: trial for _, trial in found}
     trials._by_id = {document["tid"]: document for document in of_hyperopt.documents(trials)}
     trials._free_ids = of_hyperopt.close_gaps(trials)
+    trials._curves = _curves(study, trials) if trials.early_termination is not None else {}
     trials._stream = _stream(study)
     trials._study = (study.record.n_before, study.record.draws_before)
     trials._used_s = study.lease.used_s if study.lease is not None else 0.0
@@ -119,6 +124,26 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     lost = [run.trial_id for run in chosen.values() if run.document is None]
     if lost:
         logger.warning("trials %s are not recorded, and are suggested again", ", ".join(map(str, lost)))
+
+
+def _curves(study: RecordedStudy, trials: StudyTrials) -> dict[int, Curve]:
+    """The reports of trials that ended, for the early termination policy to compare with."""
+    from sparktune.tracking import recorded
+    from sparktune.tracking.mlflow import current_uri
+
+    reader = recorded.Reader(current_uri())
+    curves: dict[int, Curve] = {}
+    for part in (*study.earlier, study):
+        for run in _chosen(part).values():
+            if not run.has_ended:
+                continue
+            curve = Curve.empty()
+            for value in reader.reports(part, run):
+                curve.add(value, trials.goal)
+            if curve.values:
+                curve.is_over = True
+                curves[run.trial_id] = curve
+    return curves
 
 
 def _stream(study: RecordedStudy) -> SeedStream | None:

@@ -116,6 +116,7 @@ class RunnableTrials(StudyTrials):
                 metric=self.metric,
                 max_failures=self.max_failures,
                 hopeless_after=_hopeless_after(self),
+                curves=self._curves,
             )
             self._fmin_cancelled_reason = self.elapsed_s = None
             low_level = bool(domain.pass_expr_memo_ctrl)

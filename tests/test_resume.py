@@ -1,0 +1,423 @@
+"""Going on with a study that MLflow has recorded: what a dead driver leaves, and what a user does next."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+
+from sparktune import BanditPolicy, SparkTrials, Trials, fmin, hp, rand, tpe
+from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
+from sparktune.study.tracker import Tracker
+from sparktune.tracking import lease as leases
+from sparktune.tracking.mlflow import MlflowTracker
+from sparktune.trials.simulated import SimulatedTrials
+
+SPACE = {
+    "x": hp.uniform("x", -5, 5),
+    "kind": hp.choice("kind", ["plain", {"degree": hp.randint("degree", 2, 6)}, "bad"]),
+}
+N = 14
+PARENT = "mlflow.parentRunId"
+
+
+class RecordedTrials(SimulatedTrials):
+    """Trials of this process that are recorded in MLflow."""
+
+    mlflow = True
+
+    def _tracker(self) -> Tracker:
+        return MlflowTracker()
+
+
+def objective(point: Mapping[str, Any]) -> dict[str, Any]:
+    if point["kind"] == "bad":
+        raise ArithmeticError(f"bad at {point['x']:.2f}")
+    return {
+        "status": "ok",
+        "loss": (point["x"] - 1) ** 2,
+        "double": 2 * point["x"],
+        "kind": str(point["kind"]),
+    }
+
+
+def tune(n: int = N, fn: Any = objective, space: Any = SPACE, **options: Any) -> Any:
+    slots = options.pop("slots", 1)
+    trials = options.pop("trials", None)
+    trials = RecordedTrials(slots) if trials is None else trials
+    options = {"algo": tpe.suggest, "rstate": np.random.default_rng(5), "show_progressbar": False} | options
+    fmin(fn, space, max_evals=n, trials=trials, **options)
+    return trials
+
+
+def facts(trials: Any) -> list[Any]:
+    frame = trials.to_dataframe().drop(columns=["run_id", "duration_s"])
+    return json.loads(frame.sort_values("trial").to_json(orient="records"))  # type: ignore[no-any-return]
+
+
+@functools.cache
+def uninterrupted() -> list[Any]:
+    trials = SimulatedTrials(1)
+    tune(trials=trials)
+    return facts(trials)
+
+
+def children(run_id: str) -> Any:
+    return mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{run_id}'")
+
+
+def check_runs(run_id: str, n: int = N) -> None:
+    """One parent, every trial once, nothing running."""
+    runs = mlflow.search_runs(output_format="list")
+    assert {run.info.status for run in runs} <= {"FINISHED", "FAILED", "KILLED"}
+    parents = [run for run in runs if PARENT not in run.data.tags]
+    assert [run.info.run_id for run in parents] == [run_id]
+    assert parents[0].info.status == "FINISHED"
+    assert parents[0].data.metrics["total_trials_count"] == n
+    ended = [run for run in runs if run not in parents and "sparktune.interrupted" not in run.data.tags]
+    assert sorted(int(run.data.tags["sparktune.trial_id"]) for run in ended) == list(range(n))
+    assert all(run.info.status == "KILLED" for run in runs if "sparktune.interrupted" in run.data.tags)
+
+
+DRIVER = """
+import sys, time
+import numpy as np
+from sparktune import fmin, tpe
+from tests.test_resume import RecordedTrials, SPACE, objective
+
+def slow(point):
+    print("TRIAL", flush=True)
+    time.sleep(float(sys.argv[1]))
+    return objective(point)
+
+fmin(slow, SPACE, tpe.suggest, 14, trials=RecordedTrials(1), rstate=np.random.default_rng(5),
+     show_progressbar=False)
+print("DONE", flush=True)
+"""
+
+
+def kill_a_driver(
+    folder: Path, env: Mapping[str, str], uri: str, moment_s: float, trial: int, takes_s: float = 0.12
+) -> bool:
+    """Run the driver, and kill it some time after it began a trial; whether it was killed."""
+    env = {**env, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(takes_s)], env=env, cwd=folder, stdout=subprocess.PIPE, text=True
+    )
+    assert driver.stdout is not None
+    n = 0
+    with driver.stdout as lines:
+        for line in lines:
+            n += line == "TRIAL\n"
+            if n == trial:
+                time.sleep(moment_s)
+                break
+        driver.send_signal(signal.SIGKILL)
+    return driver.wait(60) != 0
+
+
+@pytest.mark.parametrize("number", range(int(os.environ.get("SPARKTUNE_TESTS_KILLS", "3"))))
+def test_a_killed_driver(
+    number: int, mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
+) -> None:
+    random.seed(number + 100 * int(os.environ.get("SPARKTUNE_TESTS_KILLS", "0")))
+    trial, moment_s = random.randint(1, N), random.uniform(0, 0.5)
+    kill_a_driver(tmp_path, clean_env, mlflow_store, moment_s, trial)
+    [known] = [run for run in mlflow.search_runs(output_format="list") if PARENT not in run.data.tags]
+    trials = tune(resume=known.info.run_id)
+    assert facts(trials) == uninterrupted(), f"killed {moment_s:.2f} s after the beginning of trial {trial}"
+    check_runs(trials.run_id)
+    assert trials.run_id == known.info.run_id
+
+
+def interrupt_after(n: int, **options: Any) -> str:
+    """A study that Ctrl-C ends after n trials; gives its parent run."""
+    begun: list[int] = []
+
+    def fn(point: Any) -> Any:
+        begun.append(1)
+        if len(begun) > n:
+            raise KeyboardInterrupt
+        return objective(point)
+
+    trials = RecordedTrials(1)
+    with pytest.raises(KeyboardInterrupt):
+        tune(fn=fn, trials=trials, **options)
+    return str(trials.run_id)
+
+
+@pytest.mark.parametrize("n", [0, 1, 6])
+def test_a_study_that_the_user_ended(n: int, mlflow_store: str) -> None:
+    run_id = interrupt_after(n)
+    assert mlflow.get_run(run_id).info.status == "KILLED"
+    trials = tune(resume=run_id)
+    assert trials.run_id == run_id
+    assert facts(trials) == uninterrupted()
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+    assert mlflow.get_run(run_id).data.metrics["best_trial_loss"] == trials.best_trial["result"]["loss"]
+
+
+def test_more_trials_for_a_study_that_ended(mlflow_store: str) -> None:
+    first = tune(6)
+    more = tune(N, resume=first.run_id)
+    assert facts(more) == uninterrupted()
+    check_runs(first.run_id)
+    params = mlflow.get_run(first.run_id).data.params
+    assert (params["max_evals"], params["max_evals_1"]) == ("6", "14")
+    assert len(tune(N, resume=first.run_id)) == len(more), "nothing is left to do"
+
+
+def test_the_trials_of_a_recorded_study(mlflow_store: str) -> None:
+    trials = tune(slots=3, points_to_evaluate=[{"x": 0.5, "kind": 1, "degree": 2}])
+    found = RecordedTrials.from_mlflow(trials.run_id)
+    assert facts(found) == facts(trials)
+    assert found.best_params == trials.best_params
+    assert found.best_trial["result"] == trials.best_trial["result"]
+    assert found.best_trial["misc"]["vals"] == {
+        k: v for k, v in trials.best_trial["misc"]["vals"].items() if v
+    }
+    assert found.counts() == trials.counts()
+    assert [d["tid"] for d in found.trials] == [d["tid"] for d in trials.trials]
+    assert found.best_run_id == trials.best_run_id
+    tune(N + 3, trials=found, points_to_evaluate=[{"x": 0.5, "kind": 1, "degree": 2}])
+    assert found.run_id == trials.run_id
+    assert sorted(found.to_dataframe()["trial"]) == list(range(N + 4))
+
+
+def test_a_study_that_went_on_with_the_trials_of_another(mlflow_store: str) -> None:
+    trials = tune(5)
+    tune(9, trials=trials)
+    found = RecordedTrials.from_mlflow(trials.run_id)
+    assert facts(found) == facts(trials)
+    tune(N, trials=found)
+    whole = tune(5)
+    assert facts(found) == facts(tune(N, trials=whole)), "failed trials of earlier calls do not count"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"space": {**SPACE, "x": hp.uniform("x", -5, 6)}},
+            r"'x' was hp.uniform\(-5, 5\) and is hp.uniform\(-5, 6\)",
+        ),
+        ({"space": {**SPACE, "y": hp.uniform("y", 0, 1)}}, r"'y' was not there and is hp.uniform\(0, 1\)"),
+        ({"space": {"x": hp.uniform("x", -5, 5)}}, "'kind' was .* and is not there now"),
+        (
+            {"algo": rand.suggest},
+            "algorithm was sparktune.search.tpe.suggest and is sparktune.search.rand.suggest",
+        ),
+        ({"algo": functools.partial(tpe.suggest, gamma=0.5)}, "gamma=0.5"),
+        ({"trials": RecordedTrials(1, metric="double")}, "metric was loss and is double"),
+        (
+            {"trials": RecordedTrials(1, metric="double", goal="maximize")},
+            "goal was minimize and is maximize",
+        ),
+    ],
+)
+def test_another_study_is_refused(changes: dict[str, Any], message: str, mlflow_store: str) -> None:
+    first = tune(2)
+    with pytest.raises(CannotResume, match=message):
+        tune(resume=first.run_id, **changes)
+    assert len(children(first.run_id)) == 2
+
+
+def test_what_cannot_be_resumed(mlflow_store: str) -> None:
+    first = tune(2)
+    with pytest.raises(CannotResume, match="no run 'nothing'"):
+        tune(resume="nothing")
+    child = children(first.run_id)["run_id"][0]
+    with pytest.raises(CannotResume, match=f"it is a trial; its parent run is {first.run_id}"):
+        tune(resume=child)
+    with mlflow.start_run() as other:
+        pass
+    with pytest.raises(CannotResume, match="holds no study"):
+        tune(resume=other.info.run_id)
+    with pytest.raises(TypeError, match="resume is 7"):
+        tune(resume=7)
+    with pytest.raises(ValueError, match="hold 2 already"):
+        tune(resume=first.run_id, trials=first)
+    with pytest.raises(ValueError, match="without mlflow=False"):
+        tune(resume=first.run_id, trials=SimulatedTrials())
+    with pytest.raises(ValueError, match="trials is a Trials"):
+        tune(resume=first.run_id, trials=Trials())
+
+
+def test_a_store_that_does_not_answer(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparktune.tracking import recorded
+
+    monkeypatch.setattr(recorded, "PAUSE_S", 0.0)
+    mlflow.set_tracking_uri("http://127.0.0.1:1")
+    with pytest.raises(CannotResume, match=r"http://127.0.0.1:1 does not answer.*MLFLOW_TRACKING_URI"):
+        tune(resume="some")
+
+
+def test_the_last_unfinished_study(mlflow_store: str, caplog: pytest.LogCaptureFixture) -> None:
+    finished = tune(3)
+    begun = tune(4, resume="last")
+    assert "no unfinished study, so a new one begins" in caplog.text
+    assert begun.run_id != finished.run_id
+    older, newer = interrupt_after(2), interrupt_after(3)
+    assert RecordedTrials.from_mlflow("last").run_id == newer
+    assert tune(resume="last").run_id == newer
+    assert tune(resume="last").run_id == older
+    with pytest.raises(CannotResume, match="no unfinished study"):
+        RecordedTrials.from_mlflow("last")
+
+
+def test_the_users_own_run_is_gone_on_with_and_stays_open(mlflow_store: str) -> None:
+    with mlflow.start_run() as mine:
+        tune(3)
+        run_id = interrupt_after(4)
+        assert run_id == mine.info.run_id
+    trials = tune(resume=run_id)
+    assert trials.run_id == run_id
+    assert facts(trials) == uninterrupted()
+    run = mlflow.get_run(run_id)
+    assert run.data.metrics["total_trials_count"] == 3
+    assert run.data.metrics["total_trials_count_1"] == N
+    assert run.data.tags["fmin_uuid_1"] == children(run_id)["tags.fmin_uuid"][0]
+
+
+def test_the_time_that_was_used_counts(mlflow_store: str) -> None:
+    trials = RecordedTrials(1, timeout=10.5)  # of the virtual clock, a trial takes a second
+    tune(100, trials=trials)
+    n = len(trials.to_dataframe())
+    assert trials.fmin_cancelled_reason == "fmin run timeout"
+    key = next(key for key in mlflow.get_run(trials.run_id).data.tags if key.startswith("sparktune.lease."))
+    lease = leases.Lease.from_json(mlflow.get_run(trials.run_id).data.tags[key])
+    assert lease is not None
+    mlflow.MlflowClient().set_tag(
+        trials.run_id, key, lease.renewed(10.5).as_json()
+    )  # the clock of the study was virtual, that of the lease is real
+    again = tune(100, trials=RecordedTrials(1, timeout=10.5), resume=trials.run_id)
+    assert len(again.to_dataframe()) == n
+    longer = tune(100, trials=RecordedTrials(1, timeout=13.5), resume=trials.run_id)
+    assert n < len(longer.to_dataframe()) < n + 6
+
+
+ALIVE = """
+import sys, time
+from sparktune import fmin, rand
+from sparktune.errors import StudyTakenOver
+from tests.test_resume import RecordedTrials, SPACE
+
+def slow(point):
+    print("TRIAL", flush=True)
+    time.sleep(0.5)
+    return 1.0
+
+try:
+    fmin(slow, SPACE, rand.suggest, 1000, trials=RecordedTrials(1), rstate=1, show_progressbar=False)
+except StudyTakenOver as error:
+    print(f"ENDED {error}", flush=True)
+"""
+
+
+def test_a_study_whose_driver_lives(
+    mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.standalone import Process
+
+    env = {**clean_env, "MLFLOW_TRACKING_URI": mlflow_store, "MLFLOW_EXPERIMENT_NAME": "tests"}
+    code = f"from sparktune.tracking import lease\nlease.RENEW_S = 0.3\n{ALIVE}"
+    driver = Process([sys.executable, "-c", code], env, tmp_path)
+    try:
+        for _ in range(4):
+            driver.until("TRIAL")
+        options: Any = {"algo": rand.suggest, "resume": "last"}
+        with pytest.raises(StudyInProgress, match=r"has a driver that lives: process .*take_over=True"):
+            tune(5, **options)
+        with monkeypatch.context() as elsewhere:  # on another machine, it is watched
+            elsewhere.setattr(leases.socket, "gethostname", lambda: "elsewhere")
+            with pytest.raises(StudyInProgress, match="has a driver that lives"):
+                tune(5, **options)
+        taken = tune(5, take_over=True, **options)
+        driver.until("ENDED another driver has taken this study over")
+        assert driver.wait() == 0
+    finally:
+        driver.kill()
+    assert mlflow.get_run(taken.run_id).info.status == "FINISHED"
+    assert "RUNNING" not in set(children(taken.run_id)["status"])
+
+
+def test_a_driver_elsewhere_that_is_not_heard_of(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "SILENT_S", 1.5)
+    run_id = interrupt_after(3)
+    client = mlflow.MlflowClient()
+    key = next(key for key in client.get_run(run_id).data.tags if key.startswith("sparktune.lease."))
+    mine = leases.Lease.mine(0.0)
+    theirs = leases.replace(mine, host="elsewhere", owner="theirs")
+    client.set_tag(run_id, key, theirs.as_json())
+    study = next(key for key in client.get_run(run_id).data.tags if key.startswith("sparktune.study."))
+    client.set_tag(run_id, study, client.get_run(run_id).data.tags[study].replace("interrupted", "running"))
+    assert facts(tune(resume=run_id)) == uninterrupted()
+
+
+def test_runs_that_a_trial_had_begun_below_its_own_are_ended(
+    mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
+) -> None:
+    assert kill_a_driver(tmp_path, clean_env, mlflow_store, 2.5, 2, 10.0)
+    running = mlflow.search_runs(filter_string="attributes.status = 'RUNNING'")
+    trial = running[running["tags.mlflow.runName"].str.startswith("trial", na=False)]["run_id"].iloc[0]
+    fold = mlflow.MlflowClient().create_run(
+        mlflow.get_run(trial).info.experiment_id, tags={"mlflow.parentRunId": trial}
+    )
+    run_id = tune(resume="last").run_id
+    assert mlflow.get_run(fold.info.run_id).info.status == "KILLED"
+    assert mlflow.get_run(trial).data.tags["sparktune.interrupted"] == "true"
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+
+
+def test_large_points_and_results_are_artifacts_and_read_back(mlflow_store: str) -> None:
+    labels = [f"a parameter with a long name, number {n}" for n in range(150)]
+    space = {label: hp.uniform(label, 0, 1) for label in labels}
+
+    def fn(point: Any) -> Any:
+        return {"status": "ok", "loss": sum(point.values()), "curve": np.arange(1000), "odd": object()}
+
+    trials = tune(3, fn=fn, space=space, algo=rand.suggest)
+    found = RecordedTrials.from_mlflow(trials.run_id)
+    assert facts(found) == facts(trials)
+    assert found.trials[0]["result"]["curve"] == list(range(1000))
+    more = tune(5, fn=fn, space=space, algo=rand.suggest, resume=trials.run_id)
+    whole = tune(5, fn=fn, space=space, algo=rand.suggest, trials=SimulatedTrials())
+    assert facts(more) == facts(whole)
+
+
+def test_on_spark(spark: Any, mlflow_store: str) -> None:
+    def fn(point: Any) -> Any:
+        from sparktune import report
+
+        for step in range(4):
+            report(point["x"], step)
+        return point["x"]
+
+    def trials() -> SparkTrials:
+        return SparkTrials(2, spark_session=spark, early_termination=policy)
+
+    policy = BanditPolicy(slack_amount=1.0)
+    first = tune(6, fn=fn, algo=rand.suggest, trials=trials())
+    found = SparkTrials.from_mlflow(first.run_id, spark_session=spark, early_termination=policy)
+    assert facts(found) == facts(first)
+    curves = {trial: curve.values for trial, curve in found._curves.items()}
+    assert curves == {trial: curve.values for trial, curve in first._curves.items()}
+    more = tune(9, fn=fn, algo=rand.suggest, trials=trials(), resume=first.run_id)
+    assert more.run_id == first.run_id
+    assert len(more.to_dataframe()) == 9
+
+
+def test_taken_over_is_an_error_of_ours() -> None:
+    assert issubclass(StudyTakenOver, RuntimeError)
