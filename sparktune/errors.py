@@ -12,6 +12,7 @@
     ├── NoMorePoints           (LookupError)  a searcher was asked for a point and has no more
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
     ├── CannotResume           (ValueError)   resume= names no study that can go on, or another one
+    ├── WarmStartRefused       (ValueError)   a study of warm_start= has other parameters
     ├── WorkerLost             (RuntimeError) the kind of error of a trial whose worker died for good
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call, or the study
     │                                         that is to be resumed has a driver that lives
@@ -65,6 +66,10 @@ class SaveFileError(SparktuneError, ValueError):
 
 class CannotResume(SparktuneError, ValueError):
     """``resume=`` names no study that can go on, or its space or algorithm are not those of this call."""
+
+
+class WarmStartRefused(SparktuneError, ValueError):
+    """A study that is to inform another has other parameters, another metric or goal."""
 
 
 class StudyInProgress(SparktuneError, RuntimeError):

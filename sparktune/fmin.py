@@ -7,7 +7,7 @@ import functools
 import inspect
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import hyperopt
@@ -81,6 +81,7 @@ def fmin(
     *,
     resume: str | None = None,
     take_over: bool = False,
+    warm_start: Sequence[str] = (),
 ) -> Any:
     """Minimize a function over a search space, each trial a Spark task and a nested MLflow run.
 
@@ -118,6 +119,8 @@ def fmin(
             unfinished study of the experiment, or a new one where there is none. Trials, random stream,
             numbering and the time used are read from MLflow; trials whose end is not recorded are run again
             at the same points. ``max_evals`` and ``timeout`` are those of the whole study.
+        warm_start: parent runs of earlier studies of the same parameters, metric and goal. Their finished
+            trials inform the search, and are no trials of this study.
         take_over: with ``resume``: also where another driver still runs the study; it ends then.
 
     Returns:
@@ -130,6 +133,7 @@ def fmin(
         SparkNotAvailable: pyspark or Java is missing.
         CannotResume: ``resume`` names no study, or its space, algorithm, metric or goal are not those of this
             call.
+        WarmStartRefused: a study of ``warm_start`` has other parameters, another metric or goal; names each.
         StudyInProgress: the study that is to be resumed has a driver that lives.
         KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results are in ``trials``.
     """
@@ -166,12 +170,12 @@ def fmin(
                 f"allow_trials_fmin=False asks for hyperopt's own loop, which cannot run "
                 f"{type(trials).__name__}: leave it out, or pass trials=Trials()"
             )
-        return trials.fmin(
-            fn, space, points_to_evaluate=points_to_evaluate, resume=resume, take_over=take_over, **options
-        )
-    if resume is not None:
+        options |= {"resume": resume, "take_over": take_over, "warm_start": warm_start}
+        return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
+    if resume is not None or warm_start:
+        given = f"resume={resume!r}" if resume is not None else f"warm_start={warm_start!r}"
         raise ValueError(
-            f"resume={resume!r} needs trials that sparktune runs, such as SparkTrials(); trials is a "
+            f"{given} needs trials that sparktune runs, such as SparkTrials(); trials is a "
             f"{type(trials).__name__}"
         )
     space = as_space(space)

@@ -93,6 +93,13 @@ def new_document(
     return document
 
 
+def is_ours(algo: Any) -> bool:
+    """Whether a suggest function is one of sparktune's."""
+    while isinstance(algo, functools.partial):
+        algo = algo.func
+    return str(getattr(algo, "__module__", "")).startswith("sparktune.search.")
+
+
 NOT_ADAPTIVE = frozenset(
     ("hyperopt.rand", "sparktune.search.grid", "sparktune.search.rand", "sparktune.search.sobol")
 )

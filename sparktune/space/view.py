@@ -56,6 +56,10 @@ class SpaceView:
                 self._options[label] = len(options)
                 self._renders[label] = _chooser(options)
 
+    def is_choice(self, label: str) -> bool:
+        """Whether a parameter is an ``hp.choice``, whose values are options."""
+        return label in self._options
+
     @property
     def labels(self) -> list[str]:
         """Every label, in the order of the expression."""

@@ -43,6 +43,7 @@ class StudyInfo:
         n_before: how many trials counted for ``max_evals`` when the study began.
         draws_before: how many seeds of the stream had been drawn then.
         earlier: (parent run, study id) of the studies whose trials it goes on with.
+        warm_start: the parent runs of the studies that inform the search.
         used_s: seconds that earlier calls for this same study took.
         continues: the recorded part of this same study, or None.
     """
@@ -62,6 +63,7 @@ class StudyInfo:
     n_before: int = 0
     draws_before: int = 0
     earlier: tuple[tuple[str, str], ...] = ()
+    warm_start: tuple[str, ...] = ()
     used_s: float = 0.0
     continues: Continued | None = None
 

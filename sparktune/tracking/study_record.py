@@ -46,6 +46,7 @@ class StudyRecord:
         n_before: how many trials counted for ``max_evals`` when it began.
         draws_before: how many seeds of the stream had been drawn then.
         earlier: (parent run, study id) of the studies whose trials it went on with.
+        warm_start: the parent runs of the studies that inform the search.
         parameters: the space, see ``space.signature``.
         state: ``running``, ``finished`` or ``interrupted``.
     """
@@ -62,6 +63,7 @@ class StudyRecord:
     n_before: int = 0
     draws_before: int = 0
     earlier: tuple[tuple[str, str], ...] = ()
+    warm_start: tuple[str, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     state: str = RUNNING
 
@@ -81,6 +83,7 @@ class StudyRecord:
             n_before=info.n_before,
             draws_before=info.draws_before,
             earlier=info.earlier,
+            warm_start=info.warm_start,
             parameters=info.parameters,
         )
 
@@ -113,6 +116,7 @@ def records(tags: Mapping[str, str]) -> list[StudyRecord]:
             )
         known = {name: value for name, value in known.items() if name in names}
         known["earlier"] = tuple((run, study) for run, study in known["earlier"])
+        known["warm_start"] = tuple(known.get("warm_start", ()))
         parameters = json.loads(joined(tags, SPACE + name) or "{}")
         found.append(StudyRecord(**known, parameters=parameters))
     return sorted(found, key=lambda record: record.began_s)

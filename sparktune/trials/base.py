@@ -125,6 +125,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._used_s = 0.0
         """Seconds that the study which is to go on has used so far."""
         self._free_ids: list[int] = []
+        self._warm: list[documents.Document] = []
+        self._warm_from: tuple[str, ...] = ()
+        """Documents of earlier studies that inform the search, and the parent runs that they are from."""
         self._curves: dict[int, Curve] = {}
         self._recorded: RecordedStudy | None = None
         self._earlier_studies: tuple[tuple[str, str], ...] = ()
@@ -378,6 +381,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         if isinstance(saved, StudyTrials):
             self._records, self._curves = saved._records, saved._curves
             self._stream = saved._stream
+            self._warm, self._warm_from = saved._warm, saved._warm_from
 
     def _finished_view(self) -> StudyTrials:
         """These trials with the finished ones only, in the order in which they finished."""

@@ -7,7 +7,7 @@ import datetime as dt
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +49,8 @@ _HYPEROPTS = (
 )
 
 
-def find(run_id: Any) -> RecordedStudy | None:
-    """The recorded study that ``resume=`` means, with its trials; None where there is no last one.
+def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
+    """The recorded study that ``resume=`` or another argument means, with its trials; None for no last one.
 
     Raises:
         CannotResume: there is no such study, or MLflow does not answer.
@@ -60,7 +60,7 @@ def find(run_id: Any) -> RecordedStudy | None:
     from sparktune.tracking.mlflow import current_uri
 
     if not isinstance(run_id, str) or not run_id:
-        raise TypeError(f"resume is {run_id!r}; it must be the id of a parent run, or 'last'")
+        raise TypeError(f"{argument} is {run_id!r}; it must be the id of a parent run, or 'last'")
     try:
         reader = recorded.Reader(current_uri())
         if run_id != LAST:
@@ -70,7 +70,15 @@ def find(run_id: Any) -> RecordedStudy | None:
             return None
         return reader.study(unfinished[0].run_id, unfinished[0].record.study_id)
     except recorded.NotRecordedError as error:
-        raise CannotResume(f"resume={run_id!r}: {error}") from error
+        raise CannotResume(f"{argument}={run_id!r}: {error}") from error
+
+
+def ended_trials(study: RecordedStudy) -> Iterator[tuple[str, documents.Document, Trial]]:
+    """The run, document and record of each trial that ended, of those too that the study went on with."""
+    for part in (*study.earlier, study):
+        for run in _chosen(part).values():
+            if run.has_ended:
+                yield (run.run_id, *_restored(run))
 
 
 def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials) -> None:
@@ -80,11 +88,13 @@ def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials)
         CannotResume: space, algorithm, metric or goal are not those that were recorded; names both.
     """
     record = study.record
+    wanted = trials._warm_from or record.warm_start
     found = [f"the parameter {text}" for text in differences(record.parameters, signature(view))]
     for what, was, now in (
         ("algorithm", record.algo, algorithm_name(algo)),
         ("metric", record.metric, trials.metric),
         ("goal", record.goal, trials.goal),
+        ("warm_start", str(list(record.warm_start)), str(list(wanted))),
     ):
         if _ADDRESS.sub("", was) != _ADDRESS.sub("", now):
             found.append(f"the {what} was {was} and is {now}")
@@ -107,7 +117,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     for part in (*study.earlier, study):
         for run in _chosen(part).values():
             if run.document is not None:
-                found.append(_restored(run, part.record.study_id == study.record.study_id))
+                found.append(_restored(run))
     found.sort(key=lambda pair: pair[1].trial_id)
     filled = hyperopt.trials_from_docs([document for document, _ in found], validate=False)
     of_hyperopt.fill(trials, filled)
@@ -120,6 +130,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     trials._used_s = study.lease.used_s if study.lease is not None else 0.0
     trials._recorded = study
     trials._earlier_studies = study.record.earlier
+    trials._warm_from = study.record.warm_start
     trials.run_id = study.run_id
     lost = [run.trial_id for run in chosen.values() if run.document is None]
     if lost:
@@ -181,7 +192,7 @@ def _state(run: RecordedTrial) -> TrialState:
     return TrialState(own_entries(run.document)["state"])
 
 
-def _restored(run: RecordedTrial, is_same: bool) -> tuple[dict[str, Any], Trial]:
+def _restored(run: RecordedTrial) -> tuple[dict[str, Any], Trial]:
     """The document and the record of a trial; one that has not ended is queued again."""
     from sparktune.tracking.recorded import own_entries
 
@@ -216,8 +227,7 @@ def _restored(run: RecordedTrial, is_same: bool) -> tuple[dict[str, Any], Trial]
         document |= {"state": JOB_STATE_NEW, "result": {"status": "new"}, "owner": None}
         document |= {"book_time": None, "refresh_time": None}
         return document, trial
-    if is_same or run.run_id:
-        misc["run_id"] = run.run_id
+    misc["run_id"] = run.run_id
     return document, _ended(trial, document, own, run.run_id)
 
 

@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import hyperopt
@@ -28,6 +28,7 @@ from sparktune.study.tracker import Continued, StudyInfo, StudySummary, Tracker,
 from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import arguments, observers, savefile, summary
 from sparktune.trials import resume as resuming
+from sparktune.trials import warm_start as warming
 from sparktune.trials.base import StudyTrials
 from sparktune.worker.objective import Objective
 
@@ -65,6 +66,7 @@ class RunnableTrials(StudyTrials):
         *,
         resume: str | None = None,
         take_over: bool = False,
+        warm_start: Sequence[str] = (),
     ) -> Any:
         """Run a study on these trials; ``hyperopt.fmin(trials=...)`` calls it. See ``sparktune.fmin``."""
         # With True and False alike an exception in an objective fails its own trial.
@@ -88,7 +90,11 @@ class RunnableTrials(StudyTrials):
             view = SpaceView(domain.expr)
             if trials_save_file:
                 _adopt_saved(self, trials_save_file)
+            if warm_start:
+                self._warm_from = tuple(warm_start)
             recorded = self._to_resume(resume, view, algo)
+            if warm_start or (self._warm_from and not self._warm):
+                self._warm = warming.documents(self._warm_from, view, self.metric, self.goal)
             # A study that goes on has the stream that was recorded, whatever rstate says.
             stream = randomness.continued(None if recorded is not None else rstate, self._stream)
             own = () if recorded is None else {run.trial_id for run in recorded.runs}
@@ -103,7 +109,7 @@ class RunnableTrials(StudyTrials):
             save = savefile.SaveFile(trials_save_file, self) if trials_save_file else None
             stopper = observers.EarlyStop(early_stop_fn, self) if early_stop_fn is not None else None
             study = Study(
-                functools.partial(_suggest, algo, domain, self, view),
+                functools.partial(_suggest, algo, domain, self, view, _informed(self, algo)),
                 stream,
                 max_new=max_new,
                 queued=queued,
@@ -269,6 +275,7 @@ def _info(
         n_before=n_before,
         draws_before=draws_before,
         earlier=trials._earlier_studies,
+        warm_start=trials._warm_from,
         used_s=trials._used_s,
         continues=continues,
     )
@@ -353,14 +360,35 @@ def _warn_of_parallelism(algo: Any, asked: int | None, slots: int, max_new: int 
 # -- during the study ----------------------------------------------------------------------------------
 
 
-def _suggest(algo: Any, domain: Any, trials: StudyTrials, view: SpaceView, seed: Any) -> Trial | None:
+def _informed(trials: StudyTrials, algo: Any) -> warming.Informed | None:
+    """The trials together with those of earlier studies, where there are any that the algorithm looks at."""
+    if not trials._warm:
+        return None
+    if not suggestion.is_adaptive(algo):
+        logger.warning("warm_start has no effect: %s does not look at results", algorithm_name(algo))
+        return None
+    return warming.Informed(trials, trials._warm)
+
+
+def _suggest(
+    algo: Any,
+    domain: Any,
+    trials: StudyTrials,
+    view: SpaceView,
+    informed: warming.Informed | None,
+    seed: Any,
+) -> Trial | None:
     new_ids = trials.new_trial_ids(1)
-    suggested = algo(new_ids, domain, trials, seed)
+    seen = trials if informed is None else informed.for_algorithm(is_ours=suggestion.is_ours(algo))
+    suggested = algo(new_ids, domain, seen, seed)
     if not suggested:
         return None
     if len(suggested) > 1:
         raise ValueError(f"the algorithm was asked for 1 trial and suggested {len(suggested)}")
-    return trials._enqueue(suggested[0], view, None if trials._stream is None else trials._stream.draws)
+    trial = trials._enqueue(suggested[0], view, None if trials._stream is None else trials._stream.draws)
+    if informed is not None:
+        informed.add(trials._by_id[trial.trial_id])
+    return trial
 
 
 def _observers(
