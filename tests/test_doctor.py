@@ -278,7 +278,7 @@ def test_workers_that_have_cloudpickle_alone(run: Any, bare: Path) -> None:
 
 
 def test_workers_without_cloudpickle(run: Any, bare: Path, tmp_path: Path) -> None:
-    """The remedy is applied by hand: no package index is asked."""
+    """With its remedy they are those of the test above: no package index is asked here."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "none"], check=True)
     python = tmp_path / "none" / "bin" / "python"
     said, remedy = told(run(DOCTOR, env={"PYSPARK_PYTHON": str(python)}))
