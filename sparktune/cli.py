@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +48,8 @@ def _demo(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from sparktune.doctor import doctor
 
+    if args.remote is not None:
+        os.environ["SPARK_REMOTE"] = args.remote
     diagnosis = doctor(None if args.objective is None else _imported(args.objective))
     print(diagnosis)
     return 0 if diagnosis.is_healthy else 1
@@ -97,12 +100,28 @@ def _parser() -> argparse.ArgumentParser:
         "doctor",
         help="look at everything that a study needs here, and say what to do where it would fail",
         description="Looks at Java, Spark, Python and package versions on the driver and on Spark's workers, "
-        "at the slots, and whether workers reach the driver and the MLflow server. Exits with 1 where a "
-        "study would fail.",
+        "at the slots, and whether workers reach the driver and the MLflow server. Says what to do "
+        "about what it finds, and exits with 1 where a study would fail.",
     )
-    doctor.add_argument("--objective", metavar="MODULE:FUNCTION", help="whether it can be sent to workers")
+    doctor.add_argument(
+        "--objective", metavar="MODULE:FUNCTION", help="whether it can be sent to workers, and read there"
+    )
+    doctor.add_argument(
+        "--remote",
+        type=_remote,
+        metavar="sc://HOST:PORT",
+        help="the Spark Connect server that studies are to use; by default the one that SPARK_REMOTE names",
+    )
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _remote(text: str) -> str:
+    if not text.startswith(("sc://", "local")):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no address of a Spark Connect server; write sc://host:15002"
+        )
+    return text
 
 
 def _whole(text: str) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator
+import re
+import shutil
+import sys
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -13,16 +16,17 @@ from urllib.parse import urlsplit
 from sparktune.backends import session, spark_probe
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
 from sparktune.errors import ObjectiveNotPicklable, SparkNotAvailable
-from sparktune.tracking import places
+from sparktune.tracking import places, server
 from sparktune.worker import pickling
 
-PACKAGES = ("sparktune", "hyperopt", "cloudpickle", "numpy", "mlflow")
-"""What is compared between the driver and its workers."""
-NEEDED = ("sparktune", "hyperopt", "cloudpickle", "numpy")
-"""What workers cannot do without; MLflow only where the objective uses it."""
+NEEDED = ("hyperopt", "cloudpickle", "numpy", "mlflow")
+"""What the driver cannot do without, beside pyspark."""
+COMPARED = ("cloudpickle", "numpy", "mlflow")
+"""Packages of the workers that are compared with the driver's. They need the first; the others where the
+objective uses them. What else a trial needs travels with it."""
 LARGE_BYTES = 10**9
 
-State = Literal["ok", "note", "FAILS"]
+State = Literal["ok", "note", "waits", "FAILS"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        state: ``ok``; ``note``: works, but worth knowing; ``FAILS``: a study would fail.
+        state: ``ok``; ``note``: works, but worth knowing; ``waits``: a study would wait for it; ``FAILS``: a
+            study would fail.
         what: the thing.
         text: what was found.
         remedy: what to do, where there is something to be done.
@@ -42,13 +47,17 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.state:<5}  {self.what}: {self.text}"
-        return f"{line}\n       Remedy: {self.remedy}" if self.remedy else line
+        return self.line(len(self.what))
+
+    def line(self, width: int) -> str:
+        """The finding, with ``what`` in a column of this width, and its remedy below it."""
+        line = f"{self.state:<5}  {self.what:<{width}}  {self.text}"
+        return f"{line}\n{'':<{width + 9}}Remedy: {self.remedy}" if self.remedy else line
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What ``doctor`` found; ``print`` shows it line by line."""
+    """What ``doctor`` found; ``print`` shows it line by line, the verdict last."""
 
     findings: tuple[Finding, ...]
 
@@ -57,8 +66,19 @@ class Diagnosis:
         """Whether a study would run."""
         return all(finding.state != "FAILS" for finding in self.findings)
 
+    @property
+    def verdict(self) -> str:
+        """All in one sentence."""
+        faults = sum(finding.state == "FAILS" for finding in self.findings)
+        if faults:
+            return f"A study would fail: {faults} fault{'s' if faults > 1 else ''}, see FAILS above."
+        if any(finding.state == "waits" for finding in self.findings):
+            return "A study would wait here: see waits above."
+        return "A study would run here."
+
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+        width = max((len(finding.what) for finding in self.findings), default=0)
+        return "\n".join([*(finding.line(width) for finding in self.findings), "", self.verdict])
 
     __repr__ = __str__
 
@@ -66,12 +86,14 @@ class Diagnosis:
 def doctor(objective: Callable[..., Any] | None = None, *, spark_session: Any = None) -> Diagnosis:
     """Look at everything that a study needs, on the driver and on Spark's workers.
 
-    Java, Spark, Python and the packages' versions on both sides; the slots; whether workers reach the
-    driver's port and the MLflow server; whether the objective can be sent to them, and how large it is.
+    Java where it is needed, Spark, Python and packages on both sides; the slots; whether the MLflow server
+    answers, and whether workers reach it and the driver's port; whether the objective can be sent to them and
+    read there, and how large it is.
 
     Args:
         objective: the function that is to be tuned, or None.
-        spark_session: the session, classic or Connect; None for the active one, or a new one on this machine.
+        spark_session: the session, classic or Connect; None for the active one, for one of the Connect server
+            that SPARK_REMOTE names, or for a new one on this machine.
 
     Returns:
         The findings; ``is_healthy`` is False where a study would fail.
@@ -80,51 +102,42 @@ def doctor(objective: Callable[..., Any] | None = None, *, spark_session: Any = 
 
 
 def _findings(objective: Callable[..., Any] | None, spark: Any) -> Iterator[Finding]:
-    yield _python()
+    from sparktune.tracking.mlflow import tracking_uri
+
+    wants_connect = session.wants_connect() if spark is None else session.is_connect(spark)
+    driver = _driver(wants_connect)
+    yield driver
+    if driver.state == "FAILS":
+        return
     if objective is not None:
         yield _objective(objective)
-    java = _java()
-    yield java
-    if java.state == "FAILS" and spark is None and "SPARK_REMOTE" not in os.environ:
+    uri = tracking_uri()
+    yield (mlflow := _mlflow(uri))
+    found = yield from (_on_connect(spark) if wants_connect else _on_classic(spark))
+    if found is None:
         return
-    try:
-        spark = spark or session.get_or_create()
-    except SparkNotAvailable as error:
-        yield Finding("FAILS", "Spark", str(error), "see the message")
-        return
-    application = session.application(spark)
-    slots = application.slots_now()
-    connect = " by Spark Connect" if session.is_connect(spark) else ""
-    yield Finding("ok", "Spark", f"{spark.version} on {application.master}{connect}")
+    application, is_connect = found
+    slots = spark_probe.slots_soon(application)
+    yield _slots(application, slots)
     if slots < 1:
-        yield Finding(
-            "note",
-            "slots",
-            "none yet",
-            "a study waits for executors: check the cluster's free cores and memory",
-        )
         return
-    if slots >= UNBOUNDED_SLOTS:
-        yield Finding(
-            "note",
-            "slots",
-            "their number is not known here",
-            "say how many trials are to run at once: SparkTrials(parallelism=8)",
-        )
-    else:
-        yield Finding("ok", "slots", f"{slots}: so many trials run at once")
-    yield from _workers(application, slots)
+    asks_server = uri if mlflow.state != "FAILS" else None
+    yield from _workers(application, slots, objective, asks_server, is_connect)
 
 
-def _python() -> Finding:
-    versions = {name: _version(name) for name in (*PACKAGES, "pyspark")}
+def _driver(wants_connect: bool) -> Finding:
+    pyspark = spark_probe.pyspark_version()
+    versions = {name: _version(name) for name in NEEDED}
     missing = [name for name, found in versions.items() if found is None]
-    shown = ", ".join(f"{name} {found}" for name, found in versions.items() if found)
-    text = f"Python {platform.python_version()}, {shown}"
+    shown = [f"{name} {found}" for name, found in versions.items() if found]
+    if pyspark is None:
+        missing.append(f"'sparktune[{'connect' if wants_connect else 'spark'}]'")
+    else:
+        shown.append(" ".join(pyspark))
+    text = ", ".join([f"Python {platform.python_version()}", *shown])
     if missing:
-        return Finding(
-            "FAILS", "driver", f"{text}; missing: {', '.join(missing)}", f"pip install {' '.join(missing)}"
-        )
+        lacks = ", ".join(name if "[" not in name else "pyspark" for name in missing)
+        return Finding("FAILS", "driver", f"{text}; missing: {lacks}", f"pip install {' '.join(missing)}")
     return Finding("ok", "driver", text)
 
 
@@ -135,21 +148,141 @@ def _version(name: str) -> str | None:
         return None
 
 
+# -- the session -------------------------------------------------------------------------------------------
+
+Found = tuple[Application, bool]
+"""The application, and whether it is behind Spark Connect."""
+
+
+def _on_classic(spark: Any) -> Generator[Finding, None, Found | None]:
+    java = _java()
+    try:
+        spark = spark or session.get_or_create()
+    except SparkNotAvailable as error:
+        yield java
+        if java.state != "FAILS":
+            yield _without_session(error)
+        return None
+    if java.state != "FAILS":  # else Spark has one that this process does not see
+        yield java
+    application = session.application(spark)
+    yield Finding("ok", "Spark", f"{spark.version} on {application.master}")
+    return application, False
+
+
+def _on_connect(spark: Any) -> Generator[Finding, None, Found | None]:
+    remote = os.environ.get("SPARK_REMOTE", "")
+    if spark is None and remote.startswith("local"):
+        yield (java := _java())
+        if java.state == "FAILS":
+            return None
+    address = spark_probe.server_of(remote) if spark is None else spark_probe.server_of_session(spark)
+    shown = "the server" if address is None else f"sc://{address[0]}:{address[1]}"
+    reason = address and spark_probe.unreached(address)
+    if reason:
+        yield _no_server(shown, reason)
+        return None
+    try:
+        spark = spark or spark_probe.in_time(session.get_or_create)
+        theirs = str(spark_probe.in_time(lambda: spark.version))
+        application = spark_probe.in_time(lambda: session.application(spark))
+    except SparkNotAvailable as error:
+        yield _without_session(error)
+        return None
+    except Exception as error:  # PySpark's own
+        yield _no_server(shown, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return None
+    yield Finding("ok", "Spark", f"{theirs} on {application.master}, by Spark Connect from {shown}")
+    yield from _client(theirs)
+    return application, True
+
+
+def _without_session(error: SparkNotAvailable) -> Finding:
+    return Finding("FAILS", "Spark", str(error))
+
+
+def _no_server(shown: str, reason: str) -> Finding:
+    return Finding(
+        "FAILS",
+        "Spark",
+        f"{shown} does not answer ({reason})",
+        "start the Spark Connect server (sbin/start-connect-server.sh in Spark's folder), or name one that "
+        "runs: --remote sc://host:15002, SPARK_REMOTE=sc://host:15002, or SparkSession.builder.remote; a "
+        "session whose server has gone must be created again",
+    )
+
+
+def _client(theirs: str) -> Iterator[Finding]:
+    found = spark_probe.pyspark_version()
+    if found is None or found[0] == "databricks-connect":  # its versions are those of Databricks' runtimes
+        return
+    name, mine = found
+    wanted = _minor(theirs)
+    if _minor(mine) != wanted:
+        yield Finding(
+            "note",
+            "Spark's client",
+            f"{name} {mine}; the server has Spark {theirs}",
+            f"where something fails, pip install '{name}=={wanted}.*'",
+        )
+
+
+def _minor(text: str) -> str:
+    return ".".join(text.split(".")[:2])
+
+
 def _java() -> Finding:
     found = spark_probe.java_version()
-    spark = _version("pyspark") or ""
+    spark = (spark_probe.pyspark_version() or ("", ""))[1]
     needed = 8 if spark.startswith("3.") else 17
     remedy = (
         f"install Java {max(needed, 17)} (Debian and Ubuntu: apt-get install openjdk-17-jre-headless; macOS: "
         "brew install openjdk@17), and set JAVA_HOME or the PATH"
     )
     if found is None:
-        return Finding("FAILS", "Java", "not found", remedy)
+        home, on_path = os.environ.get("JAVA_HOME"), shutil.which("java")
+        if not home:
+            return Finding(
+                "FAILS", "Java", "not found: JAVA_HOME is not set, and no java is on the PATH", remedy
+            )
+        text = f"not found: JAVA_HOME is {home!r}, which has no bin/java"
+        return Finding("FAILS", "Java", text, f"unset JAVA_HOME: {on_path} is there" if on_path else remedy)
     number, where = found
     major = number.removeprefix("1.").partition(".")[0]
     if major.isdecimal() and int(major) < needed:
         return Finding("FAILS", "Java", f"{number} at {where}; Spark {spark} needs {needed} or newer", remedy)
     return Finding("ok", "Java", f"{number} at {where}")
+
+
+def _slots(application: Application, slots: int) -> Finding:
+    if slots >= UNBOUNDED_SLOTS:
+        return Finding(
+            "note",
+            "slots",
+            "their number is not known here",
+            "say how many trials are to run at once: SparkTrials(parallelism=8)",
+        )
+    if slots > 0:
+        return Finding("ok", "slots", f"{slots}, so many trials run at once")
+    n = application.count_executors()
+    if n:
+        return Finding(
+            "FAILS",
+            "slots",
+            f"none: Spark has {n} executor{'s' if n > 1 else ''}, too small for what one trial takes",
+            "let a trial take less (spark.task.cpus), or start executors with more (spark.executor.cores)",
+        )
+    if application.slots_later(0) > 0:
+        return Finding("waits", "slots", "none yet: dynamic allocation starts executors when a study begins")
+    return Finding(
+        "waits",
+        "slots",
+        f"none yet: no executor has joined {application.master}",
+        "look at the cluster's free cores and memory; a study begins when an executor joins",
+    )
+
+
+# -- the objective, and MLflow as the driver sees it -------------------------------------------------------
 
 
 def _objective(objective: Callable[..., Any]) -> Finding:
@@ -166,24 +299,104 @@ def _objective(objective: Callable[..., Any]) -> Finding:
     return Finding("ok", "objective", text)
 
 
-def _workers(application: Application, slots: int) -> Iterator[Finding]:
-    from sparktune.tracking.mlflow import tracking_uri
+_START_SERVER = (
+    "start the server (mlflow server --host 0.0.0.0 --port 5000) at an address that {who}, and call "
+    "mlflow.set_tracking_uri with it"
+)
 
-    uri = tracking_uri()
-    warning = places.warn_if_store_is_local(uri, application.master)
-    if warning is not None:
-        yield Finding("note", "MLflow", f"records into {uri}, which workers elsewhere cannot see", warning)
-    server = _server(uri)
+
+def _mlflow(uri: str) -> Finding:
+    shown = _public(uri)
+    if not uri.startswith(("http://", "https://")):
+        return Finding("ok", "MLflow", f"records into {places.absolute_uri(shown, os.getcwd())}")
+    try:
+        status, theirs = server.ask_version(uri)
+    except OSError as error:
+        return Finding(
+            "FAILS",
+            "MLflow",
+            f"{shown} does not answer this machine ({error}): nothing of a study would be recorded",
+            _START_SERVER.format(who="this machine and the workers reach"),
+        )
+    if status in (401, 403):
+        return Finding(
+            "FAILS",
+            "MLflow",
+            f"{shown} refuses the credentials that are set here, or there are none (HTTP {status})",
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; sparktune "
+            "gives them to the workers",
+        )
+    if theirs is None:
+        return Finding(
+            "note",
+            "MLflow",
+            f"{shown} does not say its version (HTTP {status})",
+            "check that this is the address of an MLflow server",
+        )
+    mine = server.client_version()
+    if theirs.partition(".")[0] != mine.partition(".")[0]:
+        return Finding(
+            "note",
+            "MLflow",
+            f"{shown} has version {theirs}; this client has {mine}",
+            f"where something fails, pip install 'mlflow=={theirs.partition('.')[0]}.*'",
+        )
+    return Finding("ok", "MLflow", f"{shown} answers, version {theirs}")
+
+
+def _public(uri: str) -> str:
+    """``uri`` without a user and a password."""
+    return re.sub(r"(?<=//)[^/@]*@", "", uri)
+
+
+def _server(uri: str | None) -> tuple[str, int] | None:
+    if uri is None or not uri.startswith(("http://", "https://")):
+        return None
+    parts = urlsplit(uri)
+    return (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+
+
+# -- the workers -------------------------------------------------------------------------------------------
+
+
+def _workers(
+    application: Application,
+    slots: int,
+    objective: Callable[..., Any] | None,
+    uri: str | None,
+    is_connect: bool,
+) -> Iterator[Finding]:
+    if uri is not None and (warning := places.warn_if_store_is_local(uri, application.master)) is not None:
+        yield Finding("note", "MLflow", f"workers elsewhere cannot see {uri}", warning)
+    address = _server(uri)
+    try:
+        sending = spark_probe.Sending(application, objective)
+    except ObjectiveNotPicklable:  # that was said
+        objective = None
+        sending = spark_probe.Sending(application, None)
     listener = spark_probe.Listener(application)
     own = (listener.host, listener.port)
     try:
-        workers = spark_probe.ask_workers(application, PACKAGES, [own, *([server] if server else [])], slots)
-    except Exception as error:  # Spark's own, of many kinds
-        yield _cannot_run(str(error))
-        return
+        addresses = [own, *([address] if address else [])]
+        try:
+            workers = spark_probe.ask_workers(application, COMPARED, addresses, slots)
+        except Exception as error:  # Spark's own, of many kinds
+            yield _cannot_run(str(error), application, is_connect)
+            return
+        unread = sending.why_unread(slots)
     finally:
         listener.close()
-    yield from _fit(workers)
+        sending.close()
+    hosts = sorted({worker.host for worker in workers})
+    asked = f"{len(workers)} asked on {', '.join(hosts)}; Python {workers[0].python}"
+    yield Finding("ok", "workers", asked)
+    yield from _fit(workers, unread, objective is not None)
+    yield from _reach(workers, own, uri, address)
+
+
+def _reach(
+    workers: list[spark_probe.Worker], own: tuple[str, int], uri: str | None, address: tuple[str, int] | None
+) -> Iterator[Finding]:
     lost = _unreached(workers, own)
     if lost is None:
         yield Finding("ok", "driver's port", "workers reach it")
@@ -195,25 +408,18 @@ def _workers(application: Application, slots: int) -> Iterator[Finding]:
             "stop takes seconds",
             "set spark.driver.host to an address of this machine that they reach, and open its ports",
         )
-    if server is not None:
-        lost = _unreached(workers, server)
+    if address is not None and uri is not None:
+        lost = _unreached(workers, address)
         if lost is None:
-            yield Finding("ok", "MLflow", f"workers reach {uri}")
+            yield Finding("ok", "workers' MLflow", f"workers reach {_public(uri)}")
         else:
             yield Finding(
                 "FAILS",
-                "MLflow",
-                f"workers do not reach {uri} ({lost}): mlflow calls in the objective would fail their trial",
-                "start the server (mlflow server --host 0.0.0.0 --port 5000) at an address that the workers "
-                "reach, and call mlflow.set_tracking_uri with it",
+                "workers' MLflow",
+                f"workers do not reach {_public(uri)} ({lost}): mlflow calls in the objective would fail "
+                "their trial",
+                _START_SERVER.format(who="the workers reach"),
             )
-
-
-def _server(uri: str) -> tuple[str, int] | None:
-    if not uri.startswith(("http://", "https://")):
-        return None
-    parts = urlsplit(uri)
-    return (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def _unreached(workers: list[spark_probe.Worker], address: tuple[str, int]) -> str | None:
@@ -221,37 +427,70 @@ def _unreached(workers: list[spark_probe.Worker], address: tuple[str, int]) -> s
     return next((f"{w.host}: {reason}" for w in workers if (reason := w.reached[key]) is not None), None)
 
 
-def _cannot_run(text: str) -> Finding:
-    remedy = (
-        "let PYSPARK_PYTHON (or spark.pyspark.python) name the same Python as the driver's, with sparktune, "
-        "before the Spark session is created"
-    )
-    if "VERSION_MISMATCH" in text or "different version than that in driver" in text:
-        lines = [
-            line.strip()
-            for line in text.splitlines()
-            if "VERSION_MISMATCH" in line or "different version" in line
-        ]
-        return Finding("FAILS", "workers' Python", lines[0] if lines else "another version", remedy)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return Finding(
-        "FAILS", "workers", f"cannot run Python: {lines[0][:300] if lines else 'no reason given'}", remedy
-    )
+_MISMATCH = re.compile(r"different version:? \(?([\d., ]+)\)? than that in driver:? \(?(\d[\d., ]*\d)")
 
 
-def _fit(workers: list[spark_probe.Worker]) -> Iterator[Finding]:
-    mine = {name: _version(name) for name in PACKAGES}
-    hosts = sorted({worker.host for worker in workers})
-    yield Finding("ok", "workers", f"{len(workers)} asked on {', '.join(hosts)}; Python {workers[0].python}")
-    for name in PACKAGES:
+def _cannot_run(text: str, application: Application, is_connect: bool) -> Finding:
+    mine = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    mismatch = _MISMATCH.search(text)
+    theirs = mismatch[1].replace(", ", ".") if mismatch else None
+    if application.is_near and not is_connect:
+        remedy = f"export PYSPARK_PYTHON={sys.executable} before the Spark session is created"
+    elif is_connect:
+        remedy = (
+            f"start the server with PYSPARK_PYTHON naming a Python {mine} that its workers have"
+            f"{f', or run this client with Python {theirs}' if theirs else ''}"
+        )
+    else:
+        remedy = (
+            f"let PYSPARK_PYTHON (or spark.pyspark.python) name a Python {mine} that every worker has, "
+            f"before the session is created{f'; or run the driver with Python {theirs}' if theirs else ''}"
+        )
+    if theirs is not None:
+        said = f"{theirs}; the driver has {mine}, and Spark wants the same minor version on both sides"
+        return Finding("FAILS", "workers' Python", said, remedy)
+    line = spark_probe.telling_line(text)
+    lacks = re.search(r"No module named '([\w.]+)'", line)
+    if lacks:
+        name = lacks[1].partition(".")[0]
+        return _install("FAILS", name, "missing; Spark itself needs it there", _version(name))
+    return Finding("FAILS", "workers", f"cannot run Python: {line}", remedy)
+
+
+def _install(state: State, name: str, text: str, wanted: str | None, when: str = "") -> Finding:
+    exact = f"{name}=={wanted}" if wanted else name
+    return Finding(state, f"workers' {name}", text, f"pip install {exact} on every worker{when}")
+
+
+def _fit(workers: list[spark_probe.Worker], unread: str | None, has_objective: bool) -> Iterator[Finding]:
+    """What workers lack, or have in another version; ``unread``: why one cannot read what was sent."""
+    is_explained = False
+    for name in COMPARED:
+        mine = _version(name)
         theirs = {worker.packages[name] for worker in workers}
-        if theirs == {mine[name]}:
+        if theirs == {mine}:
             continue
         shown = ", ".join(sorted(found or "missing" for found in theirs))
-        is_fatal = None in theirs and name in NEEDED
-        yield Finding(
-            "FAILS" if is_fatal else "note",
-            f"workers' {name}",
-            f"{shown}; the driver has {mine[name]}",
-            f"install {name} {mine[name]} on every worker",
-        )
+        text = f"{shown}; the driver has {mine}"
+        if name == "cloudpickle" and unread is not None:
+            is_explained = True
+            reason = "" if None in theirs else f" ({unread})"
+            yield _install("FAILS", name, f"{text}: no trial runs there{reason}", mine)
+        elif name == "cloudpickle":
+            yield _install("note", name, f"{text}: they read what the driver sends", mine)
+        else:
+            yield _install("note", name, text, mine, ", where the objective uses it")
+    if unread is None or is_explained:
+        return
+    lacks_module = re.search(r"No module named '([\w.]+)'", unread)
+    what = "the objective" if has_objective else "what the driver sends"
+    module = lacks_module[1].partition(".")[0] if lacks_module else None
+    yield Finding(
+        "FAILS",
+        "objective" if has_objective else "workers",
+        f"workers cannot read {what} ({unread})",
+        f"install {module} on every worker, or send it with the tasks: spark-submit --py-files, "
+        "sparkContext.addPyFile, or cloudpickle.register_pickle_by_value"
+        if module
+        else "install the driver's versions of the packages that the objective uses on every worker",
+    )

@@ -56,6 +56,25 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     session.stop()
 
 
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that has cloudpickle alone."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    found = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    spec = importlib.util.find_spec("cloudpickle")
+    assert spec is not None
+    assert spec.origin is not None
+    shutil.copytree(Path(spec.origin).parent, Path(found.stdout.strip(), "cloudpickle"))
+    return python
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_stray_store(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What a test without ``mlflow_store`` records goes to a temporary folder, not into the repository."""

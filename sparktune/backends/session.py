@@ -130,6 +130,17 @@ def get_or_create() -> SparkSession:
     return SparkSession.builder.config(conf=conf).getOrCreate()
 
 
+def wants_connect() -> bool:
+    """Whether ``get_or_create`` gives a session of Spark Connect: by its settings, or for want of another."""
+    if "SPARK_REMOTE" in os.environ or "SPARK_CONNECT_MODE_ENABLED" in os.environ:
+        return True
+    try:
+        import pyspark
+    except ImportError:
+        return False
+    return not hasattr(pyspark, "SparkContext")
+
+
 def _connected(classic: type[SparkSession]) -> SparkSession:
     """The Spark Connect session of this process, or one with the server that SPARK_REMOTE names."""
     active = classic.getActiveSession()

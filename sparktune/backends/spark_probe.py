@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from os import environ, path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from sparktune.backends.spark_application import Application
+from sparktune.backends.spark_cluster import import_path
+from sparktune.private import of_pyspark
+from sparktune.worker import parcel
+from sparktune.worker.objective import Objective
+
+T = TypeVar("T")
 
 LOOKED_AT = 16
 """At most so many workers are asked."""
 CONNECT_S = 5.0
+ANSWER_S = 30.0
+"""How long a Spark Connect server may take to answer; PySpark itself repeats its requests for minutes."""
+EXECUTORS_S = 10.0
+"""How long executors of a new session may take to join."""
+CONNECT_PORT = 15002
+"""Where Spark Connect servers listen by default."""
+DISTRIBUTIONS = ("pyspark", "pyspark-client", "databricks-connect")
+"""What brings the package ``pyspark``."""
+PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 @dataclass(frozen=True)
@@ -35,15 +54,88 @@ class Worker:
     reached: dict[str, str | None]
 
 
+def pyspark_version() -> tuple[str, str] | None:
+    """What brings pyspark here, and its version; None where it cannot be imported."""
+    try:
+        import pyspark
+    except ImportError:
+        return None
+    for name in DISTRIBUTIONS:
+        try:
+            return name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "pyspark", str(pyspark.__version__)  # one that pip did not install
+
+
 def java_version() -> tuple[str, str] | None:
     """Java's version and where it is; None where there is none."""
-    home = environ.get("JAVA_HOME")
-    program = path.join(home, "bin", "java") if home else shutil.which("java")
-    if program is None or not path.exists(program):
+    home = os.environ.get("JAVA_HOME")
+    program = os.path.join(home, "bin", "java") if home else shutil.which("java")
+    if program is None or not os.path.exists(program):
         return None
     done = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=60, check=False)
     found = re.search(r'version "([^"]+)"', done.stderr + done.stdout)
     return (found[1] if found else "unknown", program)
+
+
+def unreached(address: tuple[str, int]) -> str | None:
+    """Why this process cannot connect to a (host, port); None where it can."""
+    try:
+        socket.create_connection(address, timeout=CONNECT_S).close()
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def server_of(remote: str) -> tuple[str, int] | None:
+    """The (host, port) in the address of a Spark Connect server, ``sc://host:15002/;token=...``.
+
+    None where there is none in it, and where a proxy stands between.
+    """
+    parts = urlsplit(remote)
+    if parts.scheme != "sc" or not parts.hostname or any(os.environ.get(name) for name in PROXIES):
+        return None
+    return parts.hostname, parts.port or CONNECT_PORT
+
+
+def server_of_session(spark: Any) -> tuple[str, int] | None:
+    """The (host, port) of the server of a Spark Connect session; None where that is not known."""
+    return server_of(f"sc://{of_pyspark.connect_endpoint(spark) or ''}")
+
+
+def in_time(call: Callable[[], T]) -> T:
+    """What ``call`` gives.
+
+    Raises:
+        TimeoutError: it has not given it in ``ANSWER_S`` seconds.
+        Exception: its own.
+    """
+    given: list[T] = []
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            given.append(call())
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    if raised:
+        raise raised[0]
+    if not given:
+        raise TimeoutError(f"no answer in {ANSWER_S:g} s")
+    return given[0]
+
+
+def slots_soon(application: Application) -> int:
+    """The slots; where there are none, those there are when the first executors have joined."""
+    end = time.monotonic() + EXECUTORS_S
+    while (slots := application.slots_now()) < 1 and time.monotonic() < end:
+        time.sleep(0.1)
+    return slots
 
 
 def ask_workers(
@@ -80,7 +172,11 @@ def _question(
             try:
                 found[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
-                found[name] = None
+                try:
+                    module = importlib.import_module(name)
+                    found[name] = str(getattr(module, "__version__", "unknown"))
+                except ImportError:
+                    found[name] = None
         reached: dict[str, str | None] = {}
         for host, port in addresses:
             try:
@@ -96,6 +192,76 @@ def _question(
         }
 
     return answer
+
+
+class Sending:
+    """An objective on its way to the workers, exactly as a study sends it.
+
+    Args:
+        application: whose.
+        objective: None for a small one of ours.
+
+    Raises:
+        ObjectiveNotPicklable: see ``Application.send``.
+    """
+
+    def __init__(self, application: Application, objective: Callable[..., Any] | None) -> None:
+        from hyperopt import pyll
+
+        self._application = application
+        path = import_path(application.is_near, application.is_same_python)
+        whole = Objective(objective or _small(), pyll.Literal(0))
+        self._sent = application.send(lambda: parcel.pack(whole, path))
+
+    def why_unread(self, n: int) -> str | None:
+        """Why one of ``n`` workers cannot read it; None where all can."""
+        question = _reading(self._sent.parcel, self._sent.companions)
+        try:
+            answers = self._application.ask_workers(question, max(1, min(n, LOOKED_AT)))
+        except Exception as error:  # Spark's: the question itself needs cloudpickle
+            return telling_line(str(error))
+        found = next((answer for answer in answers if answer is not None), None)
+        return found and found.partition(" on <module ")[0][:300]
+
+    def close(self) -> None:
+        """Remove it from the cluster."""
+        self._sent.discard()
+
+
+def _small() -> Callable[[Any], Any]:
+    """Travels by value, as the objectives of notebooks and scripts do."""
+
+    def objective(point: Any) -> Any:
+        return point
+
+    return objective
+
+
+def _reading(sent: Any, companions: Iterable[Any]) -> Callable[[Any], str | None]:
+    def answer(_row: Any) -> str | None:
+        assert companions is not None  # broadcast variables travel with the task that names them
+        try:
+            from sparktune.worker.parcel import opened
+
+            opened(sent).copy()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    return answer
+
+
+_TELLING = ("ModuleNotFoundError: ", "ImportError: ", "Cannot run program", "PYTHON_VERSION_MISMATCH")
+
+
+def telling_line(text: str) -> str:
+    """Of what Spark says of a task that failed, the line that names the cause."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for sign in _TELLING:
+        found = next((line for line in lines if sign in line), None)
+        if found is not None:
+            return found[found.index(sign) :][:300]
+    return lines[0][:300] if lines else "no reason given"
 
 
 class Listener:

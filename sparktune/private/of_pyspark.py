@@ -53,6 +53,10 @@ NAMES = {
         "SparkSession.client of Spark Connect",
         "workers are taken to be on other machines than the driver",
     ),
+    "_builder": (
+        "SparkConnectClient._builder of Spark Connect",
+        "sparktune doctor notices late that a session's server has gone",
+    ),
     "_path": ("Broadcast._path", "each worker holds the objective's data in memory of its own"),
 }
 """Name -> whose it is, and what is different without it."""
@@ -117,6 +121,17 @@ def connect_host(spark: Any) -> str | None:
     except AttributeError:
         _missing("client")
         return None
+
+
+def connect_endpoint(spark: Any) -> str | None:
+    """``host:port`` of the server of a Spark Connect session; None where that is not known."""
+    try:
+        builder = read(read(spark, "client"), "_builder")
+    except AttributeError as error:
+        _missing(error.name)
+        return None
+    endpoint = getattr(builder, "endpoint", None)  # builders of one's own need not have it
+    return None if endpoint is None else str(endpoint)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,9 @@ from sparktune.backends import session
 from sparktune.private import of_cloudpickle, of_pyspark, presence
 
 IN_SESSION = [
-    name for name in of_pyspark.NAMES if name not in ("_path", "_ensure_initialized", "_jbroadcast", "client")
+    name
+    for name in of_pyspark.NAMES
+    if name not in ("_path", "_ensure_initialized", "_jbroadcast", "client", "_builder")
 ]
 """Looked for on the driver, in any study."""
 
