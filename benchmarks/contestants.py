@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import hyperopt
+from connect_server import connect_server
 from hyperopt import hp
 
 Load = Callable[[], float]
@@ -96,17 +97,42 @@ def _drain(load: Load, rows: Iterable[Any]) -> list[float]:
     return [load()]
 
 
+def _drain_in_arrow(load: Load, batches: Iterator[Any]) -> Iterator[Any]:
+    import pyarrow
+
+    yield pyarrow.RecordBatch.from_pydict({"loss": _drain(load, batches)})
+
+
+def _jobs(load: Load) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """What makes a one-row input on the active session, and what runs a one-task job on it."""
+    from pyspark.sql import SparkSession
+    from pyspark.sql.types import DoubleType, StructType
+
+    from sparktune.backends.session import is_connect
+
+    spark = SparkSession.active()
+    if is_connect(spark):
+        body = functools.partial(_drain_in_arrow, load)
+        # A schema as text, the columns of a new input and ``collect`` would each ask the server once more.
+        schema = StructType().add("loss", DoubleType())
+        return lambda: spark.range(0, 1, 1, 1), lambda rows: rows.mapInArrow(body, schema).toArrow()
+    context, task = spark.sparkContext, functools.partial(_drain, load)
+    return lambda: context.parallelize([0], 1), lambda rows: rows.mapPartitions(task).collect()
+
+
 def floor(load: Load, n_trials: int, parallelism: int, *, one_input: bool = True) -> None:
     """As many one-task Spark jobs, from as many threads, and nothing else.
 
-    Every job reads the same one-row input, made once; without ``one_input`` each makes its own.
+    Every job reads the same one-row input, made once; without ``one_input`` each makes its own. On Spark
+    Connect a job is a query, ``mapInArrow``.
     """
     from pyspark import InheritableThread
     from pyspark.sql import SparkSession
 
-    context = SparkSession.active().sparkContext
-    task = functools.partial(_drain, load)
-    shared = context.parallelize([0], 1)
+    from sparktune.backends.session import is_connect
+
+    make, run = _jobs(load)
+    shared = make()
     numbers = iter(range(n_trials))
     lock = threading.Lock()
 
@@ -115,10 +141,11 @@ def floor(load: Load, n_trials: int, parallelism: int, *, one_input: bool = True
             with lock:
                 if next(numbers, None) is None:
                     return
-            rows = shared if one_input else context.parallelize([0], 1)
-            rows.mapPartitions(task).collect()
+            run(shared if one_input else make())
 
-    threads = [InheritableThread(target=work) for _ in range(parallelism)]
+    # On Connect a thread has nothing to inherit.
+    kind = threading.Thread if is_connect(SparkSession.active()) else InheritableThread
+    threads = [kind(target=work) for _ in range(parallelism)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -244,8 +271,11 @@ def _expect(done: int, wanted: int) -> None:
 
 
 @contextlib.contextmanager
-def arena(master: str, driver_memory: str = "2g") -> Iterator[None]:
-    """A Spark session with sparktune's settings for all contestants, and an empty MLflow store in sqlite."""
+def arena(master: str, driver_memory: str = "2g", *, connect: bool = False) -> Iterator[None]:
+    """A Spark session with sparktune's settings for all contestants, and an empty MLflow store in sqlite.
+
+    With ``connect`` the session is one of Spark Connect, and its server has these settings.
+    """
     os.environ["MLFLOW_LOGGING_LEVEL"] = "ERROR"
     os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -260,13 +290,15 @@ def arena(master: str, driver_memory: str = "2g") -> Iterator[None]:
 
     from sparktune.backends.session import SETTINGS
 
-    builder = SparkSession.builder.master(master).config("spark.ui.enabled", "false")
-    builder = builder.config("spark.driver.memory", driver_memory)
-    for key, value in SETTINGS.items():
-        builder = builder.config(key, value)
-    spark = builder.getOrCreate()
-    try:
+    settings = {**SETTINGS, "spark.ui.enabled": "false", "spark.driver.memory": driver_memory}
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        builder: Any = SparkSession.builder
+        if connect:
+            builder = builder.remote(stack.enter_context(connect_server(master, settings, folder)))
+        else:
+            builder = builder.master(master)
+            for key, value in settings.items():
+                builder = builder.config(key, value)
+        stack.callback(builder.getOrCreate().stop)
         yield
-    finally:
-        spark.stop()
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,6 +3,7 @@
     python benchmarks/dispatch.py                  # everything, about a quarter of an hour
     python benchmarks/dispatch.py noop             # one section
     python benchmarks/dispatch.py noop --only floor,sparktune --rounds 7
+    python benchmarks/dispatch.py noop connect other --python .venv-lowest/bin/python
     python benchmarks/dispatch.py --json figures.json --check
 
 Contestants take turns, round after round, in one process on one Spark session; ratios are medians of the
@@ -15,13 +16,15 @@ import argparse
 import functools
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +68,7 @@ class Section:
     measure: Callable[[Section, Entry], float]
     driver_memory: str = "2g"
     rounds: int = 5
+    connect: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,9 @@ def _burden(megabytes: int) -> contestants.Load:
     return contestants.burden(megabytes)
 
 
+OTHER = "other"
+"""The section that the interpreter of another environment runs: ``--python``."""
+
 SECTIONS = {
     "noop": Section(
         "no-op objective, parallelism 8 on local[2]",
@@ -131,6 +138,23 @@ SECTIONS = {
             Entry(HYPEROPT, 6, slow=True),
             Entry(OPTUNA, 16, slow=True),
         ),
+        trials_per_second,
+    ),
+    "connect": Section(
+        "no-op objective, parallelism 8 on a Spark Connect server with local[2]",
+        "trials/s",
+        "local[2]",
+        8,
+        (Entry(FLOOR, 200), Entry(PLAIN, 200), Entry(OFF, 200), Entry(ON, 100)),
+        trials_per_second,
+        connect=True,
+    ),
+    OTHER: Section(
+        "no-op objective, parallelism 8 on local[2] of the environment that --python names",
+        "trials/s",
+        "local[2]",
+        8,
+        (Entry(FLOOR, 200), Entry(PLAIN, 200), Entry(OFF, 200), Entry(ON, 100)),
         trials_per_second,
     ),
     "busy": Section(
@@ -165,6 +189,8 @@ TARGETS = (
     Target("noop", "sparktune / hyperopt.SparkTrials", OFF, (HYPEROPT,), 20.0),
     Target("noop", "sparktune + MLflow / half the floor, or the store's own rate", ON, (FLOOR, STORE), 1.0),
     Target("noop", "sparktune + MLflow / floor beside writes", ON, (BESIDE,), 0.9),
+    Target("connect", "sparktune / floor", OFF, (FLOOR,), 0.85),
+    Target(OTHER, "sparktune / floor", OFF, (FLOOR,), 0.85),
     Target("busy", "sparktune", OFF, (), 0.95),
     Target("busy", "sparktune + MLflow", ON, (), 0.95),
     Target("closure", "sparktune / hyperopt.SparkTrials", OFF, (HYPEROPT,), 0.25, at_most=True),
@@ -173,12 +199,16 @@ TARGETS = (
 Figures = dict[str, list[float]]
 
 
-def run_section(name: str, only: set[str] | None, rounds: int | None) -> Figures:
-    """Figures of each contestant, one for each round."""
+def run_section(name: str, only: set[str] | None, rounds: int | None, trials: int | None) -> Figures:
+    """Figures of each contestant, one for each round; ``trials`` bounds each one's trials in a round."""
     section = SECTIONS[name]
-    entries = [entry for entry in section.entries if only is None or entry.name in only]
+    entries = [
+        replace(entry, trials=min(entry.trials, trials or entry.trials))
+        for entry in section.entries
+        if only is None or entry.name in only
+    ]
     figures: Figures = {entry.name: [] for entry in entries}
-    with contestants.arena(section.master, section.driver_memory):
+    with contestants.arena(section.master, section.driver_memory, connect=section.connect):
         for entry in entries:  # imports, the store's tables, the JVM's compiler
             n_trials = WARM_UP_SLOW if entry.slow else WARM_UP
             CONTESTANTS[entry.name](contestants.noop, min(entry.trials, n_trials), section.parallelism)
@@ -190,11 +220,20 @@ def run_section(name: str, only: set[str] | None, rounds: int | None) -> Figures
                 if entry.slow is not slow:
                     continue
                 if not slow:
-                    CONTESTANTS[entry.name](contestants.noop, WARM_UP_SLOW, section.parallelism)
+                    CONTESTANTS[entry.name](
+                        contestants.noop, min(entry.trials, WARM_UP_SLOW), section.parallelism
+                    )
                 figure = section.measure(section, entry)
                 figures[entry.name].append(figure)
                 _say(f"{name} round {number + 1}: {entry.name} {figure:.3g} {section.unit}")
     return figures
+
+
+def versions() -> str:
+    """Of what this interpreter runs."""
+    found = [f"Python {platform.python_version()}"]
+    found += [f"{name} {metadata.version(name)}" for name in ("pyspark", "mlflow", "hyperopt")]
+    return ", ".join(found)
 
 
 def _say(text: str) -> None:
@@ -210,8 +249,11 @@ def ratio(figures: Figures, name: str, to: str) -> float:
     return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
-def table(section: Section, figures: Figures) -> str:
-    """A row for each contestant: median, lowest and highest figure, and its ratio to the first."""
+def table(section: Section, figures: Figures, about: str) -> str:
+    """A row for each contestant: median, lowest and highest figure, and its ratio to the first.
+
+    ``about`` are the versions it ran with.
+    """
     first = next(iter(figures))
     lines = [f"{section.title}", f"  {'':<22} {'median':>8} {'lowest':>8} {'highest':>8} {'/ ' + first:>12}"]
     for name, values in figures.items():
@@ -219,7 +261,7 @@ def table(section: Section, figures: Figures) -> str:
         lines.append(
             f"  {name:<22} {middle:>8.3g} {low:>8.3g} {high:>8.3g} {ratio(figures, name, first):>12.3g}"
         )
-    return "\n".join([*lines, f"  ({section.unit}; {len(figures[first])} rounds)"])
+    return "\n".join([*lines, f"  ({section.unit}; {len(figures[first])} rounds; {about})"])
 
 
 def judged(figures: dict[str, Figures]) -> list[tuple[Target, float, bool]]:
@@ -243,9 +285,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="default: all")
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help="default: all that can run")
     parser.add_argument("--only", help=f"contestants, separated by commas: {', '.join(CONTESTANTS)}")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--trials", type=int, help="at most so many a round, to see whether it runs")
+    parser.add_argument("--python", metavar="FILE", help=f"another environment's, for the section {OTHER!r}")
     parser.add_argument("--json", metavar="FILE", help="write the figures here as well")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a target is missed")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
@@ -253,20 +297,27 @@ def main() -> int:
     only = set(options.only.split(",")) if options.only else None
     if only and not only <= set(CONTESTANTS):
         parser.error(f"--only: unknown {sorted(only - set(CONTESTANTS))}")
-    names = list(options.sections) or list(SECTIONS)
+    names = list(options.sections) or [name for name in SECTIONS if name != OTHER or options.python]
     if options.here:
-        Path(options.json).write_text(json.dumps(run_section(names[0], only, options.rounds)))
+        figures_here = run_section(names[0], only, options.rounds, options.trials)
+        Path(options.json).write_text(json.dumps([versions(), figures_here]))
         return 0
+    if OTHER in names and not options.python:
+        parser.error(f"the section {OTHER!r} needs --python")
+    if idle := [name for name in names if only and not only & {e.name for e in SECTIONS[name].entries}]:
+        parser.error(f"--only leaves nothing of {idle}")
     figures: dict[str, Figures] = {}
+    about: dict[str, str] = {}
     for name in names:  # a process each: one process has one Spark session
-        figures[name] = _in_process(name, options.only, options.rounds)
-        print(f"\n{table(SECTIONS[name], figures[name])}\n", flush=True)
+        about[name], figures[name] = _in_process(name, options)
+        print(f"\n{table(SECTIONS[name], figures[name], about[name])}\n", flush=True)
     outcomes = judged(figures)
     for target, value, met in outcomes:
         bound = f"{'at most' if target.at_most else 'at least'} {target.bound:g}"
         print(f"{'ok    ' if met else 'MISSED'} {target.section}: {target.text}: {value:.3g}, target {bound}")
     if options.json:
         report: dict[str, Any] = {
+            "versions": about,
             "figures": figures,
             "targets": [{**asdict(target), "value": value, "met": met} for target, value, met in outcomes],
         }
@@ -274,21 +325,28 @@ def main() -> int:
     return int(options.check and not all(met for _, _, met in outcomes))
 
 
-def _in_process(name: str, only: str | None, rounds: int | None) -> Figures:
+def _in_process(name: str, options: argparse.Namespace) -> tuple[str, Figures]:
+    """The versions that a section ran with, and its figures."""
+    # Not resolved: an environment's interpreter may be a link to the one that it was made with.
+    python = os.path.abspath(options.python) if name == OTHER else sys.executable
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "figures.json")
-        command = [sys.executable, str(HERE / "dispatch.py"), name, "--here", "--json", str(answer)]
-        command += ["--only", only] if only else []
-        command += ["--rounds", str(rounds)] if rounds else []
+        command = [python, str(HERE / "dispatch.py"), name, "--here", "--json", str(answer)]
+        command += ["--only", options.only] if options.only else []
+        command += ["--rounds", str(options.rounds)] if options.rounds else []
+        command += ["--trials", str(options.trials)] if options.trials else []
         # For Spark's Python workers too; a sparktune that PYTHONPATH names goes before the one beside this.
         path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(HERE), str(HERE.parent)]))
+        env = {**os.environ, "PYTHONPATH": path}
+        if name == OTHER:  # what names this environment's interpreter or Spark is not meant
+            env = {key: value for key, value in env.items() if not key.startswith(("SPARK_", "PYSPARK_"))}
         log = Path(folder, "log.txt")  # Spark and its daemons write to standard error what they like
         with log.open("w", encoding="utf-8") as errors:
-            ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stderr=errors)
+            ended = subprocess.run(command, env=env, stderr=errors)
         if ended.returncode != 0:
             sys.exit(f"{log.read_text(encoding='utf-8')[-5000:]}\nthe section {name!r} broke, see above")
-        figures: Figures = json.loads(answer.read_text(encoding="utf-8"))
-        return figures
+        about, figures = json.loads(answer.read_text(encoding="utf-8"))
+        return about, figures
 
 
 if __name__ == "__main__":

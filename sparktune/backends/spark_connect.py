@@ -1,7 +1,9 @@
 """Spark Connect: the application is behind a server, and there is no ``SparkContext``.
 
-A trial is a query of one task: ``mapInArrow`` over one row that announces it. What belongs to the session is
-found by its documented means: tags, artifacts, settings, ``EXPLAIN``. Needs Spark 4.0 or newer.
+A trial is a query of one task: ``mapInArrow`` over one row, with a function that announces it. The server is
+asked once a trial: a schema as text, the columns of a new input and ``collect`` would each ask once more.
+What belongs to the session is found by its documented means: tags, artifacts, settings, ``EXPLAIN``. Needs
+Spark 4.0 or newer.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
     from pyspark.sql import SparkSession
 
-SCHEMA = "outcome binary"
 SPLITS = re.compile(r"\bsplits=(?:Some\()?(\d+)")
 """Into how many tasks Spark divides a range by default: as many as there are cores."""
 SESSION_ENDED = (
@@ -161,21 +162,23 @@ class ConnectApplication:
         """See ``Application``: Connect has none."""
 
     def prepare(self, assignment: Assignment) -> Any:
-        """See ``Application``."""
-        return functools.partial(run_in_arrow, assignment)
+        """See ``Application``: the one row, whose columns are asked for once, and what all trials share."""
+        return self._spark.range(0, 1, 1, 1), assignment
 
     def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:  # noqa: ARG002
         """See ``Application``; the Spark UI shows the query's plan."""
-        row = self._spark.range(0, 1, 1, 1).selectExpr(f"'{announcement}' AS announcement")
-        query = self._mapped(row, prepared)
+        row, assignment = prepared
+        query = self._mapped(row, functools.partial(run_in_arrow, assignment, announcement))
         while True:
-            outcomes = [bytes(row[0]) for row in query.collect()]
+            outcomes = _outcomes(query)
             if b"" not in outcomes:  # else it was not run, see ``run_in_arrow``
                 return outcomes
 
     def _mapped(self, rows: Any, body: Callable[[Iterator[Any]], Iterator[Any]]) -> Any:
+        from pyspark.sql.types import BinaryType, StructType
+
         options = {} if self._profile is None else {"profile": self._profile}
-        return rows.mapInArrow(body, SCHEMA, **options)
+        return rows.mapInArrow(body, StructType().add("outcome", BinaryType()), **options)
 
     def cancel(self, tag: str) -> None:
         """See ``Application``."""
@@ -192,9 +195,14 @@ class ConnectApplication:
                 yield pyarrow.RecordBatch.from_pydict({"outcome": told})
 
         return [
-            pickle.loads(row[0]) for row in self._mapped(self._spark.range(0, n, 1, n), answers).collect()
+            pickle.loads(told) for told in _outcomes(self._mapped(self._spark.range(0, n, 1, n), answers))
         ]
 
     def missing_module_advice(self, module: str) -> Iterable[str]:
         """See ``Application``."""
         yield f"spark.addArtifacts('{module}.py', pyfile=True) (a package as a zip file)"
+
+
+def _outcomes(query: Any) -> list[bytes]:
+    found: list[bytes] = query.toArrow().column(0).to_pylist()
+    return found

@@ -147,15 +147,14 @@ def run_announced(study: Assignment, rows: Any) -> list[bytes]:
     return run_assignment(_of_trial(study, (task and task.getLocalProperty(ANNOUNCEMENT)) or ""), rows)
 
 
-def run_in_arrow(study: Assignment, batches: Iterator[Any]) -> Iterator[Any]:
-    """``run_assignment`` for ``mapInArrow``, of the trial that the one input row announces.
+def run_in_arrow(study: Assignment, announcement: str, batches: Iterator[Any]) -> Iterator[Any]:
+    """``run_assignment`` for ``mapInArrow``, of the trial announced.
 
     The outcome is empty where the trial is to have a new process and this one has run another: it is not run,
     and the process ends, as one does whose task does not read its input to the end.
     """
     import pyarrow
 
-    announcement = next(batches).column(0)[0].as_py()
     if study.fresh_worker and _process.pid == os.getpid():
         outcomes = [b""]
     else:
