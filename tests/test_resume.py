@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import random
 import signal
@@ -18,53 +17,11 @@ import mlflow
 import numpy as np
 import pytest
 
-from sparktune import BanditPolicy, SparkTrials, Trials, fmin, hp, rand, tpe
+from sparktune import BanditPolicy, SparkTrials, Trials, hp, rand, tpe
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
-from sparktune.study.tracker import Tracker
 from sparktune.tracking import lease as leases
-from sparktune.tracking.mlflow import MlflowTracker
 from sparktune.trials.simulated import SimulatedTrials
-
-SPACE = {
-    "x": hp.uniform("x", -5, 5),
-    "kind": hp.choice("kind", ["plain", {"degree": hp.randint("degree", 2, 6)}, "bad"]),
-}
-N = 14
-PARENT = "mlflow.parentRunId"
-
-
-class RecordedTrials(SimulatedTrials):
-    """Trials of this process that are recorded in MLflow."""
-
-    mlflow = True
-
-    def _tracker(self) -> Tracker:
-        return MlflowTracker()
-
-
-def objective(point: Mapping[str, Any]) -> dict[str, Any]:
-    if point["kind"] == "bad":
-        raise ArithmeticError(f"bad at {point['x']:.2f}")
-    return {
-        "status": "ok",
-        "loss": (point["x"] - 1) ** 2,
-        "double": 2 * point["x"],
-        "kind": str(point["kind"]),
-    }
-
-
-def tune(n: int = N, fn: Any = objective, space: Any = SPACE, **options: Any) -> Any:
-    slots = options.pop("slots", 1)
-    trials = options.pop("trials", None)
-    trials = RecordedTrials(slots) if trials is None else trials
-    options = {"algo": tpe.suggest, "rstate": np.random.default_rng(5), "show_progressbar": False} | options
-    fmin(fn, space, max_evals=n, trials=trials, **options)
-    return trials
-
-
-def facts(trials: Any) -> list[Any]:
-    frame = trials.to_dataframe().drop(columns=["run_id", "duration_s"])
-    return json.loads(frame.sort_values("trial").to_json(orient="records"))  # type: ignore[no-any-return]
+from tests.recorded_trials import PARENT, SPACE, N, RecordedTrials, facts, objective, tune
 
 
 @functools.cache
@@ -95,7 +52,7 @@ DRIVER = """
 import sys, time
 import numpy as np
 from sparktune import fmin, tpe
-from tests.test_resume import RecordedTrials, SPACE, objective
+from tests.recorded_trials import RecordedTrials, SPACE, objective
 
 def slow(point):
     print("TRIAL", flush=True)
@@ -312,7 +269,7 @@ ALIVE = """
 import sys, time
 from sparktune import fmin, rand
 from sparktune.errors import StudyTakenOver
-from tests.test_resume import RecordedTrials, SPACE
+from tests.recorded_trials import RecordedTrials, SPACE
 
 def slow(point):
     print("TRIAL", flush=True)

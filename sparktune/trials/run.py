@@ -91,7 +91,7 @@ class RunnableTrials(StudyTrials):
             if trials_save_file:
                 _adopt_saved(self, trials_save_file)
             if warm_start:
-                self._warm_from = tuple(warm_start)
+                self._warm_from = warming.checked(warm_start)
             recorded = self._to_resume(resume, view, algo)
             if warm_start or (self._warm_from and not self._warm):
                 self._warm = warming.documents(self._warm_from, view, self.metric, self.goal)

@@ -31,6 +31,18 @@ logger = logging.getLogger("sparktune")
 TAUGHT_BY = (TrialState.COMPLETED, TrialState.EARLY_TERMINATED)
 
 
+def checked(run_ids: Any) -> tuple[str, ...]:
+    """The argument ``warm_start``.
+
+    Raises:
+        TypeError: it is no sequence of run ids.
+    """
+    is_sequence = isinstance(run_ids, Sequence) and not isinstance(run_ids, str)
+    if not is_sequence or not all(isinstance(run_id, str) and run_id for run_id in run_ids):
+        raise TypeError(f"warm_start is {run_ids!r}; it must be a list of parent run ids: [trials.run_id]")
+    return tuple(run_ids)
+
+
 def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str) -> list[Document]:
     """The documents of the finished trials of earlier studies, under ids below 0.
 
@@ -43,10 +55,7 @@ def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str) -
     Raises:
         WarmStartRefused: a study has other parameters, another metric or goal; names each.
         CannotResume: a run holds no study, or MLflow does not answer.
-        TypeError: ``run_ids`` is no sequence of texts.
     """
-    if isinstance(run_ids, str) or not all(isinstance(run_id, str) and run_id for run_id in run_ids):
-        raise TypeError(f"warm_start is {run_ids!r}; it must be a list of parent run ids: [trials.run_id]")
     space = SearchSpace(view.expression)
     found: dict[str, Document] = {}
     for run_id in run_ids:
@@ -69,10 +78,10 @@ def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str) -
                 n_outside,
                 run_id,
             )
-    for n, document in enumerate(found.values(), start=1):
+    for tid, document in enumerate(found.values(), start=-len(found)):
         misc = document["misc"]
-        document["tid"] = misc["tid"] = -n
-        misc["idxs"] = {label: [-n] * len(misc["vals"].get(label, ())) for label in view.labels}
+        document["tid"] = misc["tid"] = tid
+        misc["idxs"] = {label: [tid] * len(misc["vals"].get(label, ())) for label in view.labels}
         misc["vals"] = {label: misc["vals"].get(label, []) for label in view.labels}
     logger.info("warm_start: %d trials of %d studies inform the search", len(found), len(run_ids))
     return list(found.values())
