@@ -1,4 +1,4 @@
-"""The command line: ``sparktune demo``, ``sparktune doctor``.
+"""The command line: ``sparktune demo``, ``sparktune doctor``, ``sparktune resume``.
 
 Exit codes: 0 success; 1 no trial completed, or a study would fail (doctor); 2 wrong usage, or something that
 is needed is missing; 130 Ctrl-C.
@@ -53,6 +53,13 @@ def _doctor(args: argparse.Namespace) -> int:
     diagnosis = doctor(None if args.objective is None else _imported(args.objective))
     print(diagnosis)
     return 0 if diagnosis.is_healthy else 1
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from sparktune.trials import unfinished
+
+    print(unfinished.table(args.store, args.experiment))
+    return 0
 
 
 def _imported(name: str) -> Any:
@@ -113,6 +120,22 @@ def _parser() -> argparse.ArgumentParser:
         help="the Spark Connect server that studies are to use; by default the one that SPARK_REMOTE names",
     )
     doctor.set_defaults(run=_doctor)
+    resume = commands.add_parser(
+        "resume",
+        help="list the studies that did not end, and say how to go on with them",
+        description="Lists the studies in MLflow whose driver died or was interrupted, the latest first: "
+        "their parent run, which fmin(..., resume=RUN) goes on with, how far they are, and whether a driver "
+        "runs them at this moment.",
+    )
+    resume.add_argument(
+        "--store", metavar="URI", help="tracking URI; by default MLFLOW_TRACKING_URI, or MLflow's own default"
+    )
+    resume.add_argument(
+        "--experiment",
+        metavar="NAME",
+        help="an experiment; by default that of MLflow's environment variables",
+    )
+    resume.set_defaults(run=_resume)
     return parser
 
 

@@ -78,3 +78,23 @@ def test_missing_java_is_said_with_the_remedy(java_home, run, tmp_path: Path) ->
     done = run([sys.executable, "-m", "sparktune", "demo"], env=env)
     assert done.returncode == 2
     assert one_line_of_remedy(done.stderr, "Install Java 17")
+
+
+def test_unfinished_studies_are_listed(run, mlflow_store: str) -> None:
+    from tests.recorded_trials import tune
+    from tests.test_resume import interrupt_after
+
+    options = ["--store", mlflow_store, "--experiment", "tests"]
+    command = [sys.executable, "-m", "sparktune", "resume", *options]
+    tune(2)
+    assert "the experiment 'tests' in sqlite:///" in run(command).stdout
+    older, newer = interrupt_after(2), interrupt_after(3)
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+    header, first, second, _, advice = done.stdout.splitlines()
+    assert header.split() == ["run", "began", "trials", "algorithm", "driver"]
+    assert first.startswith(newer)
+    assert second.startswith(older)
+    assert "4 of 14  tpe.suggest  is gone" in first
+    assert f'resume="{newer}"' in advice
+    assert run([*command[:-1], "nothing"]).returncode == 2

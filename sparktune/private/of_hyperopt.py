@@ -132,6 +132,7 @@ def view_of(trials: SomeTrials, chosen: Iterable[Document]) -> SomeTrials:
         return trials
     view = copy.copy(trials)
     view._dynamic_trials = view._trials = list(chosen)
+    view._ids = {document["tid"] for document in view._trials}  # a refresh adds to them
     return view
 
 

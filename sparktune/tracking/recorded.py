@@ -232,6 +232,17 @@ class Reader:
         found = [study for study in found if study.is_unfinished]
         return sorted(found, key=lambda study: study.record.began_s, reverse=True)
 
+    def experiment_id(self, name: str) -> str:
+        """The id of an experiment.
+
+        Raises:
+            NotRecordedError: there is none of that name.
+        """
+        found = self._tried(lambda: self._store.experiment_of(name))
+        if found is None:
+            raise NotRecordedError(f"MLflow at {self._uri} has no experiment {name!r}")
+        return found
+
     def count_ended(self, study: RecordedStudy) -> int:
         """How many trials of a study have ended."""
         return sum(run.info.status != "RUNNING" for run in self._children(study))

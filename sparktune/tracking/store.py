@@ -145,6 +145,11 @@ class MlflowStore:
         keys = frozenset(data.metrics)
         return Snapshot(str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)
 
+    def experiment_of(self, name: str) -> str | None:
+        """The id of the experiment with this name."""
+        found = self._store.get_experiment_by_name(name)
+        return None if found is None else str(found.experiment_id)
+
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run now."""
         self._log_batch(run_id, Batch({}, dict(tags), []))
