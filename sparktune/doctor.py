@@ -306,7 +306,7 @@ _START_SERVER = (
 
 
 def _mlflow(uri: str) -> Finding:
-    shown = _public(uri)
+    shown = places.without_password(uri)
     if not uri.startswith(("http://", "https://")):
         return Finding("ok", "MLflow", f"records into {places.absolute_uri(shown, os.getcwd())}")
     try:
@@ -342,11 +342,6 @@ def _mlflow(uri: str) -> Finding:
             f"where something fails, pip install 'mlflow=={theirs.partition('.')[0]}.*'",
         )
     return Finding("ok", "MLflow", f"{shown} answers, version {theirs}")
-
-
-def _public(uri: str) -> str:
-    """``uri`` without a user and a password."""
-    return re.sub(r"(?<=//)[^/@]*@", "", uri)
 
 
 def _server(uri: str | None) -> tuple[str, int] | None:
@@ -411,13 +406,13 @@ def _reach(
     if address is not None and uri is not None:
         lost = _unreached(workers, address)
         if lost is None:
-            yield Finding("ok", "workers' MLflow", f"workers reach {_public(uri)}")
+            yield Finding("ok", "workers' MLflow", f"workers reach {places.without_password(uri)}")
         else:
             yield Finding(
                 "FAILS",
                 "workers' MLflow",
-                f"workers do not reach {_public(uri)} ({lost}): mlflow calls in the objective would fail "
-                "their trial",
+                f"workers do not reach {places.without_password(uri)} ({lost}): mlflow calls in the objective "
+                "would fail their trial",
                 _START_SERVER.format(who="the workers reach"),
             )
 

@@ -19,6 +19,14 @@ def is_local_store(uri: str) -> bool:
     return uri.startswith(("sqlite:", "file:")) or ("://" not in uri and not uri.startswith("databricks"))
 
 
+_PASSWORD = re.compile(r"^(?P<before>[a-z][a-z0-9+.-]*://[^/@:]*:)[^/@]+(?=@)", re.IGNORECASE)
+
+
+def without_password(uri: str) -> str:
+    """``uri`` for logs and files: ``http://me:***@host``."""
+    return _PASSWORD.sub(r"\g<before>***", uri)
+
+
 def absolute_uri(uri: str, cwd: str) -> str:
     """``uri`` so that it means the same from another working directory.
 
@@ -105,6 +113,7 @@ def where_to_look(uri: str, experiment_id: str, parent_run_id: str) -> str:
         experiment_id: of the study's runs.
         parent_run_id: the study's own run.
     """
+    uri = without_password(uri)
     query = urlencode(
         {
             "searchFilter": f"tags.mlflow.parentRunId = '{parent_run_id}'",

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from sparktune.tracking import schema, study_record
 from sparktune.tracking.lease import Lease, is_alive, life
+from sparktune.tracking.places import without_password
 from sparktune.tracking.records import RefusedError
 from sparktune.tracking.store import MlflowStore
 from sparktune.tracking.study_record import LEASE, StudyRecord, short
@@ -121,6 +122,7 @@ class Reader:
 
     def __init__(self, tracking_uri: str) -> None:
         self._uri = tracking_uri
+        self._shown = without_password(tracking_uri)
         self._store = MlflowStore(tracking_uri)
         self._tried(self._store.open)
 
@@ -142,7 +144,7 @@ class Reader:
         try:
             snapshot = self._tried(lambda: self._store.snapshot(run_id))
         except RefusedError as error:
-            raise NotRecordedError(f"MLflow at {self._uri} has no run {run_id!r}: {error}") from error
+            raise NotRecordedError(f"MLflow at {self._shown} has no run {run_id!r}: {error}") from error
         return self._of_tags(run_id, snapshot.experiment_id, snapshot.tags, study_id)
 
     def _of_tags(
@@ -240,7 +242,7 @@ class Reader:
         """
         found = self._tried(lambda: self._store.experiment_of(name))
         if found is None:
-            raise NotRecordedError(f"MLflow at {self._uri} has no experiment {name!r}")
+            raise NotRecordedError(f"MLflow at {self._shown} has no experiment {name!r}")
         return found
 
     def count_ended(self, study: RecordedStudy) -> int:
@@ -290,7 +292,7 @@ class Reader:
                 threading.Event().wait(PAUSE_S)
         text = " ".join(str(cause).split())
         raise NotRecordedError(
-            f"MLflow at {self._uri} does not answer ({type(cause).__name__}: {text[:300]}); is "
+            f"MLflow at {self._shown} does not answer ({type(cause).__name__}: {text[:300]}); is "
             "MLFLOW_TRACKING_URI right, and does the server run?"
         ) from cause
 

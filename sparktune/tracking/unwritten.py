@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparktune.tracking.places import without_password
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 
@@ -23,7 +24,7 @@ class Unwritten:
     """What MLflow did not take of one study.
 
     Attributes:
-        tracking_uri: the store that was meant.
+        tracking_uri: the store that was meant; the file has it without its password.
         experiment_id: where its runs are, or are to be; empty where that was never known.
         parent_run_id: the parent run, or None where it was never created.
         study_id: ``fmin_uuid``.
@@ -43,7 +44,7 @@ class Unwritten:
             OSError: neither takes it.
         """
         head = {
-            "tracking_uri": self.tracking_uri,
+            "tracking_uri": without_password(self.tracking_uri),
             "experiment_id": self.experiment_id,
             "parent_run_id": self.parent_run_id,
             "study_id": self.study_id,

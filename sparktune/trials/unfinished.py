@@ -23,7 +23,7 @@ def table(store: str | None = None, experiment: str | None = None) -> str:
     """
     from sparktune.tracking import recorded
     from sparktune.tracking.mlflow import current_uri
-    from sparktune.tracking.places import absolute_uri
+    from sparktune.tracking.places import absolute_uri, without_password
 
     uri = current_uri() if store is None else absolute_uri(store, os.getcwd())
     try:
@@ -44,7 +44,7 @@ def table(store: str | None = None, experiment: str | None = None) -> str:
         raise CannotResume(str(error)) from error
     where = f"the experiment {experiment!r}" if experiment is not None else "the experiment"
     if not rows:
-        return f"{where} in {uri} has no unfinished study"
+        return f"{where} in {without_password(uri)} has no unfinished study"
     widths = [max(len(row[n]) for row in (HEADER, *rows)) for n in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in (HEADER, *rows)]  # fmt: skip
