@@ -411,8 +411,8 @@ def _reach(
             yield Finding(
                 "FAILS",
                 "workers' MLflow",
-                f"workers do not reach {places.without_password(uri)} ({lost}): mlflow calls in the objective "
-                "would fail their trial",
+                f"workers do not reach {places.without_password(uri)} ({lost}): mlflow calls in the "
+                "objective would fail their trial",
                 _START_SERVER.format(who="the workers reach"),
             )
 
