@@ -23,7 +23,17 @@ from typing import Any
 
 import _first  # noqa: F401
 
-COLUMNS = ("part", "per second", "memory MB", "threads", "files", "temporary", "storage MB", "heap MB", "processes")
+COLUMNS = (
+    "part",
+    "per second",
+    "memory MB",
+    "threads",
+    "files",
+    "temporary",
+    "storage MB",
+    "heap MB",
+    "processes",
+)
 
 
 class Gauge:
@@ -142,7 +152,9 @@ def faults(name: str, rows: list[tuple[Any, ...]], per_trial_kb: float) -> list[
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=5000, help="of the long study")
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--no-mlflow", action="store_true", help="record nothing")

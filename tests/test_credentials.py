@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import http.server
 import json
 import re
-import socketserver
 import sys
-import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import psutil
@@ -21,6 +16,7 @@ import pytest
 
 from sparktune.tracking.places import without_password
 from tests.connect_server import connect_server
+from tests.gate import Gate, gate_to
 from tests.standalone import QUICK_JAVA, Process
 from tests.tracking.conftest import Server
 
@@ -67,53 +63,12 @@ print("RUN", trials.run_id, flush=True)
 """
 
 
-class Gate(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """Lets requests with the token through to an MLflow server, and no others."""
-
-    daemon_threads = True
-    target = 0
-    refused = 0
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Gate
-
-    def _pass(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            self.server.refused += 1
-            self.send_error(401)
-            return
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in ("authorization", "host")}
-        onward = http.client.HTTPConnection("127.0.0.1", self.server.target, timeout=60)
-        onward.request(self.command, self.path, body, headers)
-        answer = onward.getresponse()
-        content = answer.read()
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-        onward.close()
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
-
-
-for _verb in ("GET", "POST", "PATCH", "PUT", "DELETE"):
-    setattr(_Handler, f"do_{_verb}", _Handler._pass)
-
-
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gate, Server]]:
     behind = Server(tmp_path_factory.mktemp("mlflow"))
     behind.start()
-    gate = Gate(("127.0.0.1", 0), _Handler)
-    gate.target = behind.port
-    threading.Thread(target=gate.serve_forever, daemon=True).start()
-    yield gate, behind
-    gate.shutdown()
-    gate.server_close()
+    with gate_to(behind.port, TOKEN) as gate:
+        yield gate, behind
     behind.kill()
 
 
@@ -176,7 +131,7 @@ def test_the_token_reaches_workers_and_shows_nowhere(
     ]
     env = {
         **clean_env,
-        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{front.server_address[1]}",
+        "MLFLOW_TRACKING_URI": front.uri,
         "MLFLOW_TRACKING_TOKEN": TOKEN,
         "MLFLOW_EXPERIMENT_NAME": kind,
         "TMPDIR": str(tmp_path / "driver"),

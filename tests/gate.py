@@ -1,0 +1,98 @@
+"""A gate in front of a real MLflow server: it may ask for a token, and may fail requests."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import itertools
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+Trouble = Literal["429", "500", "lost answer", "silence"]
+
+
+class Gate(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    """Passes requests on to an MLflow server.
+
+    Attributes:
+        target: that server's port.
+        token: requests without it are refused; None lets all pass.
+        trouble: the number of a request -> what becomes of it, or None.
+        refused: how many requests lacked the token.
+        troubled: how many requests met trouble.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, target: int, token: str | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.target, self.token = target, token
+        self.trouble: Callable[[int], Trouble | None] = lambda _number: None
+        self.refused = self.troubled = 0
+        self.closed = threading.Event()
+        self.numbers = itertools.count(1)
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that did not wait for its answer is no error of the gate's."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Gate
+
+    def _pass(self) -> None:
+        gate = self.server
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if gate.token is not None and self.headers.get("Authorization") != f"Bearer {gate.token}":
+            gate.refused += 1
+            self.send_error(401)
+            return
+        trouble = gate.trouble(next(gate.numbers))
+        if trouble is not None:
+            gate.troubled += 1
+        if trouble == "silence":
+            gate.closed.wait(30)
+            return
+        if trouble in ("429", "500"):
+            self.send_error(int(trouble))
+            return
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in ("authorization", "host")}
+        onward = http.client.HTTPConnection("127.0.0.1", gate.target, timeout=60)
+        onward.request(self.command, self.path, body, headers)
+        answer = onward.getresponse()
+        content = answer.read()
+        onward.close()
+        if trouble == "lost answer":
+            self.send_error(500)
+            return
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+for _verb in ("GET", "POST", "PATCH", "PUT", "DELETE"):
+    setattr(_Handler, f"do_{_verb}", _Handler._pass)
+
+
+@contextlib.contextmanager
+def gate_to(target: int, token: str | None = None) -> Iterator[Gate]:
+    """A gate until the end of the block."""
+    gate = Gate(target, token)
+    threading.Thread(target=gate.serve_forever, daemon=True).start()
+    try:
+        yield gate
+    finally:
+        gate.closed.set()
+        gate.shutdown()
+        gate.server_close()

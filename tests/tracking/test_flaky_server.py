@@ -1,0 +1,48 @@
+"""A tracking server that fails every third request: every trial is recorded in the end, once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import mlflow
+import pytest
+
+from tests.gate import Gate, Trouble, gate_to
+from tests.recorded_trials import PARENT, facts, tune
+from tests.tracking.conftest import Server
+
+
+@pytest.fixture
+def gate(server: Server) -> Iterator[Gate]:
+    with gate_to(server.port) as gate:
+        yield gate
+
+
+@pytest.mark.parametrize("trouble", ["429", "500", "lost answer", "silence"])
+def test_every_third_request_fails(
+    trouble: Trouble, gate: Gate, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    client = mlflow.MlflowClient(server.uri)
+    name = f"every third: {trouble}"
+    experiment_id = client.create_experiment(name)
+    mlflow.set_tracking_uri(gate.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
+    gate.trouble = lambda number: trouble if number % 3 == 0 else None
+    trials = tune(30)
+    assert gate.troubled > 10
+    runs = client.search_runs([experiment_id], max_results=1000)
+    [parent] = [run for run in runs if PARENT not in run.data.tags]
+    assert parent.info.run_id == trials.run_id
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["total_trials_count"] == 30
+    children = {int(run.data.tags["sparktune.trial_id"]): run for run in runs if PARENT in run.data.tags}
+    assert len(runs) == 31
+    for fact in facts(trials):
+        run = children[fact["trial"]]
+        assert (
+            run.data.metrics.get("loss") == pytest.approx(fact["loss"]) if fact["loss"] is not None else True
+        )
+        assert run.data.tags["trial_status"] == fact["state"]
+        assert run.info.status == ("FINISHED" if fact["state"] == "completed" else "FAILED")
+        assert run.data.params["x"] == str(trials._records[fact["trial"]].params["x"])
