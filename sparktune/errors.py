@@ -11,7 +11,7 @@
     │   └── DuplicateLabel     (hyperopt.exceptions.DuplicateLabel)  ... two parameters of one name
     ├── NoMorePoints           (LookupError)  a searcher was asked for a point and has no more
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
-    ├── WorkerLost             (RuntimeError) the kind of error of a trial whose worker died for good
+    ├── WorkerLost             (RuntimeError) the kind of error of a trial that Spark did not finish
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call
     └── AllTrialsFailed        (hyperopt.exceptions.AllTrialsFailed)
 
@@ -65,7 +65,10 @@ class StudyInProgress(SparktuneError, RuntimeError):
 
 
 class WorkerLost(SparktuneError, RuntimeError):
-    """A trial's worker died for good; never raised, but named in the trial's error."""
+    """A trial's worker died for good, or its Spark job was cancelled by others or refused.
+
+    Never raised, but named in the trial's error.
+    """
 
 
 class AllTrialsFailed(SparktuneError, _hyperopt_exceptions.AllTrialsFailed):  # type: ignore[misc]
