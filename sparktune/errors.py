@@ -13,7 +13,7 @@
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
     ├── CannotResume           (ValueError)   resume= names no study that can go on, or another one
     ├── WarmStartRefused       (ValueError)   a study of warm_start= has other parameters
-    ├── WorkerLost             (RuntimeError) the kind of error of a trial whose worker died for good
+    ├── WorkerLost             (RuntimeError) the kind of error of a trial that Spark did not finish
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call, or the study
     │                                         that is to be resumed has a driver that lives
     ├── StudyTakenOver         (RuntimeError) another driver has taken the study from this one
@@ -81,7 +81,10 @@ class StudyTakenOver(SparktuneError, RuntimeError):
 
 
 class WorkerLost(SparktuneError, RuntimeError):
-    """A trial's worker died for good; never raised, but named in the trial's error."""
+    """A trial's worker died for good, or its Spark job was cancelled by others or refused.
+
+    Never raised, but named in the trial's error.
+    """
 
 
 class AllTrialsFailed(SparktuneError, _hyperopt_exceptions.AllTrialsFailed):  # type: ignore[misc]

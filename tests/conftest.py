@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TEST_MASTER = "local[2,4]"
-"""Two slots, and a trial whose worker is lost is tried again, as on a cluster."""
+TEST_MASTER = os.environ.get("SPARKTUNE_TESTS_MASTER", "local[2,4]")
+"""Two slots; by default Spark tries again a trial whose worker is lost, as on a cluster."""
 
 
 ON_CONNECT = os.environ.get("SPARKTUNE_TESTS_ON") == "connect"
@@ -160,3 +160,15 @@ def run(subprocess_env: Mapping[str, str], tmp_path: Path) -> Run:
         )
 
     return run_command
+
+
+@pytest.fixture
+def spark_home(tmp_path: Path) -> Path:
+    """Spark's files, seen from a folder in which its workers may write."""
+    import pyspark
+
+    home = tmp_path / "spark"
+    home.mkdir()
+    for entry in Path(pyspark.__file__).parent.iterdir():
+        (home / entry.name).symlink_to(entry)
+    return home

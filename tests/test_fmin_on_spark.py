@@ -266,6 +266,27 @@ def test_parallelism_defaults_to_the_slots() -> None:
             SparkTrials(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "2", True, float("inf")])
+def test_max_attempts_that_make_no_sense(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"max_attempts is .*must be a whole number of at least 1"):
+        SparkTrials(max_attempts=wrong)
+
+
+def test_max_attempts_and_the_study_goes_on() -> None:
+    def fn(x: int) -> int:
+        if x == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    points = [{"x": x} for x in range(4)]
+    trials = SparkTrials(mlflow=False, max_attempts=2)
+    tune(fn, 4, trials, space=hp.randint("x", 4), points_to_evaluate=points, algo=lambda *_: [])
+    frame = trials.to_dataframe().set_index("x")
+    assert frame["state"].to_dict() == {0: "failed", 1: "completed", 2: "completed", 3: "completed"}
+    assert frame["attempts"].to_dict() == {0: 2, 1: 1, 2: 1, 3: 1}
+    assert "in attempt 2 of 2" in frame["error"][0]
+
+
 def test_a_study_of_the_simulation_goes_on_on_spark() -> None:
     """Through hyperopt's documents alone."""
     simulated = tune(abs, 3, SimulatedTrials())

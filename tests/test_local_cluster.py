@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 SCRIPT = """
 import json, os, pathlib, signal, sys, threading, time
 import psutil
@@ -73,18 +71,6 @@ for thread in threads:
 pid = study(["endless", "good"], loss_threshold=0.5).best_trial["result"]["pid"]
 print(psutil.pid_exists(pid), flush=True)
 """
-
-
-@pytest.fixture
-def spark_home(tmp_path: Path) -> Path:
-    """Spark's files, seen from a folder in which its workers may write."""
-    import pyspark
-
-    home = tmp_path / "spark"
-    home.mkdir()
-    for entry in Path(pyspark.__file__).parent.iterdir():
-        (home / entry.name).symlink_to(entry)
-    return home
 
 
 def test_what_dies_is_made_good(run: Any, spark_home: Path, tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ from sparktune.worker.channel import (
 logger = logging.getLogger("sparktune")
 
 HANDSHAKE_S = 10.0
+ARRIVAL_HOPS = 5
+"""Rounds of the event loop until a frame that the kernel has is a signal: read, fed, the reader woken."""
 
 
 class ControlServer:
@@ -80,6 +82,20 @@ class ControlServer:
     def tell_run(self, trial_id: int, run_id: str | None) -> None:
         """Tell the worker that runs this trial, if there is one, the trial's MLflow run."""
         self._tell(self._running, trial_id, RUN, (run_id or "").encode())
+
+    def after_arrivals(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when the signals of all that has arrived by now were taken; soon, in any thread."""
+
+        def hop(left: int) -> None:
+            if left:
+                self._loop.call_soon(hop, left - 1)
+            else:
+                then()
+
+        try:
+            self._loop.call_soon_threadsafe(hop, ARRIVAL_HOPS)
+        except RuntimeError:  # the loop is closed
+            then()
 
     def _tell(
         self, whom: Mapping[int, asyncio.StreamWriter], trial_id: int, kind: bytes, more: bytes = b""
@@ -177,7 +193,8 @@ class ControlServer:
             elif kind == OUTCOME:
                 trial_id = ID.unpack_from(body)[0]
                 current.clear()
-                self._running.pop(trial_id, None)
+                if self._running.get(trial_id) is writer:  # not where it runs again on another worker
+                    del self._running[trial_id]
                 self._reporting.pop(trial_id, None)
                 self._sink(Arrived(trial_id, body[ID.size :]))
                 writer.write(HEADER.pack(ID.size, ACK) + ID.pack(trial_id))

@@ -12,7 +12,17 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
+from sparktune.study.backend import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Reported,
+    Started,
+    Task,
+    Terminated,
+)
 from sparktune.study.trial import TrialError
 from sparktune.worker import reporting
 from sparktune.worker.objective import Objective
@@ -141,7 +151,7 @@ class SimulatedBackend:
             self._now = until
             return []
         self._now, _, event = heapq.heappop(self._future)
-        if not isinstance(event, Started | Reported):
+        if not isinstance(event, Started | Lost | Reported):
             self._live.discard(event.trial_id)
             self._began.pop(event.trial_id, None)
         return [event]

@@ -7,7 +7,8 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
@@ -29,6 +30,15 @@ def is_local(master: str) -> bool:
 def is_one_process(master: str) -> bool:
     """Whether Spark runs everything in one process (``local[N]``), where it allocates nothing."""
     return master == "local" or master.startswith("local[")
+
+
+def default_attempts(master: str) -> int:
+    """How often an objective may begin whose workers are lost: as often as Spark runs a task on a cluster.
+
+    ``local`` and ``local[N]``, where Spark runs a task once, have one worker machine, and it has just failed.
+    """
+    retries = re.fullmatch(r"local\[[^,\]]+,\s*(\d+)\]", master)
+    return 4 if not is_one_process(master) or (retries and int(retries[1]) > 1) else 2
 
 
 def import_path(is_near: bool, is_same_python: bool = True) -> tuple[str, ...]:
@@ -118,6 +128,7 @@ class Waiting:
 
 
 _NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+_DESTROYED = re.compile(r"Attempted to use (Broadcast\(\d+\)) after it was destroyed")
 
 
 def refuse_destroyed(broadcasts: Iterable[Any]) -> None:
@@ -139,9 +150,6 @@ def _of_destroyed(variable: str) -> str:
     )
 
 
-_DESTROYED = re.compile(r"Attempted to use (Broadcast\(\d+\)) after it was destroyed")
-
-
 def with_remedy(error: TrialError, application: Application) -> TrialError:
     """The error of an objective, and what to do about a module that only the driver has."""
     missing = _NO_MODULE.search(error.summary)
@@ -157,28 +165,143 @@ def with_remedy(error: TrialError, application: Application) -> TrialError:
     return replace(error, message=f"{error.message}. {remedy}", traceback=f"{error.traceback}\n{remedy}")
 
 
-def lost(error: Exception | None) -> TrialError:
-    """Why a job gave no outcome: its worker died for good or could not begin, or Spark refused the job."""
+class Ending(Enum):
+    """Why the Spark job of a trial ended without the trial's outcome."""
+
+    WORKER_LOST = "its Python worker, executor or worker machine died"
+    CANCELLED = "somebody else cancelled the job: in the Spark UI, or with SparkContext or SparkSession"
+    NO_MODULE = "the Python workers lack a module that Spark or sparktune needs"
+    DESTROYED = "a broadcast variable was destroyed"
+    TOO_LARGE = "the result is larger than spark.driver.maxResultSize"
+    OTHER = "anything else, such as Spark's refusal to run it"
+
+
+_LOST = re.compile(
+    r"Python worker exited unexpectedly"
+    r"|Python worker failed to connect back"
+    r"|Python daemon failed to launch worker"
+    r"|ExecutorLostFailure"
+    r"|FetchFailed"
+    r"|Failed to get broadcast_\d+"
+    r"|Could not find broadcast_\d+|Unable to get broadcast_\d+"
+    r"|java\.io\.EOFException"
+    r"|java\.net\.(?:Socket|Connect)Exception"
+    r"|java\.nio\.channels\.(?:AsynchronousClose|ClosedChannel)Exception"
+    r"|java\.io\.IOException: (?:Broken pipe|Connection reset|Failed to connect to|Connection from .* closed)"
+)
+"""What Spark says first of a task whose worker, or another machine that it needed, is no more."""
+_CANCELLED = re.compile(r"Job \d+ cancelled|OPERATION_CANCELED|Operation was canceled")
+_NOT_SPARKS = re.compile(
+    r"Traceback \(most recent call last\)|^\s+at |Driver stacktrace|JVM stacktrace|^Caused by:", re.M
+)
+"""Where Spark's own words end, and stack traces begin."""
+_TIMES = re.compile(r"Task \d+ in stage [\d.]+ failed (\d+) times")
+
+
+def ending_of(error: Exception | None) -> Ending:
+    """Why a job ended without an outcome; ``error`` is what Spark raised, None where it raised nothing.
+
+    A job that was cancelled from outside is not run again: whoever cancelled it meant that.
+    """
     text = "" if error is None else str(error)
-    missing = _NO_MODULE.search(text)
-    if missing:
+    if not text:
+        return Ending.WORKER_LOST
+    if _NO_MODULE.search(text):
+        return Ending.NO_MODULE
+    if _DESTROYED.search(text):
+        return Ending.DESTROYED
+    if "maxResultSize" in text:
+        return Ending.TOO_LARGE
+    words = _NOT_SPARKS.split(text, maxsplit=1)[0]
+    if _CANCELLED.search(words):
+        return Ending.CANCELLED
+    return Ending.WORKER_LOST if _LOST.search(words) else Ending.OTHER
+
+
+def attempts_of(error: Exception | None) -> int:
+    """How often Spark has run the task of a job that failed."""
+    times = _TIMES.search(str(error))
+    return int(times[1]) if times else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What is known of a trial whose worker was lost.
+
+    Attributes:
+        begun: how often its objective had begun.
+        most: how often it may begin.
+        unbegun: how many workers were lost before it began.
+        in_objective: whether the last one was lost in the objective; None where that is not known.
+        where: which one that was (``pid 123 on host``); empty where it is not known.
+    """
+
+    begun: int = 0
+    most: int = 1
+    unbegun: int = 0
+    in_objective: bool | None = None
+    where: str = ""
+
+    def __str__(self) -> str:
+        """For the log: ``its worker was lost (pid 123 on host) in attempt 1 of 2``."""
+        if self.in_objective is False:
+            return "its worker was lost before the objective had begun"
+        where = f" ({self.where})" if self.where else ""
+        return f"its worker was lost{where} in attempt {self.begun} of {self.most}"
+
+
+def lost(error: Exception | None, losses: Losses | None = None) -> TrialError:
+    """Why a trial has no outcome.
+
+    Args:
+        error: what Spark raised.
+        losses: of the trial's workers, where they are known.
+    """
+    losses = losses or Losses()
+    text = "" if error is None else str(error)
+    ending = ending_of(error)
+    if ending is Ending.NO_MODULE and (missing := _NO_MODULE.search(text)):
         message = (
             f"the Python workers cannot import {missing[1]!r}: install it on every worker (Databricks: %pip "
             "install; elsewhere in the environment that PYSPARK_PYTHON names), or, if the driver has it, let "
             "PYSPARK_PYTHON name the driver's interpreter before the Spark session is created"
         )
         return TrialError("<class 'sparktune.errors.WorkerLost'>", message, text)
-    destroyed = _DESTROYED.search(text)
-    if destroyed:
+    if ending is Ending.DESTROYED and (destroyed := _DESTROYED.search(text)):
         return TrialError("<class 'ValueError'>", _of_destroyed(destroyed[1]), text)
-    if "maxResultSize" in text:
-        advice = "the result is larger than spark.driver.maxResultSize: return less, or save it to storage"
-    else:
-        advice = (
-            "the worker died while it ran the objective: out of memory, a crash in native code, or a "
-            "kill. Look at the executor's log; more memory per trial: spark.executor.memory, or fewer trials "
-            "at a time"
-        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    cause = next((line for line in lines if "Job aborted" in line or "crashed" in line), "".join(lines[:1]))
-    return TrialError("<class 'sparktune.errors.WorkerLost'>", f"{advice} ({cause[:500]})", text or advice)
+    telling = ("Job aborted", "crashed", "cancelled")
+    cause = next((line for line in lines if any(word in line for word in telling)), "".join(lines[:1]))
+    message = f"{_said_of(ending, losses)} ({cause[:500]})" if cause else _said_of(ending, losses)
+    return TrialError("<class 'sparktune.errors.WorkerLost'>", message, text or message)
+
+
+def _said_of(ending: Ending, losses: Losses) -> str:
+    match ending:
+        case Ending.TOO_LARGE:
+            return "the result is larger than spark.driver.maxResultSize: return less, or save it to storage"
+        case Ending.CANCELLED:
+            return (
+                "the trial's Spark job was cancelled by somebody else, in the Spark UI or by a call to "
+                "Spark, and is not run again. To end a study press Ctrl-C, or give fmin a timeout"
+            )
+        case Ending.OTHER:
+            return "Spark could not run the trial, for the reason that it gives"
+    where = f" ({losses.where})" if losses.where else ""
+    if losses.in_objective is False:
+        return (
+            f"the worker died before the objective had begun; {losses.unbegun} were lost so, and the "
+            f"objective has begun {losses.begun} of at most {losses.most} times. It is not to blame: look at "
+            "the executor's log for what ends Python processes or executors there, such as a memory limit"
+        )
+    if losses.in_objective is None:
+        state = "the worker died at a moment that is not known, perhaps in the objective"
+    else:
+        state = (
+            f"the worker died while it ran the objective{where}, in attempt {losses.begun} of {losses.most}"
+        )
+    return (
+        f"{state}: out of memory, a crash in native code, or a kill. Look at the executor's log; more memory "
+        "per trial: spark.executor.memory, or fewer trials at a time; more attempts: "
+        "SparkTrials(max_attempts=...)"
+    )

@@ -24,11 +24,31 @@ from typing import Any
 
 from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_application import Application
-from sparktune.backends.spark_cluster import Waiting, import_path, lost, with_remedy
+from sparktune.backends.spark_cluster import (
+    Ending,
+    Losses,
+    Waiting,
+    attempts_of,
+    default_attempts,
+    ending_of,
+    import_path,
+    lost,
+    with_remedy,
+)
 from sparktune.backends.spark_lanes import Job, Lane, Lanes
 from sparktune.errors import SparkNotAvailable
 from sparktune.study import interrupts
-from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
+from sparktune.study.backend import (
+    Cancelled,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    Reported,
+    Started,
+    Task,
+    Terminated,
+)
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError, text_of
 from sparktune.worker import parcel
@@ -50,6 +70,8 @@ STOPPED = (
     "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
     "with the same trials object to go on"
 )
+UNBEGUN_LOSSES = 10
+"""After so many workers lost before its objective had begun, a trial fails."""
 GIVE_UP_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
@@ -65,7 +87,12 @@ class _JobOver:
 
 @dataclass(eq=False)
 class _Run:
-    """What the backend knows of one launched trial; ``lane`` is None when its Spark job is over."""
+    """What the backend knows of one launched trial; ``lane`` is None when its Spark job is over.
+
+    Spark's attempts are numbered over all jobs of the trial: those up to ``tried`` belong to former jobs, and
+    ``heard`` is the latest that told that it begins. ``begun`` counts the objective's beginnings alone, and
+    ``unbegun`` the workers that were lost before one.
+    """
 
     task: Task
     lane: Lane[_Run] | None
@@ -78,6 +105,11 @@ class _Run:
     has_begun: bool = False
     has_ended: bool = False
     lacks_run: bool = False
+    tried: int = 0
+    heard: int = 0
+    begun: int = 0
+    unbegun: int = 0
+    where: str = ""
 
     @property
     def job_over(self) -> bool:
@@ -98,6 +130,8 @@ class SparkBackend:
         objective: what to run; sent to the workers once.
         fresh_worker: each trial gets a new Python process, which imports all that it needs.
         watched: the metric that the driver reads in MLflow, or None.
+        max_attempts: how often the objective of one trial may begin whose workers are lost; None for
+            ``default_attempts``.
 
     Raises:
         ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
@@ -111,8 +145,10 @@ class SparkBackend:
         *,
         fresh_worker: bool = False,
         watched: str | None = None,
+        max_attempts: int | None = None,
     ) -> None:
         self._app = application
+        self._max_attempts = max_attempts or default_attempts(application.master)
         self._objective = objective
         self._study_id = secrets.token_hex(8)
         self._fresh_worker = fresh_worker
@@ -306,20 +342,27 @@ class SparkBackend:
         events: list[Event] = []
         match signal:
             case Begun():
-                run.objective_runs = run.has_begun = True
+                self._begun(run, signal)
                 if run.has_ended or run.stopping_since is not None:
                     self._cancel(run)
                 else:
                     events.append(
-                        Started(signal.trial_id, self.now(), signal.attempt, signal.host, signal.worker_pid)
+                        Started(signal.trial_id, self.now(), run.begun, signal.host, signal.worker_pid)
                     )
             case Told():
                 run.unanswered = signal.number
                 if not run.has_ended:
                     events.append(Reported(signal.trial_id, self.now(), signal.value, signal.step))
-            case Arrived():
+            case Arrived() if run.has_ended:
                 run.objective_runs = False
-                events += self._outcome(run, signal.outcome, told_begin=True)
+            case Arrived():
+                outcome: Outcome = pickle.loads(signal.outcome)
+                if outcome.attempt == run.heard > run.tried:
+                    run.objective_runs = False
+                else:  # its worker had been taken for lost: what was begun anew is not needed
+                    run.stopping_since = time.monotonic()
+                    self._cancel(run)
+                events += self._outcome(run, outcome, told_begin=True)
             case Gone():
                 run.objective_runs = False
                 if run.job_over and not run.has_ended:
@@ -355,15 +398,16 @@ class SparkBackend:
                 continue
             if time.monotonic() - run.launched >= silent_s:
                 run.has_begun = True
-                events.append(Started(run.task.trial_id, self.now()))
+                events.append(Started(run.task.trial_id, self.now(), run.begun + 1))
         return events
 
     def _job_over(self, run: _Run, signal: _JobOver) -> list[Event]:
         if run.has_ended:
             return []
-        if signal.rows:
+        outcome: Outcome | None = pickle.loads(signal.rows[0]) if signal.rows else None
+        if outcome is not None and not outcome.spent:
             run.objective_runs = False
-            return self._unreached() + self._outcome(run, signal.rows[0], told_begin=False)
+            return self._unreached() + self._outcome(run, outcome, told_begin=False)
         if run.stopping_since is None and not self._is_dead:
             with interrupts.held():
                 self._is_dead = self._app.has_stopped(signal.error)
@@ -374,13 +418,77 @@ class SparkBackend:
                 self._control.kill(run.task.trial_id)
                 return []
             return self._end(run, Cancelled(run.task.trial_id, self.now()))
-        run.objective_runs = False
-        return self._end(run, Failed(run.task.trial_id, self.now(), lost(signal.error)))
+        n_lost = attempts_of(signal.error) if outcome is None else outcome.attempt - run.tried - 1
+        return self._lost(run, signal.error, n_lost)
 
-    def _outcome(self, run: _Run, data: bytes, *, told_begin: bool) -> list[Event]:
-        if run.has_ended:
-            return []
-        outcome: Outcome = pickle.loads(data)
+    # -- lost workers ----------------------------------------------------------------------------------
+
+    def _begun(self, run: _Run, signal: Begun) -> None:
+        """Count it. Where it is not the first attempt of its job, Spark has lost workers and tries again."""
+        run.objective_runs = run.has_begun = True
+        if signal.attempt <= run.tried:  # its executor was given up, and another is to run the trial
+            self._control.kill(signal.trial_id)
+        last = max(run.heard, run.tried)
+        if run.heard > run.tried:
+            self._warn(run, self._losses(run, in_objective=True), "Spark runs it again")
+        for _ in range(last + 1, signal.attempt):
+            run.unbegun += 1
+            self._warn(run, self._losses(run, in_objective=False), "Spark runs it again")
+        run.begun += 1
+        run.heard = max(run.heard, signal.attempt)
+        run.where = f"pid {signal.worker_pid} on {signal.host}"
+
+    def _lost(self, run: _Run, error: Exception | None, n_lost: int) -> list[Event]:
+        """A job ended without an outcome: run the trial again where workers were lost, or fail it.
+
+        Args:
+            run: the trial.
+            error: what Spark raised.
+            n_lost: how many attempts of Spark's the job had.
+        """
+        trial_id = run.task.trial_id
+        if run.objective_runs:  # of an executor that Spark has given up
+            self._control.kill(trial_id)
+            run.objective_runs = False
+        if ending_of(error) is not Ending.WORKER_LOST:
+            return self._end(run, Failed(trial_id, self.now(), lost(error)))
+        events: list[Event] = []
+        last = max(run.heard, run.tried)
+        run.tried = max(run.tried + n_lost, run.heard)
+        in_objective: bool | None = run.tried == last
+        if self._is_reached:
+            run.unbegun += run.tried - last
+        else:  # nobody could tell
+            run.begun += n_lost
+            in_objective = None
+            events.append(Started(trial_id, self._epoch + run.launched, run.begun))
+        losses = self._losses(run, in_objective=in_objective)
+        may_begin = run.begun < self._max_attempts and run.unbegun < UNBEGUN_LOSSES
+        if may_begin and run.terminating_since is None:
+            self._warn(run, losses, "running it again")
+            self._run_again(run)
+            return [*events, Lost(trial_id, self.now())]
+        return events + self._end(run, Failed(trial_id, self.now(), lost(error, losses)))
+
+    def _losses(self, run: _Run, *, in_objective: bool | None) -> Losses:
+        return Losses(run.begun, self._max_attempts, run.unbegun, in_objective, run.where)
+
+    def _warn(self, run: _Run, losses: Losses, what_now: str) -> None:
+        if not run.has_ended and run.stopping_since is None:  # else what Spark runs again is cancelled
+            logger.warning("trial %d: %s; %s", run.task.trial_id, losses, what_now)
+
+    def _run_again(self, run: _Run) -> None:
+        """Give the trial a new Spark job; what stops it meanwhile finds it as one that was just launched."""
+        run.has_begun = run.lacks_run = False
+        run.unanswered = None
+        run.launched = time.monotonic()
+        with interrupts.held():
+            run.lane = self._lanes.take()
+            run.lane.inbox.put(run)
+
+    # -- outcomes --------------------------------------------------------------------------------------
+
+    def _outcome(self, run: _Run, outcome: Outcome, *, told_begin: bool) -> list[Event]:
         for note in outcome.notes:
             if note not in self._noted:
                 self._noted.add(note)
@@ -389,7 +497,10 @@ class SparkBackend:
         events: list[Event] = []
         if not told_begin:
             begun_s = at_s - outcome.duration_s
-            events.append(Started(trial_id, begun_s, outcome.attempt, outcome.host, outcome.worker_pid))
+            if outcome.attempt != run.heard:  # where none was heard, those before it are taken for begun
+                run.begun += 1 if self._is_reached else outcome.attempt - max(run.heard, run.tried)
+                run.heard = outcome.attempt
+            events.append(Started(trial_id, begun_s, run.begun, outcome.host, outcome.worker_pid))
         events += [Reported(trial_id, at_s, value, step) for step, value in outcome.reports]
         if outcome.terminated:
             return events + self._end(run, Terminated(trial_id, at_s, outcome.duration_s))
@@ -469,7 +580,11 @@ class SparkBackend:
     # -- in the lanes' threads -------------------------------------------------------------------------
 
     def _job_ended(self, run: _Run, rows: list[bytes], error: Exception | None) -> None:
-        self._inbox.put(_JobOver(run.task.trial_id, rows, error))
+        over = _JobOver(run.task.trial_id, rows, error)
+        if error is None:
+            self._inbox.put(over)
+        else:  # what its worker told before it died comes first
+            self._control.after_arrivals(functools.partial(self._inbox.put, over))
 
     def _prepare(self, run: _Run) -> Job | None:
         """The trial's job: the study's assignment, and the announcement of which trial is meant.
@@ -484,7 +599,8 @@ class SparkBackend:
         common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
         point = self._objective.point(task.config)
         config = task.config if point is None else {}
-        announcement = Announcement(task.trial_id, config, point, task.seed, *known)
+        last = run.tried + self._max_attempts - run.begun
+        announcement = Announcement(task.trial_id, config, point, task.seed, *known, run.tried + 1, last)
         return Job(task.description, announcement.as_text(), self._assignment(common))
 
     def _run_context(self, run: _Run) -> RunContext | None:

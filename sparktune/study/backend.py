@@ -45,9 +45,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The objective began on its worker; comes again when Spark runs a lost trial anew.
+    """The objective began on its worker; comes again when a trial whose worker was lost is run anew.
 
-    ``attempt`` counts from 1. ``at_s`` is the backend's clock.
+    ``attempt`` counts the beginnings from 1. ``at_s`` is the backend's clock.
     """
 
     trial_id: int
@@ -55,6 +55,14 @@ class Started:
     attempt: int = 1
     host: str | None = None
     worker_pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The trial's worker was lost, and the trial is run again: it has not begun until ``Started`` says so."""
+
+    trial_id: int
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ class Terminated:
     duration_s: float | None = None
 
 
-Event = Started | Reported | Finished | Failed | Terminated | Cancelled
+Event = Started | Lost | Reported | Finished | Failed | Terminated | Cancelled
 
 
 class Backend(Protocol):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from sparktune.study import interrupts
-from sparktune.study.backend import Backend, Cancelled, Event, Reported, Started, Task
+from sparktune.study.backend import Backend, Cancelled, Event, Lost, Reported, Started, Task
 from sparktune.study.study import INTERRUPTED, TIMEOUT, Study
 from sparktune.study.tracker import Tracker
 from sparktune.study.trial import Trial, TrialState
@@ -129,7 +129,7 @@ class Driver:
                 trial = study.tell(event)
                 if trial is not None:
                     self._announce(trial)
-                    if isinstance(event, Started | Reported):
+                    if isinstance(event, Started | Lost | Reported):
                         self._follow(trial, event)
                     elif study.check_stop(trial):
                         self._stop(study.stop_reason or "")
@@ -172,15 +172,17 @@ class Driver:
             )
         )
 
-    def _follow(self, trial: Trial, event: Event) -> None:
+    def _follow(self, trial: Trial, event: Started | Lost | Reported) -> None:
         """A trial under way has given a sign: note when its time is up, or answer its report."""
         trial_id = event.trial_id
+        if isinstance(event, Lost):
+            return
         if isinstance(event, Started):
             if self._trial_timeout_s is not None:
                 due = event.at_s + self._trial_timeout_s
                 heapq.heappush(self._trial_deadlines, (due, trial_id, event.at_s))
             return
-        if isinstance(event, Reported) and event.source == "report":
+        if event.source == "report":
             self._tracker.reported(trial, event.value, event.step)
         if self._study.is_doomed(trial_id):
             self._backend.terminate(trial_id)
@@ -191,7 +193,7 @@ class Driver:
         now = self._backend.now()
         while self._trial_deadlines and self._trial_deadlines[0][0] <= now:
             _, trial_id, began_s = heapq.heappop(self._trial_deadlines)
-            if self._study.began(trial_id) == began_s:  # not one that Spark has begun anew since
+            if self._study.began(trial_id) == began_s:  # not one that was lost since, or has begun anew
                 self._study.time_out(trial_id)
                 self._backend.stop(trial_id)
 

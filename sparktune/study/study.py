@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from sparktune.early_termination.base import Curve, Decision, EarlyTerminationPolicy, Goal
-from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Terminated
+from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
 from sparktune.study.trial import Trial, TrialError, TrialState
 
 
@@ -178,6 +178,8 @@ class Study:
                     host=event.host,
                     worker_pid=event.worker_pid,
                 )
+            case Lost():
+                trial = replace(trial, started_s=None)
             case Reported():
                 if event.source == "report":
                     self._reporting.add(trial.trial_id)

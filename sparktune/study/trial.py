@@ -142,7 +142,7 @@ class Trial:
         result: the objective's result dict without its attachments, once there is one.
         attachments: what the objective attached (``{"attachments": {...}}``).
         error: why the trial failed.
-        attempts: how often the objective was begun (more than 1: Spark lost a worker and ran it again).
+        attempts: how often the objective was begun (more than 1: a worker was lost, and it was run again).
         steps: number of reports seen.
         last_step: the largest step that was reported.
         submitted_s, started_s, ended_s: seconds of the backend's clock (Unix time for real backends) when

@@ -153,6 +153,23 @@ def check_max_failures(max_failures: Any) -> None:
         )
 
 
+def check_max_attempts(max_attempts: Any) -> None:
+    """Refuse what is no number of attempts.
+
+    Raises:
+        ValueError: no whole number of at least 1.
+    """
+    if max_attempts is not None and (
+        isinstance(max_attempts, bool)
+        or not isinstance(max_attempts, numbers.Integral)
+        or int(max_attempts) < 1
+    ):
+        raise ValueError(
+            f"max_attempts is {max_attempts!r}; it must be a whole number of at least 1 (1: a trial whose "
+            "worker dies is not tried again), or None for 4, and 2 on local"
+        )
+
+
 def check_objective(fn: Any) -> None:
     """Refuse a function that cannot be called with one point.
 
@@ -197,6 +214,8 @@ INSTEAD = {
     "metric": "trials=SparkTrials(metric=...)",
     "early_termination": "trials=SparkTrials(early_termination=...)",
     "trial_timeout": "trials=SparkTrials(trial_timeout=...)",
+    "max_attempts": "trials=SparkTrials(max_attempts=...)",
+    "max_retries": "trials=SparkTrials(max_attempts=...)",
 }
 """What other libraries call it, or where it belongs -> what it is here."""
 

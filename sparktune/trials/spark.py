@@ -43,6 +43,11 @@ class SparkTrials(RunnableTrials):
             it only where nothing can succeed: its first trials, 20 or twice the parallelism, all failed
             with the same exception.
         watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.
+        max_attempts: how often the objective of one trial may begin whose worker dies under it, or is lost
+            with its executor or machine; Spark's own retries count. None for 4, and for 2 where Spark runs a
+            task once in one process (``local``, ``local[N]``). A worker that is lost before the objective
+            begins costs no attempt, but after 10 of them the trial fails. What the objective raises is its
+            answer, and a Spark job that somebody else cancels is meant to end: neither is tried again.
         fresh_worker: give every trial a new Python process. Without it trials share processes one after
             another: each gets its own copy of the objective, its own random seed and the process's settings
             as they were, but what imported modules keep in variables of their own stays.
@@ -50,7 +55,7 @@ class SparkTrials(RunnableTrials):
     Raises:
         SparkNotAvailable: pyspark or Java is missing.
         TypeError: ``fresh_worker`` is neither True nor False.
-        ValueError: Spark refuses the resource profile.
+        ValueError: Spark refuses the resource profile, or ``max_attempts`` is no whole number above 0.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class SparkTrials(RunnableTrials):
         trial_timeout: float | None = None,
         max_failures: float | None = None,
         watch_interval: float = 5.0,
+        max_attempts: int | None = None,
         fresh_worker: bool = False,
     ) -> None:
         super().__init__(
@@ -81,10 +87,12 @@ class SparkTrials(RunnableTrials):
             max_failures=max_failures,
         )
         arguments.check_seconds("watch_interval", watch_interval)
+        arguments.check_max_attempts(max_attempts)
         if not isinstance(fresh_worker, bool):
             raise TypeError(f"fresh_worker is {fresh_worker!r}; it must be True or False")
         self.mlflow = mlflow
         self.watch_interval = watch_interval
+        self.max_attempts = max_attempts
         self.fresh_worker = fresh_worker
         self._spark: SparkSession | None = spark_session
         self._resource_profile = resource_profile
@@ -111,7 +119,13 @@ class SparkTrials(RunnableTrials):
         from sparktune.backends.spark_jobs import SparkBackend
 
         watched = self.metric if self.mlflow and self.early_termination is not None else None
-        return SparkBackend(self._application(), objective, fresh_worker=self.fresh_worker, watched=watched)
+        return SparkBackend(
+            self._application(),
+            objective,
+            fresh_worker=self.fresh_worker,
+            watched=watched,
+            max_attempts=self.max_attempts,
+        )
 
     def _tracker(self) -> Tracker:
         if not self.mlflow:

@@ -46,7 +46,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A worker began a trial's objective."""
+    """A worker began a trial's objective; ``attempt`` as in ``Outcome``."""
 
     trial_id: int
     attempt: int

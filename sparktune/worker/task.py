@@ -51,11 +51,12 @@ class Outcome:
             can import fails this trial alone.
         error: why there is none.
         duration_s: seconds in the objective.
-        attempt: 1, and one more for each worker that Spark lost before.
+        attempt: 1, and one more for each worker that was lost before, also before the objective had begun.
         host, worker_pid: where it ran.
         terminated: ``report`` ended it.
         reports: (step, value) of reports that the driver could not be told.
         notes: what the driver is to say of it, once for all trials.
+        spent: it did not run: workers were lost before, and the driver is to decide.
     """
 
     payload: bytes | None
@@ -67,6 +68,7 @@ class Outcome:
     terminated: bool = False
     reports: tuple[tuple[int, float], ...] = ()
     notes: tuple[str, ...] = ()
+    spent: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class Assignment:
             reports go there.
         seed: of the trial's random numbers, in [0, 2**32); None leaves them as they are.
         fresh_worker: the process is not used again.
+        first_attempt: the number of the first attempt of its Spark job.
+        last_attempt: the number of the last one that may run the objective, however often Spark tries.
     """
 
     study_id: str
@@ -99,6 +103,8 @@ class Assignment:
     watched: str | None = None
     seed: int | None = None
     fresh_worker: bool = False
+    first_attempt: int = 1
+    last_attempt: int = sys.maxsize
 
 
 ANNOUNCEMENT = "sparktune.trial"
@@ -115,6 +121,8 @@ class Announcement(NamedTuple):
     seed: int | None
     run_id: str | None
     claim: str | None
+    first_attempt: int
+    last_attempt: int
 
     def as_text(self) -> str:
         """For a local property."""
@@ -155,10 +163,13 @@ def run_in_arrow(study: Assignment, announcement: str, batches: Iterator[Any]) -
     """
     import pyarrow
 
+    assignment = _of_trial(study, announcement)
     if study.fresh_worker and _process.pid == os.getpid():
-        outcomes = [b""]
+        attempt = _attempt(assignment)
+        # A query that is asked again counts its attempts from the first: after a loss the driver does that.
+        outcomes = [b"" if attempt == assignment.first_attempt else _spent(attempt)]
     else:
-        outcomes = run_assignment(_of_trial(study, announcement), batches)
+        outcomes = run_assignment(assignment, batches)
     for outcome in outcomes:
         yield pyarrow.RecordBatch.from_pydict({"outcome": [outcome]})
 
@@ -173,6 +184,8 @@ def _of_trial(study: Assignment, announcement: str) -> Assignment:
         point=trial.point,
         seed=trial.seed,
         run_context=context,
+        first_attempt=trial.first_attempt,
+        last_attempt=trial.last_attempt,
     )
 
 
@@ -188,7 +201,9 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     if _process.pid != os.getpid():  # a fork of another worker: its connections are not ours
         _process.clients.clear()
         _process.pid = os.getpid()
-    attempt = _attempt()
+    attempt = _attempt(assignment)
+    if attempt > assignment.last_attempt:
+        return [_spent(attempt)]
     host = socket.gethostname()
     client = _client(assignment)
     arrival = _arrival(assignment, client)
@@ -363,8 +378,12 @@ def _client(assignment: Assignment) -> ControlClient | None:
     return client
 
 
-def _attempt() -> int:
+def _attempt(assignment: Assignment) -> int:
     from pyspark import TaskContext
 
     context = TaskContext.get()
-    return 1 if context is None else context.attemptNumber() + 1
+    return assignment.first_attempt + (0 if context is None else context.attemptNumber())
+
+
+def _spent(attempt: int) -> bytes:
+    return pickle.dumps(Outcome(None, None, 0.0, attempt, spent=True))

@@ -11,13 +11,15 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hyperopt import hp
 from hyperopt.pyll import as_apply
 
-from sparktune.study.backend import Backend, Cancelled, Event, Failed, Finished, Started, Task
+from sparktune.study.backend import Backend, Cancelled, Event, Failed, Finished, Lost, Started, Task
+from sparktune.study.tracker import RunContext
 from sparktune.worker.objective import Objective
 
 Make = Callable[..., Backend]
@@ -35,7 +37,7 @@ def ends_of(events: list[Event]) -> dict[int, Event]:
     """How each trial ended; a trial that ended twice is an error."""
     ends: dict[int, Event] = {}
     for event in events:
-        if not isinstance(event, Started):
+        if not isinstance(event, Started | Lost):
             assert event.trial_id not in ends, f"trial {event.trial_id} ended twice"
             ends[event.trial_id] = event
     return ends
@@ -68,6 +70,29 @@ def result_of(end: Event) -> Any:
 def error_of(end: Event) -> Any:
     assert isinstance(end, Failed), end
     return end.error
+
+
+def attempts_of(events: list[Event], trial_id: int) -> list[int]:
+    return [e.attempt for e in events if isinstance(e, Started) and e.trial_id == trial_id]
+
+
+class KillsWhoReadsIt(dict[str, str]):
+    """An environment whose reader kills itself: a worker does before it begins a trial.
+
+    Args:
+        times: how many do; the others read an empty one.
+        folder: counts them.
+    """
+
+    def __init__(self, times: int, folder: Path) -> None:
+        self._die = (
+            f"[os.open({str(folder)!r} + f'/{{len(seen)}}', os.O_CREAT), os.kill(os.getpid(), 9)]"
+            f" if len(seen) < {times} else {{}}"
+        )
+        self._seen = f"os.listdir({str(folder)!r})"
+
+    def __reduce__(self) -> Any:
+        return eval, (f"(lambda os: (lambda seen: {self._die})({self._seen}))(__import__('os'))",)
 
 
 class BackendConformance(abc.ABC):
@@ -205,6 +230,66 @@ class BackendConformance(abc.ABC):
         assert attempts == list(range(1, self.attempts + 1))
         backend.launch(task(2, 2.0))
         assert result_of(wait_for_ends(backend, 2)[-1])["loss"] == 2.0
+
+    def test_a_worker_that_dies_once(self, make: Make, tmp_path: Path) -> None:
+        dies = self.dying()
+        died = tmp_path / "died"
+
+        def fn(x: float) -> float:
+            if x < 0 and not died.exists():
+                died.touch()
+                dies(x)
+            return x
+
+        backend = make(fn)
+        backend.launch(task(0, -1.0))
+        backend.launch(task(1, 1.0))
+        events = wait_for_ends(backend, 0, 1)
+        assert result_of(ends_of(events)[0])["loss"] == -1.0
+        assert result_of(ends_of(events)[1])["loss"] == 1.0
+        assert (attempts_of(events, 0), attempts_of(events, 1)) == ([1, 2], [1])
+        assert list(backend.wait(0)) == []
+
+    @pytest.mark.parametrize("times", [1, 9])
+    def test_workers_that_die_before_the_objective_begins(
+        self, make: Make, tmp_path: Path, times: int
+    ) -> None:
+        backend = make(lambda x: x)
+        environment = KillsWhoReadsIt(times, tmp_path)
+        context = RunContext("run", "http://127.0.0.1:1", None, "0", environment)
+        backend.launch(task(0, 2.5, run_context=lambda: context))
+        events = wait_for_ends(backend, 0)
+        assert result_of(events[-1])["loss"] == 2.5
+        assert attempts_of(events, 0) == [1], "they cost no attempt"
+        assert len(list(tmp_path.iterdir())) == times
+
+    def test_workers_that_always_die_before_the_objective_begins(self, make: Make, tmp_path: Path) -> None:
+        backend = make(lambda x: x)
+        environment = KillsWhoReadsIt(1000, tmp_path)
+        context = RunContext("run", "http://127.0.0.1:1", None, "0", environment)
+        backend.launch(task(0, 2.5, run_context=lambda: context))
+        events = wait_for_ends(backend, 0)
+        error = error_of(events[-1])
+        assert error.type_name == "WorkerLost"
+        assert "the worker died before the objective had begun" in error.message
+        assert attempts_of(events, 0) == []
+        assert 10 <= len(list(tmp_path.iterdir())) < 14, "ten, or until Spark gives up"
+        backend.launch(task(1, 2.0))
+        assert result_of(wait_for_ends(backend, 1)[-1])["loss"] == 2.0
+
+    def test_a_trial_that_is_stopped_while_its_worker_is_being_lost(self, make: Make, tmp_path: Path) -> None:
+        """It ends once, and nothing of it begins after that."""
+        dies = self.dying()
+        backend = make(dies)
+        for trial_id in range(6):
+            backend.launch(task(trial_id, -1.0))
+            events = wait_for(backend, started(trial_id))
+            backend.stop(trial_id)
+            if trial_id not in ends_of(events):
+                events += wait_for_ends(backend, trial_id)
+            ends_of(events)
+            assert not isinstance(events[-1], Started)
+            assert list(backend.wait(0)) == []
 
     def test_run_context_is_asked_once_per_trial(self, make: Make) -> None:
         asked: list[int] = []

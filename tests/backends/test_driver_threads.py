@@ -36,6 +36,11 @@ class TestConformance(BackendConformance):
     def test_dead_worker(self) -> None:  # type: ignore[override]
         pytest.skip("an objective that ends its process ends the driver")
 
+    test_a_worker_that_dies_once = test_dead_worker  # type: ignore[assignment]
+    test_workers_that_die_before_the_objective_begins = test_dead_worker  # type: ignore[assignment]
+    test_workers_that_always_die_before_the_objective_begins = test_dead_worker  # type: ignore[assignment]
+    test_a_trial_that_is_stopped_while_its_worker_is_being_lost = test_dead_worker  # type: ignore[assignment]
+
     def endless(self) -> Callable[[float], float]:
         def fn(x: float) -> float:
             if x < 0:

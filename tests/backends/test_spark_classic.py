@@ -21,14 +21,17 @@ import pytest
 from py4j.protocol import Py4JNetworkError
 
 from sparktune.backends.spark_classic import ClassicApplication
+from sparktune.backends.spark_cluster import default_attempts
 from sparktune.backends.spark_jobs import GIVE_UP_S, SparkBackend
 from sparktune.errors import ObjectiveNotPicklable
-from sparktune.study.backend import Backend, Cancelled, Finished, Started, Task
+from sparktune.study.backend import Backend, Cancelled, Finished, Lost, Started, Task
 from sparktune.study.tracker import RunContext
 from sparktune.worker.objective import Objective
 from tests.backends.conformance import (
     BackendConformance,
+    KillsWhoReadsIt,
     Make,
+    attempts_of,
     ends_of,
     error_of,
     objective,
@@ -38,6 +41,7 @@ from tests.backends.conformance import (
     wait_for,
     wait_for_ends,
 )
+from tests.conftest import ROOT, TEST_MASTER
 
 # Workers are not to import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -56,7 +60,7 @@ def make(spark: Any) -> Iterator[Make]:
 
 
 class TestConformance(BackendConformance):
-    attempts = 4  # conftest.TEST_MASTER
+    attempts = default_attempts(TEST_MASTER)
 
     @pytest.fixture
     def context(self, spark: Any) -> Any:
@@ -80,6 +84,109 @@ class TestConformance(BackendConformance):
             return x
 
         return fn
+
+
+@pytest.mark.parametrize("master", ["local[2]", "local-cluster[2,1,1024]"])
+def test_lost_workers_where_spark_does_not_try_again_and_on_executors(
+    master: str, run: Any, spark_home: Path
+) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestConformance"]
+    command += ["-k", "worker or success or stopping_one"]
+    env = {"SPARKTUNE_TESTS_MASTER": master, "SPARK_HOME": str(spark_home)}
+    done = run(command, env=env, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-10000:] + done.stderr[-2000:]
+
+
+# -- lost workers ------------------------------------------------------------------------------------------
+
+
+def dies(x: float) -> float:
+    if x < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 6, 9])
+def test_an_objective_begins_as_often_as_it_may_however_often_spark_tries(
+    most: int, spark: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Spark tries a task four times in this session, and then the job fails."""
+    backend = SparkBackend(ClassicApplication(spark), objective(dies), max_attempts=most)
+    with contextlib.closing(backend):
+        backend.launch(task(7, -1.0))
+        events = wait_for_ends(backend, 7)
+    assert attempts_of(events, 7) == list(range(1, most + 1))
+    error = error_of(events[-1])
+    assert f"in attempt {most} of {most}" in error.message
+    assert f"pid {last_begun(events).worker_pid} on " in error.message
+    said = [
+        message for message in caplog.messages if message.startswith("trial 7: its worker was lost (pid ")
+    ]
+    again = ["running it again" if n % 4 == 0 else "Spark runs it again" for n in range(1, most)]
+    assert [text.partition(") in ")[2] for text in said] == [
+        f"attempt {n} of {most}; {what}" for n, what in enumerate(again, 1)
+    ]
+
+
+def last_begun(events: list[Any]) -> Started:
+    return [event for event in events if isinstance(event, Started)][-1]
+
+
+def test_losses_before_and_after_the_beginning(spark: Any, tmp_path: Path) -> None:
+    """Spark's last try may not run the objective, which has begun less often than it may: a new job does."""
+    backend = SparkBackend(ClassicApplication(spark), objective(dies), max_attempts=3)
+    context = RunContext("run", "http://127.0.0.1:1", None, "0", KillsWhoReadsIt(5, tmp_path))
+    with contextlib.closing(backend):
+        backend.launch(task(0, -1.0, run_context=lambda: context))
+        events = wait_for_ends(backend, 0)
+    assert attempts_of(events, 0) == [1, 2, 3]
+    assert len(list(tmp_path.iterdir())) == 5
+    assert "in attempt 3 of 3" in error_of(events[-1]).message
+
+
+def test_a_stop_while_the_trial_waits_to_be_run_again(spark: Any) -> None:
+    backend = SparkBackend(ClassicApplication(spark), objective(dies), max_attempts=9)
+    with contextlib.closing(backend):
+        for i in range(4):
+            backend.launch(task(i, -1.0))
+            events = wait_for(backend, lambda events: any(isinstance(event, Lost) for event in events))
+            backend.stop(i)
+            assert backend.under_way() == {i}
+            events += wait_for_ends(backend, i)
+            assert isinstance(events[-1], Cancelled)
+            assert list(backend.wait(0)) == []
+
+
+def test_a_close_while_the_trial_waits_to_be_run_again(spark: Any, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+
+    def fn(x: float) -> float:
+        with begun.open("a") as file:
+            file.write("x")
+        return dies(x)
+
+    backend = SparkBackend(ClassicApplication(spark), objective(fn), max_attempts=9)
+    backend.launch(task(0, -1.0))
+    wait_for(backend, lambda events: any(isinstance(event, Lost) for event in events))
+    backend.close()
+    n = len(begun.read_text())
+    assert n in (4, 5)
+    assert spark.sparkContext.parallelize(range(4), 4).sum() == 6
+    assert len(begun.read_text()) == n
+
+
+def test_a_job_that_somebody_cancels_is_not_run_again(make: Make, spark: Any) -> None:
+    backend = make(time.sleep)
+    backend.launch(task(0, 3600.0))
+    worker = wait_for(backend, started(0))[-1]
+    spark.sparkContext.cancelAllJobs()
+    events = wait_for_ends(backend, 0)
+    error = error_of(events[-1])
+    assert "cancelled by somebody else" in error.message
+    assert "cancellation of all jobs" in error.message
+    assert isinstance(worker, Started)
+    assert [event for event in events if not isinstance(event, Started)] == events[-1:]
+    psutil.wait_procs([p for p in psutil.process_iter() if p.pid == worker.worker_pid], timeout=10)
 
 
 # -- the worker process ------------------------------------------------------------------------------------

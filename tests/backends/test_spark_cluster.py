@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS
-from sparktune.backends.spark_cluster import grown, import_path, lost, with_remedy
+from sparktune.backends.spark_cluster import (
+    Ending,
+    Losses,
+    attempts_of,
+    default_attempts,
+    ending_of,
+    grown,
+    import_path,
+    lost,
+    with_remedy,
+)
 from sparktune.study.trial import TrialError
 
 DYNAMIC = {"spark.dynamicAllocation.enabled": "true"}
@@ -75,6 +85,144 @@ def test_lost(text: str, says: str) -> None:
     assert error.type_name == "WorkerLost"
     with pytest.raises(RuntimeError, match=says):
         raise RuntimeError(error.message)
+
+
+JOB = (
+    "An error occurred while calling o42.collect.\n: org.apache.spark.SparkException: Job aborted due to "
+    "stage failure: Task 0 in stage 3.0 failed 4 times, most recent failure: Lost task 0.3 in stage 3.0 "
+    "(TID 3) (192.0.2.2 executor 0): "
+)
+STACK = (
+    "\n\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.read(PythonRunner.scala:612)"
+    "\nCaused by: java.io.EOFException\n\tat java.base/java.io.DataInputStream.readInt(Unknown Source)"
+)
+PYTHON = (
+    "Traceback (most recent call last):\n"
+    '  File "/opt/pyspark/worker.py", line 1247, in main\n    process()\n{}\n'
+)
+MESSAGES = [
+    # Spark 3.5, 4.0 and 4.1, local, on executors and over Connect
+    (
+        JOB + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)" + STACK,
+        "WORKER_LOST",
+    ),
+    (
+        JOB
+        + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed). Consider setting "
+        "'spark.sql.execution.pyspark.udf.faulthandler.enabled' or"
+        "'spark.python.worker.faulthandler.enabled' configuration to 'true' for the better Python traceback."
+        + STACK,
+        "WORKER_LOST",
+    ),
+    (
+        JOB.partition("SparkException: ")[2] + "org.apache.spark.SparkException: Python worker exited "
+        "unexpectedly (crashed).\n\nJVM stacktrace:\norg.apache.spark.SparkException\n\tat org.apache.spark",
+        "WORKER_LOST",
+    ),
+    (
+        JOB + "ExecutorLostFailure (executor 0 exited caused by one of the running tasks) Reason: Command "
+        "exited with code 137\nDriver stacktrace:" + STACK,
+        "WORKER_LOST",
+    ),
+    (
+        JOB + "java.io.IOException: org.apache.spark.SparkException: Failed to get broadcast_0_piece0 of "
+        "broadcast_0" + STACK,
+        "WORKER_LOST",
+    ),
+    (
+        ": org.apache.spark.SparkException: [SPARK_JOB_CANCELLED] Job 5 cancelled as part of cancellation of "
+        "all jobs SQLSTATE: XXKDA\n\tat org.apache.spark.errors",
+        "CANCELLED",
+    ),
+    (
+        ": org.apache.spark.SparkException: Job 5 cancelled as part of cancellation of all jobs\n\tat o",
+        "CANCELLED",
+    ),
+    (": org.apache.spark.SparkException: Job 6 cancelled \n\tat org.apache.spark.scheduler", "CANCELLED"),
+    (": org.apache.spark.SparkException: Job 9 cancelled because killed via the Web UI\n\tat o", "CANCELLED"),
+    (
+        ": org.apache.spark.SparkException: Job 10 cancelled part of cancelled job group g\n\tat o",
+        "CANCELLED",
+    ),
+    (
+        "(org.apache.spark.SparkSQLException) [OPERATION_CANCELED] Operation has been canceled. SQLSTATE: "
+        "HY008\n\nJVM stacktrace:\norg.apache.spark.SparkSQLException",
+        "CANCELLED",
+    ),
+    (
+        JOB
+        + "org.apache.spark.api.python.PythonException: "
+        + PYTHON.format("ModuleNotFoundError: No module named 'sparktune'"),
+        "NO_MODULE",
+    ),
+    (JOB + "org.apache.spark.api.python.PythonException: " + PYTHON.format("MemoryError"), "OTHER"),
+    (
+        "\n  An exception was thrown from the Python worker. Please see the stack trace below.\n"
+        + PYTHON.format("ValueError: Python worker exited unexpectedly, Job 1 cancelled"),
+        "OTHER",
+    ),
+    (
+        "org.apache.spark.SparkException: Attempted to use Broadcast(12) after it was destroyed (destroy at "
+        "NativeMethodAccessorImpl.java:0)",
+        "DESTROYED",
+    ),
+    (
+        ": org.apache.spark.SparkException: Job aborted due to stage failure: Total size of serialized "
+        "results of 1 tasks (9.6 MiB) is bigger than spark.driver.maxResultSize (1024.0 KiB)",
+        "TOO_LARGE",
+    ),
+    ("Answer from Java side is empty", "OTHER"),
+]
+
+
+@pytest.mark.parametrize(("text", "ending"), MESSAGES)
+def test_why_a_job_ended(text: str, ending: str) -> None:
+    assert ending_of(Exception(text)) is Ending[ending]
+
+
+def test_how_often_spark_tried() -> None:
+    assert attempts_of(Exception(MESSAGES[0][0])) == 4
+    assert attempts_of(Exception("Job 6 cancelled")) == attempts_of(None) == 1
+
+
+@pytest.mark.parametrize(
+    ("losses", "says"),
+    [
+        (
+            Losses(2, 2, 0, True, "pid 7 on h"),
+            r"died while it ran the objective \(pid 7 on h\), in attempt 2 of 2",
+        ),
+        (
+            Losses(1, 2, 10, False),
+            "died before the objective had begun; 10 were lost so, .* 1 of at most 2 times",
+        ),
+        (Losses(4, 4, 0, None), "died at a moment that is not known, perhaps in the objective"),
+    ],
+)
+def test_what_is_said_of_losses(losses: Losses, says: str) -> None:
+    error = lost(Exception(MESSAGES[0][0]), losses)
+    with pytest.raises(RuntimeError, match=rf"{says}.*Look|{says}.*look"):
+        raise RuntimeError(error.message)
+    assert "Job aborted" in error.message
+
+
+@pytest.mark.parametrize(
+    ("master", "attempts"),
+    [
+        ("local", 2),
+        ("local[8]", 2),
+        ("local[*]", 2),
+        ("local[*,1]", 2),
+        ("local[*,4]", 4),
+        ("local[2, 3]", 4),
+        ("local-cluster[2,1,1024]", 4),
+        ("spark://h:7077", 4),
+        ("yarn", 4),
+        ("spark connect", 4),
+    ],
+)
+def test_default_attempts(master: str, attempts: int) -> None:
+    assert default_attempts(master) == attempts
 
 
 def advice(module: str) -> list[str]:

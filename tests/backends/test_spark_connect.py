@@ -79,6 +79,27 @@ class TestConformance(BackendConformance):
         return fn
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A session with a server on which Spark runs a task once."""
+    from pyspark.sql.connect.session import SparkSession
+
+    with connect_server(tmp_path_factory.mktemp("once"), master="local[2]") as address:
+        session = SparkSession.builder.remote(address).create()
+        yield session
+        session.stop()
+
+
+class TestConformanceWithoutRetries(TestConformance):
+    """Sparktune alone runs lost trials again."""
+
+    attempts = 2
+
+    @pytest.fixture
+    def context(self, once: Any) -> Any:
+        return once
+
+
 # -- through the session alone -----------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparktune.early_termination.base import Decision
-from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started
+from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started
 from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study
 from sparktune.study.trial import Trial, TrialError, TrialState
 
@@ -281,6 +281,17 @@ def test_a_retried_trial_counts_its_attempts() -> None:
     trial = study_.tell(Started(0, 2.0, 2, "b", 11))
     assert trial is not None
     assert (trial.attempts, trial.started_s, trial.host, trial.worker_pid) == (2, 2.0, "b", 11)
+
+
+def test_a_lost_trial_has_not_begun_until_it_begins_anew() -> None:
+    study_ = study()
+    study_.next_trial(0.0)
+    study_.tell(Started(0, 1.0, 1, "a", 10))
+    trial = study_.tell(Lost(0, 2.0))
+    assert trial is not None
+    assert (trial.state, trial.attempts, study_.began(0)) == (TrialState.RUNNING, 1, None)
+    study_.tell(Started(0, 3.0, 2, "a", 11))
+    assert study_.began(0) == 3.0
 
 
 @pytest.mark.parametrize(
