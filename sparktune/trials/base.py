@@ -32,7 +32,7 @@ from sparktune.study.backend import Backend
 from sparktune.study.randomness import SeedStream
 from sparktune.study.tracker import NullTracker, Tracker
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, documents
+from sparktune.trials import arguments, documents, journal
 from sparktune.worker.objective import Objective
 
 if TYPE_CHECKING:
@@ -69,6 +69,13 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     asynchronous = True
     _keeps_real_time = True
     watch_interval = 5.0
+    # What pickles of earlier versions do not have:
+    _unfinished: bool = False
+    """Whether an ``fmin`` call is under way; in a file, that it was when its process was killed."""
+    _used_s: float = 0.0
+    """Seconds of its time limit that this call, and those that it continues, have used, as last noted."""
+    _saved_by: str | None = None
+    """Which ``fmin`` call wrote the save file that these trials stand in; None where there is none."""
 
     def __init__(
         self,
@@ -120,6 +127,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._stream: SeedStream | None = None
         self._fmin_cancelled_reason: str | None = None
         self._warned_of_slots = False
+        self._unfinished, self._used_s, self._saved_by = False, 0.0, None
         self._in_use = threading.Lock()
         self.run_id: str | None = None
         """The MLflow parent run of the latest ``fmin`` call, or None."""
@@ -345,12 +353,15 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return earlier, queued
 
     def _adopt(self, saved: hyperopt.Trials) -> None:
-        """Take over the trials, attachments and random stream of a trials object read from a file."""
+        """Become what a trials object read from a file is: trials, attachments, random stream, time used."""
+        of_hyperopt.forget(self)
+        super().delete_all()
         of_hyperopt.fill(self, saved)
         self.attachments = saved.attachments
         if isinstance(saved, StudyTrials):
             self._records = saved._records
             self._stream = saved._stream
+            self._unfinished, self._used_s = saved._unfinished, saved._used_s
 
     def _finished_view(self) -> StudyTrials:
         """These trials with the finished ones only, in the order in which they finished."""
@@ -375,6 +386,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         del state["_in_use"]
+        state["_format"] = journal.FORMAT
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,8 @@ _HEADER = re.compile(rb"sparktune journal ([1-9][0-9]{0,8})\n")
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
 _FRAME_BYTES = _LENGTH.size + _CHECK.size
+# What reading needs, and not the time of the last change; macOS has fsync alone.
+_sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 class NewerFormat(Exception):
@@ -132,7 +135,7 @@ class Journal:
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
             if sync:
-                os.fsync(descriptor)
+                _sync(descriptor)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, self._end)

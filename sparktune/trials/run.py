@@ -71,21 +71,21 @@ class RunnableTrials(StudyTrials):
             if timeout is not None:
                 logger.warning("the timeout of %s goes before that of fmin", type(self).__name__)
             timeout = self.timeout
-        with interrupts.raised(), self._claimed():
+        with interrupts.raised(), self._claimed(), savefile.opened(trials_save_file, self) as save:
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space))
             domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)
             if not domain.pass_expr_memo_ctrl:
                 arguments.check_objective(fn)
             view = SpaceView(domain.expr)
-            if trials_save_file:
-                _adopt_saved(self, trials_save_file)
+            if save is not None:
+                _adopt_saved(self, save.path)
+            before_s = self._used_s if self._unfinished else 0.0
             stream = randomness.continued(rstate, self._stream)
             earlier, queued = self._join(view)
             # As in hyperopt, the user's own points come on top of max_evals; trials of earlier calls count.
             max_new = None if limit is None else max(0, limit - len(self))
             queued += _points(self, domain, view, points_to_evaluate or [])
-            save = savefile.SaveFile(trials_save_file, self) if trials_save_file else None
             stopper = observers.EarlyStop(early_stop_fn, self) if early_stop_fn is not None else None
             study = Study(
                 functools.partial(_suggest, algo, domain, self, view),
@@ -111,8 +111,11 @@ class RunnableTrials(StudyTrials):
                     tracker = self._tracker()
                     stack.enter_context(_concluded(self, study, tracker, save))
                     self._stream = stream
+                    self._unfinished, self._used_s, self._saved_by = True, before_s, None
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
                     began_s = backend.now() - spent_s
+                    if save is not None:
+                        save.begin(lambda: before_s + backend.now() - began_s)
                     self._warn_of_slots(backend.slots())
                     _warn_of_parallelism(algo, self._asked_parallelism, backend.slots(), max_new)
                     tracker.begin(_info(algo, limit, timeout, max_queue_len, view, self))
@@ -126,10 +129,12 @@ class RunnableTrials(StudyTrials):
                     study,
                     backend,
                     tracker,
-                    observers=_observers(self, study, tracker, save, stopper, bar),
+                    observers=[self] if save is None else [self, save],
+                    keeper=save,
+                    listeners=_listeners(self, study, tracker, stopper, bar),
                     chores=[save] if save is not None else [],
                     parallelism=self._asked_parallelism,
-                    deadline_s=None if timeout is None else began_s + max(timeout, spent_s),
+                    deadline_s=None if timeout is None else began_s + max(timeout - before_s, spent_s),
                     trial_timeout_s=self.trial_timeout,
                     seed_of=randomness.seeds(stream.began_with),
                 ).run()
@@ -146,12 +151,14 @@ class RunnableTrials(StudyTrials):
 
 
 def _adopt_saved(trials: StudyTrials, path: Any) -> None:
-    """Go on from a save file when the trials object given is empty."""
+    """Go on from a save file when the trials object given is empty, or the beginning of what is in it."""
     saved = savefile.read(path)
     if saved is None or saved is trials:
         return
     n_saved, n_given = (len(of_hyperopt.documents(each)) for each in (saved, trials))
-    if n_given == 0:
+    # hyperopt.fmin gives what the file's pickle holds, without the journal behind it.
+    is_beginning = trials._saved_by is not None and trials._saved_by == getattr(saved, "_saved_by", None)
+    if n_given == 0 or is_beginning:
         trials._adopt(saved)
     elif n_saved > n_given:
         raise SaveFileError(
@@ -239,20 +246,19 @@ def _suggest(algo: Any, domain: Any, trials: StudyTrials, view: SpaceView, seed:
     return trials._enqueue(suggested[0], view)
 
 
-def _observers(
+def _listeners(
     trials: StudyTrials,
     study: Study,
     tracker: Tracker,
-    save: savefile.SaveFile | None,
     stopper: observers.EarlyStop | None,
     bar: Any,
 ) -> list[Observer]:
-    """What looks on, in its order: a change is in the documents before anything else hears of it."""
-    looking: list[Observer | None] = [trials, observers.Recorder(tracker, trials)]
+    """Who hears of an end, in their order, when it is in the documents and in the save file."""
+    listening: list[Observer | None] = [observers.Recorder(tracker, trials)]
     if trials.early_termination is not None:
-        looking.append(observers.MetricCheck(trials.metric, tracker, study))
-    looking += [save, stopper, observers.Progress(bar, study)]
-    return [observer for observer in looking if observer is not None]
+        listening.append(observers.MetricCheck(trials.metric, tracker, study))
+    listening += [stopper, observers.Progress(bar, study)]
+    return [listener for listener in listening if listener is not None]
 
 
 # -- after the last trial ------------------------------------------------------------------------------
@@ -294,6 +300,7 @@ def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -
     if reason is not None:
         familiar.warning("fmin cancelled because of %s", reason)
         familiar.warning("fmin is cancelled, so new trials will not be launched.")
+    trials._unfinished = False
     if save is not None:
         save.finish()
 
