@@ -1,11 +1,11 @@
 """Whether anything grows but the trials: a long study, and many studies in one process, on live Spark.
 
-    python benchmarks/endurance.py [--trials 5000] [--studies 200] [--store URI]
+    python benchmarks/endurance.py [--trials 5000] [--studies 200]
 
-Prints, for each tenth: the rate, and what the process holds at its end (memory, threads, open files, temporary
-files, Spark's storage memory with its broadcasts, the heap of the Java process after a collection). With
---check it exits with 1 where the last tenth is more than 10 % slower than the first, or something grew that is
-not the trials'.
+Prints, for each tenth: the rate, and what the process holds at its end (memory, threads, open files,
+temporary files, Spark's storage memory with its broadcasts, the heap of the Java process after a collection).
+With --check it exits with 1 where the last tenth is more than 10 % slower than the first, or something grew
+that is not the trials'.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Gauge:
         self._spark, self._folder = spark, folder
 
     def read(self) -> tuple[float, ...]:
+        """What is held now, in the order of ``COLUMNS``."""
         gc.collect()
         context = self._spark.sparkContext
         jvm = context._jvm

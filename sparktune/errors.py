@@ -61,7 +61,7 @@ class NoMorePoints(SparktuneError, LookupError):
 
 
 class SaveFileError(SparktuneError, ValueError):
-    """``trials_save_file`` cannot be read, or holds trials that would be lost."""
+    """``trials_save_file`` cannot be read, is in use, or holds trials that would be lost."""
 
 
 class CannotResume(SparktuneError, ValueError):

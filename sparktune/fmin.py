@@ -114,7 +114,10 @@ def fmin(
         show_progressbar: True, False, or a context manager as in ``hyperopt.progress``.
         early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes, with the
             finished trials, the newest last; what it raises ends the study and leaves ``fmin``.
-        trials_save_file: where the trials object is written while the study runs; read at the start.
+        trials_save_file: where the trials object is kept while the study runs: a trial that has ended is on
+            the disk before its slot is used again. Read at the start; a study whose process was killed goes
+            on, and ``timeout`` counts what it had used. The file is a pickle: reading it executes what is in
+            it, so give none of strangers.
         resume: the parent run of a study to go on with, in the same runs; ``"last"`` for the latest
             unfinished study of the experiment, or a new one where there is none. Trials, random stream,
             numbering and the time used are read from MLflow; trials whose end is not recorded are run again
@@ -155,7 +158,7 @@ def fmin(
         "trials_save_file": trials_save_file,
     }
     if trials is None:
-        saved = savefile.read(trials_save_file) if trials_save_file else None
+        saved = savefile.read(trials_save_file, quietly=True) if trials_save_file else None
         trials = saved if isinstance(saved, RunnableTrials) else SparkTrials()
     if not isinstance(trials, hyperopt.Trials):
         raise TypeError(f"trials is {trials!r}; it must be a trials object, such as SparkTrials()")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sparktune
-from sparktune import SaveFileError, SimulatedTrials, StudyInProgress
+from sparktune import SaveFileError, SimulatedTrials, SparkTrials, StudyInProgress
 from sparktune.trials import savefile
+from tests.conftest import needs_classic
 
 SPACE = {"x": hp.uniform("x", -5, 5), "c": hp.choice("c", ["a", {"y": hp.normal("y", 0, 1)}])}
 
@@ -165,15 +167,126 @@ def test_the_file_is_up_to_date_when_fmin_raises(tmp_path: Path) -> None:
     assert saved.losses() == tune(3).losses()
 
 
+TOLD = """
+import sys, time
+import numpy as np
+from sparktune import SimulatedTrials, SparkTrials, fmin, tpe
+from tests.test_going_on import SPACE, loss
+
+def told(trials):
+    print(trials.trials[-1]["tid"], flush=True)
+    return False, []
+
+kind, path, n = sys.argv[1:]
+if kind == "simulated":
+    trials = SimulatedTrials()
+elif kind == "together":
+    trials = SimulatedTrials(slots=3, duration_s=lambda config, result: 6 + config["x"])
+else:
+    trials = SparkTrials(1, mlflow=False)
+fmin(loss, SPACE, tpe.suggest, int(n), trials=trials, rstate=np.random.default_rng(1), trials_save_file=path,
+     early_stop_fn=told, show_progressbar=False)
+"""
+
+
+def killed_again_and_again(kind: str, path: Path, n: int, kills: int, env: Any, last: Any = None) -> Any:
+    """A study whose process is killed after some ends were told; returns its trials when it has gone on."""
+    random = np.random.default_rng(0)
+    told: list[int] = []
+    command = [sys.executable, "-c", TOLD, kind, str(path), str(n)]
+    for _ in range(kills):
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(int(random.integers(1, max(2, n // kills)))):
+                told.append(int(process.stdout.readline()))
+            process.kill()
+            told += [int(line) for line in process.stdout if line.endswith("\n")]
+        saved = savefile.read(path)
+        assert saved is not None
+        tids = [document["tid"] for document in saved._dynamic_trials]
+        assert tids == list(range(len(tids)))
+        kept = {d["tid"]: d["result"] for d in saved._dynamic_trials if d["state"] == JOB_STATE_DONE}
+        assert set(told) <= kept.keys()
+        assert len(set(told)) == len(told)  # no trial has ended twice
+        if len(kept) == n:
+            break
+    trials = tune(n, last, algo=sparktune.tpe.suggest, trials_save_file=path)
+    assert all(trials._dynamic_trials[tid]["result"] == result for tid, result in kept.items())
+    assert [document["tid"] for document in trials._dynamic_trials] == list(range(n))
+    assert {document["state"] for document in trials._dynamic_trials} == {JOB_STATE_DONE}
+    return trials
+
+
+@pytest.mark.parametrize(("kind", "n", "kills"), [("simulated", 200, 7), ("together", 200, 7)])
+def test_a_study_that_is_killed_at_any_moment_loses_nothing(
+    kind: str, n: int, kills: int, tmp_path: Path, subprocess_env: Any
+) -> None:
+    trials = killed_again_and_again(kind, tmp_path / "trials.pkl", n, kills, subprocess_env)
+    if kind == "simulated":  # one trial at a time
+        whole = tune(n, algo=sparktune.tpe.suggest)
+        assert [d["misc"] for d in trials._dynamic_trials] == [d["misc"] for d in whole._dynamic_trials]
+
+
+@needs_classic
+def test_a_study_on_spark_that_is_killed_loses_nothing(
+    tmp_path: Path, subprocess_env: Any, spark: Any
+) -> None:
+    last = SparkTrials(1, mlflow=False, spark_session=spark)
+    trials = killed_again_and_again("spark", tmp_path / "trials.pkl", 30, 3, subprocess_env, last)
+    assert points(trials) == points(tune(30, algo=sparktune.tpe.suggest))
+
+
+def test_the_time_limit_goes_on_after_a_kill_alone(tmp_path: Path) -> None:
+    path = tmp_path / "trials.pkl"
+    limit: Any = {"timeout": 10, "trials_save_file": path}
+    assert len(tune(100, **limit)) == 10
+    copy = tmp_path / "copy.pkl"
+
+    def fn(point: Any) -> float:
+        if not copy.exists() and len(savefile.read(path) or ()) == 14:
+            shutil.copyfile(path, copy)
+        return loss(point)
+
+    assert len(tune(100, fn=fn, **limit)) == 20  # all ended in good order, so it has its time anew
+    assert savefile.read(copy)._used_s == 4  # type: ignore[union-attr]
+    assert len(tune(100, **limit | {"trials_save_file": copy})) == 20
+    assert len(tune(100, **limit | {"trials_save_file": copy})) == 30
+
+
+def test_what_the_pickle_of_a_killed_study_holds_goes_on_with_its_journal(tmp_path: Path) -> None:
+    """``hyperopt.fmin`` reads the file by ``pickle.load`` and hands over what that gives."""
+    path, copy = tmp_path / "trials.pkl", tmp_path / "copy.pkl"
+
+    def fn(point: Any) -> float:
+        if not copy.exists() and len(savefile.read(path) or ()) == 5:
+            shutil.copyfile(path, copy)
+        return loss(point)
+
+    tune(9, fn=fn, trials_save_file=path)
+    trials = pickle.loads(copy.read_bytes())
+    assert len(trials) < 5
+    assert points(tune(9, trials, fmin=hyperopt.fmin, trials_save_file=copy)) == points(tune(9))
+
+
+def test_two_calls_on_one_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "trials.pkl"
+
+    def fn(point: Any) -> float:
+        with pytest.raises(SaveFileError, match="in use by another fmin call"):
+            tune(3, trials_save_file=path)
+        return loss(point)
+
+    assert len(tune(2, fn=fn, trials_save_file=path)) == 2
+    assert [file.name for file in tmp_path.iterdir()] == ["trials.pkl"]
+
+
 KILLED = """
 import os, signal, sys
 import numpy as np
 from hyperopt import rand
 from sparktune import SimulatedTrials, fmin
-from sparktune.trials import savefile
 from tests.test_going_on import SPACE, loss
 
-savefile.SHARE_OF_TIME = 1  # after every trial
 calls = []
 
 def fn(point):

@@ -8,7 +8,7 @@ documented way to see a failed trial's document, or to insert one at the price o
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hyperopt import Trials, pyll
@@ -118,6 +118,31 @@ def close_gaps(trials: Trials) -> list[int]:
         _missing(error)
         return []
     return [trial_id for trial_id in every if trial_id not in known]
+
+
+def bring_up(trials: Trials, latest: Mapping[int, Document]) -> None:
+    """Bring documents to what they became later: known ones in their place, new ones behind them.
+
+    Args:
+        trials: whose documents.
+        latest: id -> document.
+    """
+    known = {document["tid"]: document for document in documents(trials)}
+    new = [document for trial_id, document in latest.items() if trial_id not in known]
+    for trial_id in latest.keys() & known.keys():
+        known[trial_id].clear()
+        known[trial_id].update(latest[trial_id])
+    try:
+        kept, ids = read(trials, "_dynamic_trials"), read(trials, "_ids")
+    except AttributeError as error:
+        _missing(error)
+        trials.insert_trial_docs(new)
+        trials.new_trial_ids(len(new))
+        vars(trials)[KNOWN] = known | {document["tid"]: document for document in new}
+    else:
+        kept.extend(new)
+        ids.update(latest)
+    trials.refresh()
 
 
 def view_of(trials: SomeTrials, chosen: Iterable[Document]) -> SomeTrials:

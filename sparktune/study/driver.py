@@ -39,6 +39,17 @@ class Observer(Protocol):
         """The trial was launched, began on its worker, or reached a final state."""
 
 
+class Keeper(Protocol):
+    """Keeps what became of the trials where it outlives this process."""
+
+    def keep(self) -> None:
+        """Keep what the observers have been told, before anybody acts on it; what it raises ends the study.
+
+        Called once for all the ends that came together, before their slots are used again, and after
+        launches.
+        """
+
+
 class Chore(Protocol):
     """Something to be done now and then, in the driver's thread, whether or not trials change."""
 
@@ -56,7 +67,9 @@ class Driver:
         study: what to run.
         backend: where to run it; closed at the end.
         tracker: is told of launches and ends.
-        observers: told of every change, in their order, before the study decides whether to go on.
+        observers: told of every change at once, in their order.
+        keeper: keeps ends before a listener hears of them or a slot is used again; None for nobody.
+        listeners: told of every end, in their order, before the study decides whether to go on.
         chores: done when they are due.
         parallelism: the most trials under way at once, or None for every slot; never more than the backend
             has slots at that moment.
@@ -73,6 +86,8 @@ class Driver:
         tracker: Tracker,
         *,
         observers: Iterable[Observer] = (),
+        keeper: Keeper | None = None,
+        listeners: Iterable[Observer] = (),
         chores: Iterable[Chore] = (),
         parallelism: int | None,
         deadline_s: float | None = None,
@@ -84,9 +99,12 @@ class Driver:
         self._backend = backend
         self._tracker = tracker
         self._observers = tuple(observers)
+        self._keeper = keeper
+        self._listeners = tuple(listeners)
         self._chores = tuple(chores)
         self._parallelism = math.inf if parallelism is None else parallelism
         self._events: deque[Event] = deque()
+        self._ended: deque[Trial] = deque()
         self._deadline_s = deadline_s
         self._trial_timeout_s = trial_timeout_s
         self._seed_of, self._document_of = seed_of, document_of
@@ -122,6 +140,7 @@ class Driver:
     def _loop(self) -> None:
         study, backend = self._study, self._backend
         self._fill()
+        self._keep()
         while not study.is_over:
             self._events.extend(backend.wait(self._patience()))
             while self._events:
@@ -131,13 +150,14 @@ class Driver:
                     self._announce(trial)
                     if isinstance(event, Started | Lost | Reported):
                         self._follow(trial, event)
-                    elif study.check_stop(trial):
-                        self._stop(study.stop_reason or "")
                 self._events.popleft()
+            self._tell_ends()
             self._end_overdue()
             if self._is_late() and not study.is_over:
                 self._stop(TIMEOUT)
+                self._tell_ends()
             self._fill()
+            self._keep()
             for chore in self._chores:
                 due_s = chore.due_in_s()
                 if due_s is not None and due_s <= 0:
@@ -202,6 +222,23 @@ class Driver:
             logger.error("%s failed: %s", trial.describe, trial.error.summary)
         for observer in self._observers:
             observer.changed(trial)
+        if trial.state.is_final:
+            self._ended.append(trial)
+
+    def _keep(self) -> None:
+        if self._keeper is not None:
+            self._keeper.keep()
+
+    def _tell_ends(self) -> None:
+        """Keep the ends that came together; then tell of each, and see whether it stops the study."""
+        while self._ended:
+            self._keep()
+            for _ in range(len(self._ended)):
+                trial = self._ended.popleft()
+                for listener in self._listeners:
+                    listener.changed(trial)
+                if self._study.check_stop(trial):
+                    self._stop(self._study.stop_reason or "")
 
     def _is_late(self) -> bool:
         return self._deadline_s is not None and self._backend.now() >= self._deadline_s
@@ -234,13 +271,18 @@ class Driver:
             for trial_id in set(self._study.running) - self._backend.under_way():
                 self._settle(Cancelled(trial_id, self._backend.now()))
             if not self._study.n_running:
+                self._in_any_case(self._tell_ends, "telling of the last ends")
                 return
             self._events.extend(self._backend.wait(None))
 
     def _settle(self, event: Event) -> None:
         trial = self._study.tell(event)
         if trial is not None:
-            try:
-                self._announce(trial)
-            except Exception:
-                logger.exception("while the study was being stopped, %s", trial.describe)
+            self._in_any_case(lambda: self._announce(trial), trial.describe)
+        self._in_any_case(self._tell_ends, f"telling of the end of trial {event.trial_id}")
+
+    def _in_any_case(self, do: Callable[[], None], what: str) -> None:
+        try:
+            do()
+        except Exception:
+            logger.exception("while the study was being stopped, %s", what)

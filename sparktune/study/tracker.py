@@ -42,6 +42,7 @@ class StudyInfo:
         stream: the random stream, see ``SeedStream.as_json``; None where it cannot be restored.
         n_before: how many trials counted for ``max_evals`` when the study began.
         draws_before: how many seeds of the stream had been drawn then.
+        first_id: the id of its first trial.
         earlier: (parent run, study id) of the studies whose trials it goes on with.
         warm_start: the parent runs of the studies that inform the search.
         used_s: seconds that earlier calls for this same study took.
@@ -62,6 +63,7 @@ class StudyInfo:
     stream: str | None = None
     n_before: int = 0
     draws_before: int = 0
+    first_id: int = 0
     earlier: tuple[tuple[str, str], ...] = ()
     warm_start: tuple[str, ...] = ()
     used_s: float = 0.0

@@ -45,6 +45,7 @@ class StudyRecord:
         stream: ``SeedStream.as_json``, or None where the random stream cannot be restored.
         n_before: how many trials counted for ``max_evals`` when it began.
         draws_before: how many seeds of the stream had been drawn then.
+        first_id: the id of its first trial.
         earlier: (parent run, study id) of the studies whose trials it went on with.
         warm_start: the parent runs of the studies that inform the search.
         parameters: the space, see ``space.signature``.
@@ -62,6 +63,7 @@ class StudyRecord:
     stream: str | None
     n_before: int = 0
     draws_before: int = 0
+    first_id: int = 0
     earlier: tuple[tuple[str, str], ...] = ()
     warm_start: tuple[str, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class StudyRecord:
             stream=info.stream,
             n_before=info.n_before,
             draws_before=info.draws_before,
+            first_id=info.first_id,
             earlier=info.earlier,
             warm_start=info.warm_start,
             parameters=info.parameters,

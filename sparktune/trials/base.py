@@ -11,9 +11,9 @@ import contextlib
 import logging
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hyperopt
 from hyperopt.base import (
@@ -32,7 +32,7 @@ from sparktune.study.backend import Backend
 from sparktune.study.randomness import SeedStream
 from sparktune.study.tracker import NullTracker, Tracker
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, documents
+from sparktune.trials import arguments, documents, journal
 from sparktune.worker.objective import Objective
 
 if TYPE_CHECKING:
@@ -41,6 +41,21 @@ if TYPE_CHECKING:
     from sparktune.tracking.recorded import RecordedStudy
 
 logger = logging.getLogger("sparktune")
+
+
+class StudyStart(NamedTuple):
+    """What there was when a study began.
+
+    Attributes:
+        counted: trials that count for ``max_evals``.
+        draws: seeds that had been drawn from the random stream.
+        first_id: the id of its first trial.
+    """
+
+    counted: int = 0
+    draws: int = 0
+    first_id: int = 0
+
 
 COLUMNS = ("trial", "state", "loss", "duration_s", "attempts", "steps", "error", "run_id")
 """The columns of ``to_dataframe`` before those of the parameters."""
@@ -71,6 +86,13 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     asynchronous = True
     _keeps_real_time = True
     watch_interval = 5.0
+    # What pickles of earlier versions do not have:
+    _unfinished: bool = False
+    """Whether an ``fmin`` call is under way; in a file, that it was when its process was killed."""
+    _used_s: float = 0.0
+    """Seconds of its time limit that this call, and those that it continues, have used, as last noted."""
+    _saved_by: str | None = None
+    """Which ``fmin`` call wrote the save file that these trials stand in; None where there is none."""
 
     def __init__(
         self,
@@ -120,10 +142,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._records: dict[int, Trial] = {}
         self._by_id: dict[int, documents.Document] = {}
         self._stream: SeedStream | None = None
-        self._study = (0, 0)
-        """How many trials counted, and how many seeds had been drawn, when the latest study began."""
-        self._used_s = 0.0
-        """Seconds that the study which is to go on has used so far."""
+        self._study = StudyStart()
+        self._study_id: str | None = None
         self._free_ids: list[int] = []
         self._warm: list[documents.Document] = []
         self._warm_from: tuple[str, ...] = ()
@@ -134,6 +154,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         """(parent run, study id) of the studies in MLflow that hold trials of these."""
         self._fmin_cancelled_reason: str | None = None
         self._warned_of_slots = False
+        self._unfinished, self._used_s, self._saved_by = False, 0.0, None
         self._in_use = threading.Lock()
         self.run_id: str | None = None
         """The MLflow parent run of the latest ``fmin`` call, or None."""
@@ -340,11 +361,11 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._records[document["tid"]] = trial
         return trial
 
-    def _join(self, space: SpaceView, again: Collection[int] = ()) -> tuple[list[Trial], list[Trial]]:
+    def _join(self, space: SpaceView, again: bool = False) -> tuple[list[Trial], list[Trial]]:
         """The trials of earlier calls: those that ended, and those still to be run.
 
-        A trial that was running when its study's process ended, is run again; one of ``again`` too where it
-        was cancelled because its study stopped.
+        A trial that was running when its study's process ended, is run again; with ``again`` one of the same
+        study too that was cancelled because the study stopped.
 
         Raises:
             InvalidSpace: the trials are of another space.
@@ -359,7 +380,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             trial_id = document["tid"]
             self._by_id[trial_id] = document
             known = self._records.get(trial_id)
-            is_cancelled = trial_id in again and documents.outcome_of(document) is TrialState.CANCELLED
+            is_own = again and trial_id >= self._study.first_id
+            is_cancelled = is_own and documents.outcome_of(document) is TrialState.CANCELLED
             if is_cancelled or document["state"] in (JOB_STATE_NEW, JOB_STATE_RUNNING):
                 documents.requeue(document, space)
                 draws = None if known is None else known.draws
@@ -375,13 +397,18 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return earlier, queued
 
     def _adopt(self, saved: hyperopt.Trials) -> None:
-        """Take over the trials, attachments and random stream of a trials object read from a file."""
+        """Become what a trials object read from a file is: trials, attachments, random stream, time used."""
+        of_hyperopt.forget(self)
+        super().delete_all()
         of_hyperopt.fill(self, saved)
         self.attachments = saved.attachments
         if isinstance(saved, StudyTrials):
             self._records, self._curves = saved._records, saved._curves
             self._stream = saved._stream
             self._warm, self._warm_from = saved._warm, saved._warm_from
+            self._unfinished, self._used_s = saved._unfinished, saved._used_s
+            self._study, self._study_id, self.run_id = saved._study, saved._study_id, saved.run_id
+            self._free_ids, self._earlier_studies = saved._free_ids, saved._earlier_studies
 
     def _finished_view(self) -> StudyTrials:
         """These trials with the finished ones only, in the order in which they finished."""
@@ -406,6 +433,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         del state["_in_use"]
+        state["_format"] = journal.FORMAT
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -20,11 +20,12 @@ from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
 from sparktune.space.signature import differences, signature
 from sparktune.space.view import SpaceView
-from sparktune.study.randomness import SeedStream
+from sparktune.study.randomness import SeedStream, as_generator
 from sparktune.study.study import SEED_BOUND
 from sparktune.study.tracker import Continued, algorithm_name
 from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import documents
+from sparktune.trials.base import StudyStart
 
 if TYPE_CHECKING:
     from sparktune.tracking.recorded import RecordedStudy, RecordedTrial
@@ -126,7 +127,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     trials._free_ids = of_hyperopt.close_gaps(trials)
     trials._curves = _curves(study, trials) if trials.early_termination is not None else {}
     trials._stream = _stream(study)
-    trials._study = (study.record.n_before, study.record.draws_before)
+    trials._study = StudyStart(study.record.n_before, study.record.draws_before, study.record.first_id)
     trials._used_s = study.lease.used_s if study.lease is not None else 0.0
     trials._recorded = study
     trials._earlier_studies = study.record.earlier
@@ -157,13 +158,15 @@ def _curves(study: RecordedStudy, trials: StudyTrials) -> dict[int, Curve]:
     return curves
 
 
-def _stream(study: RecordedStudy) -> SeedStream | None:
+def _stream(study: RecordedStudy) -> SeedStream:
     if study.record.stream is None:
         logger.warning(
             "the random stream of the study is not recorded (its bit generator is none of numpy's): it goes "
             "on with a new one"
         )
-        return None
+        stream = SeedStream(as_generator(None))
+        stream.draws = study.draws
+        return stream
     return SeedStream.from_json(study.record.stream, study.draws, SEED_BOUND)
 
 
@@ -266,12 +269,33 @@ def _time(text: Any) -> dt.datetime | None:
     return dt.datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
-def claim(study: RecordedStudy, trials: StudyTrials, *, take_over: bool) -> Continued:
+def of_file(trials: StudyTrials) -> RecordedStudy | None:
+    """What MLflow has of the study that a save file holds and whose process was killed.
+
+    None, and a warning, where it cannot be read: the study then goes on under a parent run of its own.
+    """
+    from sparktune.tracking import recorded
+    from sparktune.tracking.mlflow import current_uri
+
+    try:
+        return recorded.Reader(current_uri()).study(trials.run_id or "", trials._study_id)
+    except recorded.NotRecordedError as error:
+        logger.warning(
+            "the study goes on from its save file, and gets a new parent run: %s cannot be gone on with: %s",
+            trials.run_id,
+            error,
+        )
+        trials.run_id = trials._study_id = None
+        return None
+
+
+def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over: bool) -> Continued:
     """Make this process the study's driver, and tell the tracker what there is of the study.
 
     Args:
         study: as it was read.
         trials: with those of the study that ended.
+        used_s: seconds that the study has used so far.
         take_over: also where another driver lives; it then ends.
 
     Raises:
@@ -284,7 +308,7 @@ def claim(study: RecordedStudy, trials: StudyTrials, *, take_over: bool) -> Cont
 
     try:
         reader = recorded.Reader(current_uri())
-        lease = reader.claim(study, trials._used_s, take_over=take_over)
+        lease = reader.claim(study, used_s, take_over=take_over)
         chosen = _chosen(study)
         to_end: dict[str, str | None] = {}
         runs: dict[int, str] = {}
@@ -293,10 +317,9 @@ def claim(study: RecordedStudy, trials: StudyTrials, *, take_over: bool) -> Cont
             counts = chosen[run.trial_id].run_id == run.run_id
             if counts and trial is not None and trial.state.is_final:
                 runs[run.trial_id] = run.run_id
-                if run.status == "RUNNING":
-                    to_end[run.run_id] = run_status(trial.state) if run.has_ended else None
-                    if not run.has_ended:  # its end is known here, and not in MLflow
-                        del to_end[run.run_id]
+                # One whose end only the save file knows is told to the tracker like any other.
+                if run.status == "RUNNING" and run.has_ended:
+                    to_end[run.run_id] = run_status(trial.state)
             elif run.status == "RUNNING" or (counts and run.document is None):
                 to_end[run.run_id] = None
                 below = reader.running_below(study.experiment_id, run.run_id)

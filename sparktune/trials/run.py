@@ -29,7 +29,7 @@ from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import arguments, observers, savefile, summary
 from sparktune.trials import resume as resuming
 from sparktune.trials import warm_start as warming
-from sparktune.trials.base import StudyTrials
+from sparktune.trials.base import StudyStart, StudyTrials
 from sparktune.worker.objective import Objective
 
 if TYPE_CHECKING:
@@ -81,32 +81,38 @@ class RunnableTrials(StudyTrials):
             if timeout is not None:
                 logger.warning("the timeout of %s goes before that of fmin", type(self).__name__)
             timeout = self.timeout
-        with interrupts.raised(), self._claimed():
+        with interrupts.raised(), self._claimed(), savefile.opened(trials_save_file, self) as save:
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space))
             domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)
             if not domain.pass_expr_memo_ctrl:
                 arguments.check_objective(fn)
             view = SpaceView(domain.expr)
-            if trials_save_file:
-                _adopt_saved(self, trials_save_file)
+            if save is not None:
+                _adopt_saved(self, save.path)
             if warm_start:
                 self._warm_from = warming.checked(warm_start)
             recorded = self._to_resume(resume, view, algo)
+            is_same = self._unfinished or recorded is not None
+            before_s = self._used_s if is_same else 0.0
             if warm_start or (self._warm_from and not self._warm):
                 self._warm = warming.documents(self._warm_from, view, self.metric, self.goal)
-            # A study that goes on has the stream that was recorded, whatever rstate says.
-            stream = randomness.continued(None if recorded is not None else rstate, self._stream)
-            own = () if recorded is None else {run.trial_id for run in recorded.runs}
-            earlier, queued = self._join(view, own)
-            if recorded is None:
-                self._study, self._used_s = (len(self), stream.draws), 0.0
+            # A study that goes on has the stream that it had, whatever rstate says.
+            stream = randomness.continued(None if is_same else rstate, self._stream)
+            # What MLflow says was cancelled with its study is run again; a killed driver cancels nothing.
+            earlier, queued = self._join(view, recorded is not None and not self._unfinished)
+            if not is_same:
+                n_documents = len(of_hyperopt.documents(self))
+                self._study = StudyStart(len(self), stream.draws, n_documents)
+                self.run_id = self._study_id = None
+            continues = None
+            if recorded is not None:
+                logger.info("%s", resuming.told(recorded, self._records.values()))
+                continues = resuming.claim(recorded, self, before_s, take_over=take_over)
             # As in hyperopt, the user's own points come on top of max_evals; trials of earlier calls count.
-            n_before, draws_before = self._study
-            n_suggested = stream.draws - draws_before
-            max_new = None if limit is None else max(0, limit - n_before - n_suggested)
+            n_suggested = stream.draws - self._study.draws
+            max_new = None if limit is None else max(0, limit - self._study.counted - n_suggested)
             queued += _points(self, domain, view, points_to_evaluate or [])
-            save = savefile.SaveFile(trials_save_file, self) if trials_save_file else None
             stopper = observers.EarlyStop(early_stop_fn, self) if early_stop_fn is not None else None
             study = Study(
                 functools.partial(_suggest, algo, domain, self, view, _informed(self, algo)),
@@ -133,20 +139,19 @@ class RunnableTrials(StudyTrials):
                     tracker = self._tracker()
                     stack.enter_context(_concluded(self, study, tracker, save))
                     self._stream = stream
+                    self._unfinished, self._used_s, self._saved_by = True, before_s, None
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
-                    began_s = backend.now() - spent_s - self._used_s
+                    began_s = backend.now() - spent_s
                     self._warn_of_slots(backend.slots())
                     _warn_of_parallelism(algo, self._asked_parallelism, backend.slots(), max_new)
-                    continues = None
-                    if recorded is not None:
-                        logger.info("%s", resuming.told(recorded, self._records.values()))
-                        continues = resuming.claim(recorded, self, take_over=take_over)
                     info = _info(algo, limit, timeout, max_queue_len, view, self, stream, continues)
                     tracker.begin(info)
                     _record_missing(self, tracker, continues)
                     if self.early_termination is not None:
                         tracker.watch(self.watch_interval, _poster(backend))
-                    self.run_id = tracker.run_id
+                    self.run_id, self._study_id = tracker.run_id, tracker.study_id
+                    if save is not None:
+                        save.begin(lambda: before_s + backend.now() - began_s)
                 n_earlier = sum(trial.state.is_final for trial in earlier)
                 total = sys.maxsize if limit is None else limit
                 bar = stack.enter_context(progress.reporter(show_progressbar, verbose)(n_earlier, total))
@@ -154,15 +159,17 @@ class RunnableTrials(StudyTrials):
                     study,
                     backend,
                     tracker,
-                    observers=_observers(self, study, tracker, save, stopper, bar),
+                    observers=[self] if save is None else [self, save],
+                    keeper=save,
+                    listeners=_listeners(self, study, tracker, stopper, bar),
                     chores=_chores(save, tracker),
                     parallelism=self._asked_parallelism,
-                    deadline_s=None if timeout is None else began_s + max(timeout, spent_s + self._used_s),
+                    deadline_s=None if timeout is None else began_s + max(timeout - before_s, spent_s),
                     trial_timeout_s=self.trial_timeout,
                     seed_of=randomness.seeds(stream.began_with),
                     document_of=self._by_id.get,
                 ).run()
-                self.elapsed_s = backend.now() - began_s - self._used_s
+                self.elapsed_s = backend.now() - began_s
             lines = summary.lines(study.best, self, time.monotonic() - began, tracker.link())
             for line in lines:
                 logger.info("%s", line)
@@ -191,6 +198,8 @@ class RunnableTrials(StudyTrials):
             resuming.fill(self, found)
         elif self._recorded is not None:
             resuming.check(self._recorded, view, algo, self)
+        elif self._unfinished and self.run_id is not None and getattr(self, "mlflow", False):
+            return resuming.of_file(self)
         recorded, self._recorded = self._recorded, None
         return recorded
 
@@ -223,12 +232,14 @@ class RunnableTrials(StudyTrials):
 
 
 def _adopt_saved(trials: StudyTrials, path: Any) -> None:
-    """Go on from a save file when the trials object given is empty."""
+    """Go on from a save file when the trials object given is empty, or the beginning of what is in it."""
     saved = savefile.read(path)
     if saved is None or saved is trials:
         return
     n_saved, n_given = (len(of_hyperopt.documents(each)) for each in (saved, trials))
-    if n_given == 0:
+    # hyperopt.fmin gives what the file's pickle holds, without the journal behind it.
+    is_beginning = trials._saved_by is not None and trials._saved_by == getattr(saved, "_saved_by", None)
+    if n_given == 0 or is_beginning:
         trials._adopt(saved)
     elif n_saved > n_given:
         raise SaveFileError(
@@ -258,7 +269,6 @@ def _info(
     stream: randomness.SeedStream,
     continues: Continued | None,
 ) -> StudyInfo:
-    n_before, draws_before = trials._study
     return StudyInfo(
         study_id=uuid.uuid4().hex if continues is None else continues.study_id,
         algo=algorithm_name(algo),
@@ -272,8 +282,9 @@ def _info(
         policy=None if trials.early_termination is None else str(trials.early_termination),
         parameters=signature(view),
         stream=stream.as_json(),
-        n_before=n_before,
-        draws_before=draws_before,
+        n_before=trials._study.counted,
+        draws_before=trials._study.draws,
+        first_id=trials._study.first_id,
         earlier=trials._earlier_studies,
         warm_start=trials._warm_from,
         used_s=trials._used_s,
@@ -287,7 +298,7 @@ def _record_missing(trials: StudyTrials, tracker: Tracker, continues: Continued 
         return
     known = {trial.trial_id for trial in continues.trials}
     for trial_id, trial in trials._records.items():
-        if trial.state.is_final and trial_id not in known and trial.draws is not None:
+        if trial.state.is_final and trial_id not in known and trial_id >= trials._study.first_id:
             document = trials._by_id[trial_id]
             tracker.launched(trial, document)
             tracker.ended(trial, document)
@@ -391,20 +402,19 @@ def _suggest(
     return trial
 
 
-def _observers(
+def _listeners(
     trials: StudyTrials,
     study: Study,
     tracker: Tracker,
-    save: savefile.SaveFile | None,
     stopper: observers.EarlyStop | None,
     bar: Any,
 ) -> list[Observer]:
-    """What looks on, in its order: a change is in the documents before anything else hears of it."""
-    looking: list[Observer | None] = [trials, observers.Recorder(tracker, trials)]
+    """Who hears of an end, in their order, when it is in the documents and in the save file."""
+    listening: list[Observer | None] = [observers.Recorder(tracker, trials)]
     if trials.early_termination is not None:
-        looking.append(observers.MetricCheck(trials.metric, tracker, study))
-    looking += [save, stopper, observers.Progress(bar, study)]
-    return [observer for observer in looking if observer is not None]
+        listening.append(observers.MetricCheck(trials.metric, tracker, study))
+    listening += [stopper, observers.Progress(bar, study)]
+    return [listener for listener in listening if listener is not None]
 
 
 # -- after the last trial ------------------------------------------------------------------------------
@@ -447,28 +457,31 @@ def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -
         familiar.warning("fmin cancelled because of %s", reason)
         familiar.warning("fmin is cancelled, so new trials will not be launched.")
     if save is not None:
-        save.finish()
+        save.keep()
 
 
 def _record_end(
     trials: StudyTrials, study: Study, tracker: Tracker, error: str | None, save: savefile.SaveFile | None
 ) -> None:
-    """End the study in MLflow and in the log."""
-    tracker.finish(
-        StudySummary(
-            trials=study.trials,
-            best=study.best,
-            stop_reason=study.stop_reason,
-            error=error,
-            share_saved=trials.share_saved,
+    """End the study in MLflow, in the save file and in the log."""
+    try:
+        tracker.finish(
+            StudySummary(
+                trials=study.trials,
+                best=study.best,
+                stop_reason=study.stop_reason,
+                error=error,
+                share_saved=trials.share_saved,
+            )
         )
-    )
-    trials.run_id = tracker.run_id
-    trials._used_s = 0.0
-    if tracker.run_id is not None:
-        trials._remember_study(tracker.run_id, tracker.study_id)
-    if trials._note_runs(tracker.run_ids()) and save is not None:
-        save.finish(anew=True)
+    finally:
+        trials.run_id = tracker.run_id
+        if tracker.run_id is not None:
+            trials._remember_study(tracker.run_id, tracker.study_id)
+        trials._note_runs(tracker.run_ids())
+        trials._unfinished = False
+        if save is not None:
+            save.finish(anew=True)
     familiar.info("Total Trials: %s.", summary.counted(trials.counts()))
 
 

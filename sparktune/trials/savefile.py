@@ -1,12 +1,23 @@
-"""``trials_save_file``: the trials object on disk, always whole, never far behind."""
+"""``trials_save_file``: the trials object on disk, with every trial that has ended.
+
+The file is a whole pickle of the trials, as hyperopt writes it, and while a study runs a journal behind it
+(``sparktune.trials.journal``): what was suggested, what has ended. ``pickle.load`` gives the trials as
+they were when the pickle was written; ``read`` adds the journal. At an orderly end the file is a plain pickle
+of everything.
+
+It is a pickle: **reading it executes what is in it**. Read only files that you trust.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import pickle
 import time
 import uuid
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +25,25 @@ import cloudpickle
 import hyperopt
 
 from sparktune.errors import SaveFileError
+from sparktune.private import of_hyperopt
+from sparktune.study import interrupts
+from sparktune.study.study import SEED_BOUND
 from sparktune.study.trial import Trial
+from sparktune.trials import file_lock, journal
+from sparktune.trials.base import StudyTrials
+from sparktune.trials.documents import Document
 
 logger = logging.getLogger("sparktune")
 
+COMPACT_BYTES = 4 * 2**20
+"""A journal of so many bytes, and more than the pickle before it, is made part of the pickle: so the pickle
+at least doubles each time, and all that is ever written stays in proportion to the trials."""
 SHARE_OF_TIME = 0.05
-"""The most of the study's time that goes into writing."""
+"""The most of the study's time for whole pickles where nothing can be appended (some network folders)."""
 AGAIN_S = 10.0
 """How long after a write that failed the next is tried."""
+TICK_S = 60.0
+"""While no trial begins or ends, the time used is noted so often."""
 
 MOVED = {
     "sparktune.spark_trials": "sparktune.trials.spark",
@@ -31,92 +53,233 @@ MOVED = {
 """Modules whose classes are in the save files of earlier versions -> where these classes are now."""
 
 
-class SaveFile:
-    """Writes a trials object after finished trials, and at the end (the driver's ``Observer`` and ``Chore``).
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], trials: StudyTrials) -> Iterator[SaveFile | None]:
+    """The save file of one ``fmin`` call, which no other call can use meanwhile; None without a path.
 
-    A file of many trials takes time to write: writes are spaced so that they take at most ``SHARE_OF_TIME``.
+    Raises:
+        SaveFileError: the folder does not exist or cannot be written to, or another call uses the file.
+    """
+    if not path:
+        yield None
+        return
+    save = SaveFile(path, trials)
+    with file_lock.held(save.path), contextlib.closing(save):
+        yield save
+
+
+class SaveFile:
+    """Writes a trials object as its study goes on (the driver's ``Observer``, ``Keeper`` and ``Chore``).
+
+    When ``keep`` returns, every end that ``changed`` was told is on the disk (one fsync for all of them), and
+    what was suggested is in the hands of the operating system, where it survives the death of this process. A
+    full disk is said aloud once, and does not end a study whose trials are in memory.
 
     Args:
-        path: where; replaced by a whole new file each time (a rename in its folder).
+        path: where; replaced by a whole new file (a rename in its folder), and appended to.
         trials: what is written.
 
     Raises:
         SaveFileError: the folder does not exist or cannot be written to.
     """
 
-    def __init__(self, path: str | os.PathLike[str], trials: Any) -> None:
-        self._path = Path(path).absolute()
+    def __init__(self, path: str | os.PathLike[str], trials: StudyTrials) -> None:
+        self.path = Path(path).absolute()
         self._trials = trials
-        self._next_write = 0.0
+        self._used_s: Callable[[], float] = lambda: trials._used_s
+        self._journal: journal.Journal | None = None
+        self._records: list[bytes] = []
+        self._has_ends = False
+        self._n_documents = 0
         self._is_stale = False
+        self._is_over = False
+        self._next_whole = 0.0
         self._has_failed = False
-        folder = self._path.parent
-        if self._path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        self._append_error: OSError | None = None
+        self._has_said_whole = False
+        folder = self.path.parent
+        if self.path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             raise SaveFileError(
                 f"trials_save_file is {os.fspath(path)!r}; it must name a file in a folder that exists and "
                 "can be written to"
             )
 
+    def begin(self, used_s: Callable[[], float]) -> None:
+        """The study begins, and has the file brought up at its end also when no trial is launched.
+
+        Args:
+            used_s: gives the seconds of the time limit that have been used.
+        """
+        self._used_s = used_s
+        self._trials._saved_by = uuid.uuid4().hex
+        self._is_stale = os.path.exists(self.path)
+
     def changed(self, trial: Trial) -> None:
-        """Write, unless the last write was too recent; then ``due_in_s`` says when."""
+        """Take down that a trial has ended."""
         if trial.state.is_final:
-            self._is_stale = True
-            if time.monotonic() >= self._next_write:
+            self._note_suggested()
+            self._note(self._trials._by_id[trial.trial_id], trial)
+            self._has_ends = True
+
+    def keep(self) -> None:
+        """Bring into the file what it lacks; see the class."""
+        self._note_suggested()
+        if not self._records and not self._is_stale:
+            return
+        with interrupts.held():
+            if self._records:
+                self._append()
+            if (self._is_stale or self._is_long()) and time.monotonic() >= self._next_whole:
                 self._try_to_write()
 
     def due_in_s(self) -> float | None:
-        """Seconds until what the file lacks is to be written; None when it lacks nothing."""
-        return self._next_write - time.monotonic() if self._is_stale else None
+        """Seconds until a write that failed is tried again, or the time used is noted."""
+        if self._is_stale:
+            return self._next_whole - time.monotonic()
+        return None if self._journal is None else self._trials._used_s + TICK_S - self._used_s()
 
     def do(self) -> None:
-        """Write what the file lacks."""
-        self._try_to_write()
+        """Write what the file lacks, and the time used."""
+        if not self._is_stale:
+            self._note(None, None)
+        self.keep()
 
     def finish(self, *, anew: bool = False) -> None:
-        """Write what has not been written; with ``anew`` all of it."""
-        if self._is_stale or anew:
+        """The study is over: make the file a plain pickle; with ``anew`` once more."""
+        self._note_suggested()
+        if self._is_over and not anew and not self._is_stale:
+            return
+        if self._records:
+            self._append()
+        if self._journal is not None or self._is_stale or anew:
+            self._is_over = True
             self._try_to_write()
 
+    def close(self) -> None:
+        """Append no more to the file there is."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    # -- into the journal ----------------------------------------------------------------------------------
+
+    def _note_suggested(self) -> None:
+        """Take down the documents that have joined the trials."""
+        known = of_hyperopt.documents(self._trials)
+        if len(known) > self._n_documents:
+            for document in known[self._n_documents :]:
+                self._note(document, self._trials._records.get(document["tid"]))
+            self._n_documents = len(known)
+
+    def _note(self, document: Document | None, trial: Trial | None) -> None:
+        if self._journal is None:
+            self._is_stale = True  # it will be in the whole pickle
+            return
+        trials = self._trials
+        trials._used_s = self._used_s()
+        draws = None if trials._stream is None else trials._stream.draws
+        try:
+            content = cloudpickle.dumps((draws, trials._used_s, document, trial))
+        except Exception:
+            self._is_stale = True
+            self._say_failed()
+        else:
+            self._records.append(journal.record(content))
+
+    def _append(self) -> None:
+        assert self._journal is not None
+        try:
+            self._journal.append(b"".join(self._records), sync=self._has_ends)
+        except OSError as error:
+            self._append_error = error
+            self._is_stale = True
+            if self._journal.size:  # it worked before: that all is written now costs no more than that did
+                self._next_whole = 0.0
+            self.close()
+        else:
+            self._append_error = None
+        self._records.clear()
+        self._has_ends = False
+
+    def _is_long(self) -> bool:
+        return self._journal is not None and self._journal.size > max(COMPACT_BYTES, self._journal.base)
+
+    # -- as a whole ----------------------------------------------------------------------------------------
+
     def _try_to_write(self) -> None:
-        """Write; a full disk is said aloud once, and does not end a study whose trials are in memory."""
+        cause = self._append_error
         try:
             self.write()
         except Exception:
-            if not self._has_failed:
-                logger.exception(
-                    "the trials could not be written to trials_save_file %s; the study goes on, and writing "
-                    "is tried again every %.0f s and at the end",
-                    self._path,
-                    AGAIN_S,
-                )
-            self._has_failed = True
-            self._next_write = time.monotonic() + AGAIN_S
-        else:
-            if self._has_failed:
-                logger.warning("the trials are in trials_save_file %s again", self._path)
-            self._has_failed = False
+            self._say_failed()
+            self._next_whole = time.monotonic() + AGAIN_S
+            return
+        if self._has_failed:
+            logger.warning("the trials are in trials_save_file %s again", self.path)
+        elif cause is not None and not self._has_said_whole:
+            self._has_said_whole = True
+            logger.warning(
+                "nothing can be appended to trials_save_file %s (%s: %s), so it was written as a whole; "
+                "where that goes on, the last trials before a crash may be missing in it",
+                self.path,
+                type(cause).__name__,
+                cause,
+            )
+        self._has_failed = False
+
+    def _say_failed(self) -> None:
+        if not self._has_failed:
+            logger.exception(
+                "the trials could not be written to trials_save_file %s; the study goes on, and writing "
+                "is tried again every %.0f s and at the end",
+                self.path,
+                AGAIN_S,
+            )
+        self._has_failed = True
 
     def write(self) -> None:
-        """Write now.
+        """Write all trials now, into a new file that takes the old one's place.
 
         Raises:
             OSError: the file cannot be written; what it held before is whole.
         """
         began = time.monotonic()
-        data = cloudpickle.dumps(self._trials)
-        name = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}")
+        self._trials._used_s = self._used_s()
+        name = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(name.unlink, missing_ok=True)
+            file = on_failure.enter_context(open(name, "xb"))
+            cloudpickle.dump(self._trials, file)
+            base = file.tell()
+            if not self._is_over:
+                file.write(journal.HEADER)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(name, self.path)
+            _sync_folder(self.path.parent)
+            on_failure.pop_all()
+        self.close()
+        self._journal = journal.Journal(self.path, file, base)
+        if self._is_over:
+            self.close()
+        self._records.clear()
+        self._has_ends = self._is_stale = False
+        self._n_documents = len(of_hyperopt.documents(self._trials))
+        now = time.monotonic()
+        self._next_whole = now + (now - began) * (1 / SHARE_OF_TIME - 1)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a rename on the disk, where folders can be synced."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            with open(name, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self._path)
-        except BaseException:
-            name.unlink(missing_ok=True)
-            raise
-        self._is_stale = False
-        took = time.monotonic() - began
-        self._next_write = time.monotonic() + took * (1 / SHARE_OF_TIME - 1)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# -- reading -----------------------------------------------------------------------------------------------
 
 
 class _Unpickler(pickle.Unpickler):
@@ -127,25 +290,85 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(MOVED.get(module, module), name)
 
 
-def read(path: str | os.PathLike[str]) -> hyperopt.Trials | None:
+def read(path: str | os.PathLike[str], *, quietly: bool = False) -> hyperopt.Trials | None:
     """The trials in a save file, also one that hyperopt wrote; None when there is no file.
 
+    Executes what is in the file: read only files that you trust. A journal that was cut off, or damaged, is
+    read up to there.
+
+    Args:
+        path: of the file.
+        quietly: do not warn of what cannot be read.
+
     Raises:
-        SaveFileError: the file holds no trials.
+        SaveFileError: the file holds no trials, or those of a later version.
     """
     if not os.path.exists(path):
         return None
     try:
         with open(path, "rb") as file:
             trials = _Unpickler(file).load()
+            if not isinstance(trials, hyperopt.Trials):
+                raise SaveFileError(
+                    f"trials_save_file {os.fspath(path)!r} holds a {type(trials).__name__}, no trials; give "
+                    "another name"
+                )
+            _check_format(path, getattr(trials, "_format", journal.FORMAT))
+            begins = file.tell()
+            contents = journal.parse(file.read())
+        if isinstance(trials, StudyTrials):
+            _replay(trials, contents.records)
+    except journal.NewerFormat as newer:
+        _check_format(path, newer.version)
+        raise
+    except SaveFileError:
+        raise
     except Exception as error:
         raise SaveFileError(
             f"trials_save_file {os.fspath(path)!r} cannot be read ({type(error).__name__}: {error}); give "
             "another name, or move the file away to begin anew"
         ) from error
-    if not isinstance(trials, hyperopt.Trials):
-        raise SaveFileError(
-            f"trials_save_file {os.fspath(path)!r} holds a {type(trials).__name__}, no trials; give another "
-            "name"
+    if contents.left_out and not quietly:
+        size = os.path.getsize(path)
+        logger.warning(
+            "trials_save_file %s: the last %d of its bytes, from byte %d on, are left out: %s. The %d "
+            "records before them, and the pickle of %d bytes, are read",
+            os.fspath(path),
+            contents.left_out,
+            size - contents.left_out,
+            contents.problem,
+            len(contents.records),
+            begins,
         )
     return trials
+
+
+def _check_format(path: str | os.PathLike[str], version: int) -> None:
+    if version > journal.FORMAT:
+        raise SaveFileError(
+            f"trials_save_file {os.fspath(path)!r} is of format {version}, and this version of sparktune "
+            f"reads formats up to {journal.FORMAT}: install the sparktune that wrote it, or give another name"
+        )
+
+
+def _replay(trials: StudyTrials, records: Iterable[memoryview]) -> None:
+    """Bring trials to what a journal tells."""
+    latest: dict[int, Document] = {}
+    known: dict[int, Trial] = {}
+    for content in records:
+        draws, used_s, document, trial = _Unpickler(io.BytesIO(content)).load()
+        trials._used_s = used_s
+        stream = trials._stream
+        while stream is not None and draws is not None and stream.draws < draws:
+            stream.integers(SEED_BOUND)
+        if document is not None:
+            latest[document["tid"]] = document
+        if trial is not None:
+            known[trial.trial_id] = trial
+    if not latest:
+        return
+    of_hyperopt.bring_up(trials, latest)
+    trials._records.update(known)
+    for trial_id, trial in known.items():
+        for name, value in trial.attachments.items():
+            trials.trial_attachments(latest[trial_id])[name] = value
