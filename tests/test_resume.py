@@ -60,18 +60,28 @@ def slow(point):
     return objective(point)
 
 fmin(slow, SPACE, tpe.suggest, 14, trials=RecordedTrials(1), rstate=np.random.default_rng(5),
-     show_progressbar=False)
+     trials_save_file=sys.argv[2], show_progressbar=False)
 print("DONE", flush=True)
 """
 
 
 def kill_a_driver(
-    folder: Path, env: Mapping[str, str], uri: str, moment_s: float, trial: int, takes_s: float = 0.12
+    folder: Path,
+    env: Mapping[str, str],
+    uri: str,
+    moment_s: float,
+    trial: int,
+    takes_s: float = 0.12,
+    save_file: str = "",
 ) -> bool:
     """Run the driver, and kill it some time after it began a trial; whether it was killed."""
     env = {**env, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(takes_s)], env=env, cwd=folder, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", DRIVER, str(takes_s), save_file],
+        env=env,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert driver.stdout is not None
     n = 0
@@ -94,6 +104,24 @@ def test_a_killed_driver(
     kill_a_driver(tmp_path, clean_env, mlflow_store, moment_s, trial)
     [known] = [run for run in mlflow.search_runs(output_format="list") if PARENT not in run.data.tags]
     trials = tune(resume=known.info.run_id)
+    assert facts(trials) == uninterrupted(), f"killed {moment_s:.2f} s after the beginning of trial {trial}"
+    check_runs(trials.run_id)
+    assert trials.run_id == known.info.run_id
+
+
+@pytest.mark.parametrize("number", range(int(os.environ.get("SPARKTUNE_TESTS_KILLS", "2"))))
+def test_a_killed_driver_that_had_a_save_file(
+    number: int, mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The call is made again as it stands: the file knows the run."""
+    random.seed(number + 1000)
+    trial, moment_s = random.randint(1, N), random.uniform(0, 0.5)
+    save_file = str(tmp_path / "study.pkl")
+    kill_a_driver(tmp_path, clean_env, mlflow_store, moment_s, trial, save_file=save_file)
+    [known] = [run for run in mlflow.search_runs(output_format="list") if PARENT not in run.data.tags]
+    if known.info.status != "RUNNING":
+        return  # it was over, and the call would be one for more trials
+    trials = tune(trials_save_file=save_file)
     assert facts(trials) == uninterrupted(), f"killed {moment_s:.2f} s after the beginning of trial {trial}"
     check_runs(trials.run_id)
     assert trials.run_id == known.info.run_id
