@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from sparktune.errors import (
         AllTrialsFailed,
+        CannotResume,
         DuplicateLabel,
         InvalidPoint,
         InvalidSpace,
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
         SparkNotAvailable,
         SparktuneError,
         StudyInProgress,
+        StudyTakenOver,
+        WarmStartRefused,
     )
     from sparktune.fmin import fmin
     from sparktune.plots.space import plot_space
@@ -118,6 +121,9 @@ _HOMES = {
         "TruncationSelectionPolicy",
     ),
     "sparktune.errors": (
+        "CannotResume",
+        "StudyTakenOver",
+        "WarmStartRefused",
         "AllTrialsFailed",
         "DuplicateLabel",
         "InvalidPoint",
@@ -214,6 +220,7 @@ __all__ = [
     "AshaPolicy",
     "BanditPolicy",
     "Candidate",
+    "CannotResume",
     "Ctrl",
     "Domain",
     "DriverTrials",
@@ -232,9 +239,11 @@ __all__ = [
     "SparkTrials",
     "SparktuneError",
     "StudyInProgress",
+    "StudyTakenOver",
     "TrialTerminated",
     "Trials",
     "TruncationSelectionPolicy",
+    "WarmStartRefused",
     "anneal",
     "atpe",
     "base",

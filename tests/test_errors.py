@@ -19,7 +19,10 @@ TREE = {
     "NoMorePoints": LookupError,
     "SaveFileError": ValueError,
     "WorkerLost": RuntimeError,
+    "CannotResume": ValueError,
+    "WarmStartRefused": ValueError,
     "StudyInProgress": RuntimeError,
+    "StudyTakenOver": RuntimeError,
     "AllTrialsFailed": hyperopt.exceptions.AllTrialsFailed,
 }
 

@@ -95,7 +95,7 @@ def kill_a_driver(
     return driver.wait(60) != 0
 
 
-@pytest.mark.parametrize("number", range(int(os.environ.get("SPARKTUNE_TESTS_KILLS", "3"))))
+@pytest.mark.parametrize("number", range(int(os.environ.get("SPARKTUNE_TESTS_KILLS", "2"))))
 def test_a_killed_driver(
     number: int, mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -354,7 +354,7 @@ def test_a_driver_elsewhere_that_is_not_heard_of(mlflow_store: str, monkeypatch:
 def test_runs_that_a_trial_had_begun_below_its_own_are_ended(
     mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
 ) -> None:
-    assert kill_a_driver(tmp_path, clean_env, mlflow_store, 2.5, 2, 10.0)
+    assert kill_a_driver(tmp_path, clean_env, mlflow_store, 1.5, 1, 10.0)
     running = mlflow.search_runs(filter_string="attributes.status = 'RUNNING'")
     trial = running[running["tags.mlflow.runName"].str.startswith("trial", na=False)]["run_id"].iloc[0]
     fold = mlflow.MlflowClient().create_run(

@@ -43,6 +43,10 @@ SESSION_ENDED = (
 """What errors of a session say whose server has gone, or has forgotten it."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
+_masters: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_cores: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+"""Session -> its master, and where that is one process its cores: what never changes is asked once."""
+
 _have_package: weakref.WeakSet[Any] = weakref.WeakSet()
 """The sessions whose workers were given sparktune."""
 
@@ -61,9 +65,10 @@ class ConnectApplication:
     def __init__(self, spark: SparkSession, profile: ResourceProfile | None = None) -> None:
         self._spark: Any = spark
         self._profile = profile
-        self._slots: int | None = None
         self._host = of_pyspark.connect_host(spark)
-        self.master = str(self._setting("spark.master", "spark connect"))
+        if spark not in _masters:
+            _masters[spark] = str(self._setting("spark.master", "spark connect"))
+        self.master = _masters[spark]
         self.is_near = self._host in LOOPBACK and is_local(self.master)
         self.is_fixed = is_one_process(self.master)
 
@@ -81,16 +86,18 @@ class ConnectApplication:
 
     def slots_now(self) -> int:
         """See ``Application``: the cores, as the plan of a query tells them, which is not run."""
-        if self._slots is not None and self.is_fixed:
-            return self._slots
-        plan = self._spark.sql("EXPLAIN SELECT * FROM range(1000000)").collect()[0][0]
-        found = SPLITS.search(plan)
-        if found is None:
-            return UNBOUNDED_SLOTS
+        cores = _cores.get(self._spark)
+        if cores is None:
+            plan = self._spark.sql("EXPLAIN SELECT * FROM range(1000000)").collect()[0][0]
+            found = SPLITS.search(plan)
+            if found is None:
+                return UNBOUNDED_SLOTS
+            cores = int(found[1])
+            if self.is_fixed:
+                _cores[self._spark] = cores
         asked = {} if self._profile is None else self._profile.taskResources
         cpus = asked["cpus"].amount if "cpus" in asked else float(self.get("spark.task.cpus", "1"))
-        self._slots = int(int(found[1]) // cpus)
-        return self._slots
+        return int(cores // cpus)
 
     def slots_later(self, now: int) -> int:
         """See ``Application``."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sparktune.errors import InvalidSpace
 from sparktune.space.search_space import SearchSpace
 from sparktune.space.view import SpaceView
 
@@ -17,10 +18,12 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 def signature(view: SpaceView) -> dict[str, str]:
     """Label -> how the parameter is distributed, and when it is active; the same in every process.
 
-    Raises:
-        InvalidSpace: the space cannot be searched.
+    Of a space that only hyperopt's algorithms can search, the labels alone.
     """
-    space = SearchSpace(view.expression)
+    try:
+        space = SearchSpace(view.expression)
+    except InvalidSpace:
+        return dict.fromkeys(view.labels, "a parameter")
     parameters = {parameter.label: parameter for parameter in space.parameters}
     found = {}
     for label, parameter in parameters.items():

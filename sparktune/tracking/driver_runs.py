@@ -17,6 +17,7 @@ from typing import Any
 
 from sparktune.study.backend import Task
 from sparktune.study.tracker import RunContext
+from sparktune.tracking.places import without_password
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.fluent import flush, stack, stop_monitor
 from sparktune.tracking.worker.redirect import claim_run
@@ -71,7 +72,8 @@ def trial_run(context: RunContext | None, task: Task) -> Iterator[None]:
         try:
             _end_leftovers(fluent, failed)
         except Exception as error:  # MLflow's trouble must not cost the trial its result
-            logger.warning("what the objective left open in MLflow could not be ended: %s", error)
+            why = without_password(str(error))
+            logger.warning("what the objective left open in MLflow could not be ended: %s", why)
         finally:
             stack(fluent).clear()
             _trial.context = None

@@ -168,7 +168,7 @@ class LeaseKeeper:
             try:
                 found = self._read()
             except Exception as error:  # the server is away, which the writer says
-                logger.debug("the lease of the study cannot be read now: %s", error)
+                logger.debug("the lease of the study cannot be read now: %s", type(error).__name__)
                 continue
             if found is not None and found.owner != self.lease.owner:
                 self._lost(found)

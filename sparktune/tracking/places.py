@@ -19,11 +19,11 @@ def is_local_store(uri: str) -> bool:
     return uri.startswith(("sqlite:", "file:")) or ("://" not in uri and not uri.startswith("databricks"))
 
 
-_PASSWORD = re.compile(r"^(?P<before>[a-z][a-z0-9+.-]*://[^/@:]*:)[^/@]+(?=@)", re.IGNORECASE)
+_PASSWORD = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^/@:\s]*:)[^/@\s]+(?=@)", re.IGNORECASE)
 
 
 def without_password(uri: str) -> str:
-    """``uri`` for logs and files: ``http://me:***@host``."""
+    """``uri``, or a text that holds some, for logs and files: ``http://me:***@host``."""
     return _PASSWORD.sub(r"\g<before>***", uri)
 
 

@@ -290,7 +290,7 @@ class Reader:
                 cause = error
             if n < TRIES - 1:
                 threading.Event().wait(PAUSE_S)
-        text = " ".join(str(cause).split())
+        text = without_password(" ".join(str(cause).split()))
         raise NotRecordedError(
             f"MLflow at {self._shown} does not answer ({type(cause).__name__}: {text[:300]}); is "
             "MLFLOW_TRACKING_URI right, and does the server run?"

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from sparktune.tracking.places import without_password
+
 logger = logging.getLogger("sparktune")
 
 Sink = Callable[[int, float, int], None]
@@ -148,7 +150,7 @@ class MetricWatcher:
                     logger.warning(
                         "the metric %r cannot be read from MLflow now, so it ends no trial early: %s",
                         self._metric,
-                        error,
+                        without_password(str(error)),
                     )
                 with self._wake:
                     self._in_trouble = True

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from sparktune.tracking.agenda import Agenda
+from sparktune.tracking.places import without_password
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, Store, StoreBusyError
 from sparktune.tracking.schema import cut
 
@@ -36,7 +37,7 @@ BUSY_PATIENCE_S = 10.0
 
 def _in_short(error: Exception) -> str:
     """What went wrong, in one line: SQLAlchemy adds the whole statement, and a link."""
-    text = " ".join(str(error).partition("\n[SQL:")[0].split())
+    text = without_password(" ".join(str(error).partition("\n[SQL:")[0].split()))
     return cut(text if isinstance(error, RefusedError) else f"{type(error).__name__}: {text}", 500)
 
 

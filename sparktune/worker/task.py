@@ -42,8 +42,7 @@ KEPT_STUDIES = 2
 """How many studies' objectives a worker process keeps: one, and another that runs at the same time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a trial's objective ended on its worker: with ``payload``, with ``error``, or ``terminated``.
 
     Attributes:
@@ -340,7 +339,7 @@ def _packed(outcome: Outcome) -> bytes:
     try:
         return pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
     except Exception as raised:  # out of memory: the trial's failure, which Spark need not try again
-        return pickle.dumps(replace(outcome, payload=None, error=TrialError.of(raised)))
+        return pickle.dumps(outcome._replace(payload=None, error=TrialError.of(raised)))
 
 
 def _original(assignment: Assignment) -> Original:
