@@ -73,11 +73,12 @@ def kill_a_driver(
     trial: int,
     takes_s: float = 0.12,
     save_file: str = "",
+    code: str = "",
 ) -> bool:
     """Run the driver, and kill it some time after it began a trial; whether it was killed."""
     env = {**env, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(takes_s), save_file],
+        [sys.executable, "-c", code or DRIVER, str(takes_s), save_file],
         env=env,
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -274,6 +275,18 @@ def test_the_users_own_run_is_gone_on_with_and_stays_open(mlflow_store: str) -> 
     assert run.data.metrics["total_trials_count"] == 3
     assert run.data.metrics["total_trials_count_1"] == N
     assert run.data.tags["fmin_uuid_1"] == children(run_id)["tags.fmin_uuid"][0]
+
+
+def test_the_users_own_run_whose_process_died_is_ended(
+    mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
+) -> None:
+    code = f"import mlflow\nmlflow.start_run()\n{DRIVER}"
+    assert kill_a_driver(tmp_path, clean_env, mlflow_store, 0.1, 6, code=code)
+    [known] = [run for run in mlflow.search_runs(output_format="list") if PARENT not in run.data.tags]
+    assert known.info.status == "RUNNING"
+    trials = tune(resume="last")
+    assert facts(trials) == uninterrupted()
+    check_runs(known.info.run_id)
 
 
 def test_the_time_that_was_used_counts(mlflow_store: str) -> None:

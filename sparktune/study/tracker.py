@@ -77,7 +77,8 @@ class Continued:
     Attributes:
         run_id: its parent run.
         study_id: the same on all of its runs.
-        is_own: the parent run was created for it, and ends with it.
+        is_own: the parent run was created for it.
+        ends: the parent run ends with it: it is its own, or whoever had it open is gone.
         number: of studies that the parent run had before it.
         began_s: Unix time at which it began.
         lease: who drives it now, as the tracker understands it; None for nobody yet.
@@ -91,6 +92,7 @@ class Continued:
     run_id: str
     study_id: str
     is_own: bool
+    ends: bool
     number: int
     began_s: float
     lease: Any = None

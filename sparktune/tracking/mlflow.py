@@ -70,6 +70,14 @@ def current_uri() -> str:
     return absolute_uri(tracking_uri(), os.getcwd())
 
 
+def is_active(run_id: str) -> bool:
+    """Whether a run is the active one of this thread."""
+    import mlflow
+
+    active = mlflow.active_run()
+    return active is not None and active.info.run_id == run_id
+
+
 def is_set_up() -> bool:
     """Whether somebody has told MLflow where to record: an active run, an address, or an experiment."""
     import mlflow

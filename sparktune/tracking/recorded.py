@@ -11,7 +11,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,6 +77,7 @@ class RecordedStudy:
         experiment_id: where its runs are.
         record: what it is.
         lease: who drives it, or drove it last; None where that is not recorded.
+        is_open: the parent run has not ended.
         runs: of its trials; a trial that was interrupted and run again has several.
         earlier: the studies whose trials it went on with.
     """
@@ -85,6 +86,7 @@ class RecordedStudy:
     experiment_id: str
     record: StudyRecord
     lease: Lease | None
+    is_open: bool = False
     runs: Sequence[RecordedTrial] = ()
     earlier: Sequence[RecordedStudy] = field(default=())
 
@@ -136,16 +138,15 @@ class Reader:
         known = found.record.earlier
         earlier = tuple(self._with_trials(self._study(run, study)) for run, study in known)
         whole = self._with_trials(found)
-        return RecordedStudy(
-            whole.run_id, whole.experiment_id, whole.record, whole.lease, whole.runs, earlier
-        )
+        return replace(whole, earlier=earlier)
 
     def _study(self, run_id: str, study_id: str | None) -> RecordedStudy:
         try:
             snapshot = self._tried(lambda: self._store.snapshot(run_id))
         except RefusedError as error:
             raise NotRecordedError(f"MLflow at {self._shown} has no run {run_id!r}: {error}") from error
-        return self._of_tags(run_id, snapshot.experiment_id, snapshot.tags, study_id)
+        found = self._of_tags(run_id, snapshot.experiment_id, snapshot.tags, study_id)
+        return replace(found, is_open=snapshot.status == "RUNNING")
 
     def _of_tags(
         self, run_id: str, experiment_id: str, tags: Mapping[str, str], study_id: str | None
@@ -169,7 +170,7 @@ class Reader:
         runs = [self._trial(run) for run in self._children(study)]
         known = [run for run in runs if run is not None]
         known.sort(key=lambda run: run.trial_id)
-        return RecordedStudy(study.run_id, study.experiment_id, study.record, study.lease, known)
+        return replace(study, runs=known)
 
     def _children(self, study: RecordedStudy) -> list[Any]:
         wanted = (

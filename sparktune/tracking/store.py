@@ -41,12 +41,13 @@ _said_by_the_writer = _SaidByTheWriter()
 
 
 class Snapshot(NamedTuple):
-    """What a run held at one moment: its experiment, params and tags by key, the names of its metrics."""
+    """What a run held at one moment: experiment, params and tags by key, names of its metrics, status."""
 
     experiment_id: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
     metrics: frozenset[str]
+    status: str = "RUNNING"
 
 
 def is_refusal(error: Exception) -> bool:
@@ -143,7 +144,8 @@ class MlflowStore:
             raise RefusedError(f"the run {run_id} was deleted")
         data = run.data
         keys = frozenset(data.metrics)
-        return Snapshot(str(run.info.experiment_id), dict(data.params), dict(data.tags), keys)
+        experiment_id, status = str(run.info.experiment_id), str(run.info.status)
+        return Snapshot(experiment_id, dict(data.params), dict(data.tags), keys, status)
 
     def experiment_of(self, name: str) -> str | None:
         """The id of the experiment with this name."""

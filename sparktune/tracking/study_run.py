@@ -43,6 +43,7 @@ class StudyRun:
         self.record = RunRecord(name="", start_ms=start_ms, identity=identity, prepare=self._open)
         self._info, self._store, self._lock, self._joined = info, store, lock, joined
         self._is_own = joined is None if info.continues is None else info.continues.is_own
+        self._ends = self._is_own if info.continues is None else info.continues.ends
         self._start_ms = start_ms
         self._taken: Snapshot | None = None
         self._number = 0  # of studies that were recorded in the run before this one
@@ -146,7 +147,7 @@ class StudyRun:
             self._add_counts(now_ms)
             if summary.share_saved is not None:
                 self._add("compute_saved_share", summary.share_saved, now_ms, 0)
-            if self._is_own:
+            if self._ends:
                 self.record.status, self.record.end_ms = schema.parent_status(summary), now_ms
 
     @property

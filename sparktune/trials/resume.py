@@ -303,7 +303,7 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
         CannotResume: MLflow does not answer.
     """
     from sparktune.tracking import recorded
-    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.mlflow import current_uri, is_active
     from sparktune.tracking.schema import run_status
 
     try:
@@ -336,6 +336,7 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
         run_id=study.run_id,
         study_id=study.record.study_id,
         is_own=study.record.is_own,
+        ends=study.record.is_own or (study.is_open and not is_active(study.run_id)),
         number=study.record.number,
         began_s=study.record.began_s,
         lease=lease,
