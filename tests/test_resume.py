@@ -65,6 +65,12 @@ print("DONE", flush=True)
 """
 
 
+def driver_env(env: Mapping[str, str], uri: str) -> dict[str, str]:
+    """Of a driver without Spark; pyspark-client ends a process in which PYSPARK_PYTHON is set."""
+    plain = {name: value for name, value in env.items() if name != "PYSPARK_PYTHON"}
+    return plain | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
+
+
 def kill_a_driver(
     folder: Path,
     env: Mapping[str, str],
@@ -76,7 +82,7 @@ def kill_a_driver(
     code: str = "",
 ) -> bool:
     """Run the driver, and kill it some time after it began a trial; whether it was killed."""
-    env = {**env, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
+    env = driver_env(env, uri)
     driver = subprocess.Popen(
         [sys.executable, "-c", code or DRIVER, str(takes_s), save_file],
         env=env,
@@ -329,7 +335,7 @@ def test_a_study_whose_driver_lives(
 ) -> None:
     from tests.standalone import Process
 
-    env = {**clean_env, "MLFLOW_TRACKING_URI": mlflow_store, "MLFLOW_EXPERIMENT_NAME": "tests"}
+    env = driver_env(clean_env, mlflow_store)
     code = f"from sparktune.tracking import lease\nlease.RENEW_S = 0.3\n{ALIVE}"
     driver = Process([sys.executable, "-c", code], env, tmp_path)
     try:

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sparktune.backends.spark_application import Application
@@ -214,7 +214,8 @@ class DriverThreadsBackend:
             return []  # its thread was given up
         if not isinstance(event, Started | Reported):
             del self._runs[event.trial_id]
-        return [event]
+        # By the clock of its delivery: threads do not come in the order of theirs.
+        return [replace(event, at_s=self.now())]
 
     def _insist(self) -> list[Event]:
         """Cancel the jobs of trials that are to end once more, and give up those that take too long."""
