@@ -21,6 +21,7 @@ from sparktune import BanditPolicy, SparkTrials, Trials, hp, rand, tpe
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
 from sparktune.tracking import lease as leases
 from sparktune.trials.simulated import SimulatedTrials
+from tests.conftest import needs_classic
 from tests.recorded_trials import PARENT, SPACE, N, RecordedTrials, facts, objective, tune
 
 
@@ -66,9 +67,7 @@ print("DONE", flush=True)
 
 
 def driver_env(env: Mapping[str, str], uri: str) -> dict[str, str]:
-    """Of a driver without Spark; pyspark-client ends a process in which PYSPARK_PYTHON is set."""
-    plain = {name: value for name, value in env.items() if name != "PYSPARK_PYTHON"}
-    return plain | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
+    return {**env, "MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "tests"}
 
 
 def kill_a_driver(
@@ -102,6 +101,7 @@ def kill_a_driver(
     return driver.wait(60) != 0
 
 
+@needs_classic
 @pytest.mark.parametrize("number", range(int(os.environ.get("SPARKTUNE_TESTS_KILLS", "2"))))
 def test_a_killed_driver(
     number: int, mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
@@ -116,6 +116,7 @@ def test_a_killed_driver(
     assert trials.run_id == known.info.run_id
 
 
+@needs_classic
 @pytest.mark.parametrize("number", range(int(os.environ.get("SPARKTUNE_TESTS_KILLS", "2"))))
 def test_a_killed_driver_that_had_a_save_file(
     number: int, mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
@@ -283,6 +284,7 @@ def test_the_users_own_run_is_gone_on_with_and_stays_open(mlflow_store: str) -> 
     assert run.data.tags["fmin_uuid_1"] == children(run_id)["tags.fmin_uuid"][0]
 
 
+@needs_classic
 def test_the_users_own_run_whose_process_died_is_ended(
     mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -330,6 +332,7 @@ except StudyTakenOver as error:
 """
 
 
+@needs_classic
 def test_a_study_whose_driver_lives(
     mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +373,7 @@ def test_a_driver_elsewhere_that_is_not_heard_of(mlflow_store: str, monkeypatch:
     assert facts(tune(resume=run_id)) == uninterrupted()
 
 
+@needs_classic
 def test_runs_that_a_trial_had_begun_below_its_own_are_ended(
     mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path
 ) -> None:
