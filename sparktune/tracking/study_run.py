@@ -45,6 +45,7 @@ class StudyRun:
         self._is_own = joined is None if info.continues is None else info.continues.is_own
         self._ends = self._is_own if info.continues is None else info.continues.ends
         self._start_ms = start_ms
+        self._knows_experiment = False
         self._taken: Snapshot | None = None
         self._number = 0  # of studies that were recorded in the run before this one
         self._counts = dict.fromkeys((*schema.COUNTED.values(), "total"), 0)
@@ -77,7 +78,11 @@ class StudyRun:
                     self._number = sum(key.startswith(schema.STUDY_TAG) for key in self._taken.tags)
             self._describe()
             return self._joined
-        self._store.use_active_experiment()
+        if (
+            not self._knows_experiment
+        ):  # once: attempts that ask for the same again meet the same trouble again
+            self._store.use_active_experiment()
+            self._knows_experiment = True
         found = self._store.find(self.record) if self.record.uncertain else None
         run_id = found or self._store.create(self.record, self.record.identity)
         self._describe()

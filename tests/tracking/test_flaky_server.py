@@ -18,17 +18,20 @@ def gate(server: Server) -> Iterator[Gate]:
         yield gate
 
 
-@pytest.mark.parametrize("trouble", ["429", "500", "lost answer", "silence"])
+@pytest.mark.parametrize(
+    ("trouble", "first"),
+    [("429", 0), ("500", 0), ("500", 1), ("500", 2), ("lost answer", 0), ("silence", 0)],
+)
 def test_every_third_request_fails(
-    trouble: Trouble, gate: Gate, server: Server, monkeypatch: pytest.MonkeyPatch
+    trouble: Trouble, first: int, gate: Gate, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     client = mlflow.MlflowClient(server.uri)
-    name = f"every third: {trouble}"
+    name = f"every third: {trouble}, {first}"
     experiment_id = client.create_experiment(name)
     mlflow.set_tracking_uri(gate.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
-    gate.trouble = lambda number: trouble if number % 3 == 0 else None
+    gate.trouble = lambda number: trouble if number % 3 == first else None
     n = 3 if trouble == "silence" else 30
     trials = tune(n)
     assert gate.troubled > n // 3
