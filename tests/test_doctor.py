@@ -418,10 +418,12 @@ def test_a_session_whose_server_has_gone(tmp_path: Path, mlflow_store: str) -> N
 
     with connect_server(tmp_path) as address:
         connected = SparkSession.builder.remote(address).create()
+    connected.client.set_retry_policies([])  # else it retries for ten minutes when this process ends
     one = finding(doctor(spark_session=connected), "Spark")
     assert one.state == "FAILS"
     assert f"{address} does not answer (ConnectionRefusedError" in one.text
     assert "must be created again" in one.remedy
+    connected.client.close()
 
 
 def test_a_client_and_a_server_of_two_versions() -> None:
