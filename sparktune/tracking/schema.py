@@ -263,9 +263,7 @@ def recorded_document(trial: Trial, document: Mapping[str, Any]) -> str:
     return document_json({**known, OWN_ENTRIES: own})
 
 
-_RECORDED = (
-    "draws",
-    "loss",
+FACTS = (
     "attempts",
     "steps",
     "last_step",
@@ -277,7 +275,8 @@ _RECORDED = (
     "worker_pid",
     "stop_reason",
 )
-"""The attributes of a trial's record that stand in its recorded document."""
+"""The attributes of a trial's record that its recorded document holds as they are."""
+_RECORDED = ("draws", "loss", *FACTS)
 
 
 def document_parts(trial: Trial, document: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

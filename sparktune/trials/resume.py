@@ -24,6 +24,7 @@ from sparktune.study.randomness import SeedStream, as_generator
 from sparktune.study.study import SEED_BOUND
 from sparktune.study.tracker import Continued, algorithm_name
 from sparktune.study.trial import Trial, TrialState
+from sparktune.tracking.schema import FACTS
 from sparktune.trials import documents
 from sparktune.trials.base import StudyStart
 
@@ -236,7 +237,7 @@ def _restored(run: RecordedTrial) -> tuple[dict[str, Any], Trial]:
 
 def _ended(trial: Trial, document: Mapping[str, Any], own: Mapping[str, Any], run_id: str) -> Trial:
     ended = documents.ended_trial(trial, document)
-    facts = {name: own[name] for name in _FACTS if name in own}
+    facts = {name: own[name] for name in FACTS if name in own}
     decision, error = own.get("decision"), ended.error
     if error is not None and isinstance(own.get("error"), Mapping):
         error = replace(error, **own["error"])
@@ -249,20 +250,6 @@ def _ended(trial: Trial, document: Mapping[str, Any], own: Mapping[str, Any], ru
         decision=Decision(**decision) if isinstance(decision, Mapping) else None,
         **facts,
     )
-
-
-_FACTS = (
-    "attempts",
-    "steps",
-    "last_step",
-    "submitted_s",
-    "started_s",
-    "ended_s",
-    "duration_s",
-    "host",
-    "worker_pid",
-    "stop_reason",
-)
 
 
 def _time(text: Any) -> dt.datetime | None:
