@@ -196,5 +196,6 @@ class ControlServer:
                 if self._running.get(trial_id) is writer:  # not where it runs again on another worker
                     del self._running[trial_id]
                 self._reporting.pop(trial_id, None)
-                self._sink(Arrived(trial_id, body[ID.size :]))
+                # First: the slot is free when the worker knows, and whom the sink wakes would delay it.
                 writer.write(HEADER.pack(ID.size, ACK) + ID.pack(trial_id))
+                self._sink(Arrived(trial_id, body[ID.size :]))

@@ -11,10 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+
+READ_AGAIN = ("get_experiment", "_get_run")
+"""What MLflow's store reads anew in each call: the run's experiment, and the row of the run itself, which
+SQLAlchemy has as an object already. Without a name that a version lacks, it is slower and the same."""
 
 
 class Transaction:
@@ -29,6 +34,9 @@ class Transaction:
         self._open: Callable[..., Any] = store.ManagedSessionMaker
         self._local = threading.local()
         self.store.ManagedSessionMaker = self._session
+        for name in READ_AGAIN:
+            if hasattr(store, name):
+                setattr(self.store, name, functools.partial(self._remembered, name, getattr(self.store, name)))
 
     @classmethod
     def of(cls, store: Any) -> Transaction | None:
@@ -47,6 +55,16 @@ class Transaction:
         with self._open(*args, **kwargs) as session:
             yield session
 
+    def _remembered(self, name: str, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What the transaction has read before, and nobody else can have changed since."""
+        known: dict[Any, Any] | None = getattr(self._local, "known", None)
+        if known is None:
+            return read(*args, **kwargs)
+        key = (name, args, tuple(sorted(kwargs.items())))
+        if key not in known:
+            known[key] = read(*args, **kwargs)
+        return known[key]
+
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
         """All calls of ``store`` in the block, or none of them when it raises."""
@@ -55,11 +73,11 @@ class Transaction:
         with self._open(**options) as session:
             commit, rollback = session.commit, session.rollback
             session.commit, session.rollback = session.flush, _refuse
-            self._local.session = session
+            self._local.session, self._local.known = session, {}
             try:
                 yield
             finally:
-                self._local.session = None
+                self._local.session = self._local.known = None
                 session.commit, session.rollback = commit, rollback
 
 
