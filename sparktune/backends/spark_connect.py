@@ -1,7 +1,8 @@
 """Spark Connect: the application is behind a server, and there is no ``SparkContext``.
 
-A trial is a query of one task: ``mapInArrow`` over one row, with a function that announces it. The server is
-asked once a trial: a schema as text, the columns of a new input and ``collect`` would each ask once more.
+A trial is a query of one task: ``mapInArrow`` over one row. The server is asked once a trial: a schema as
+text, the columns of a new input and ``collect`` would each ask once more. All trials of a thread are the same
+query, which the server has then analysed before; a tag of the query tells the worker which trial is meant.
 What belongs to the session is found by its documented means: tags, artifacts, settings, ``EXPLAIN``. Needs
 Spark 4.0 or newer.
 """
@@ -24,7 +25,7 @@ from sparktune.backends.spark_cluster import grown, is_local, is_one_process, re
 from sparktune.backends.spark_package import archive
 from sparktune.private import of_pyspark
 from sparktune.worker.parcel import Artifact
-from sparktune.worker.task import Assignment, run_in_arrow
+from sparktune.worker.task import NOT_ANNOUNCED, NOT_RUN, Assignment, announcing_tag, run_in_arrow
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -47,6 +48,9 @@ _masters: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _cores: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 """Session -> its master, and where that is one process its cores: what never changes is asked once."""
 
+LONGEST_TAG = 16_384
+"""Characters of an announcement that travels as a tag: Spark keeps a query's tags for its web page."""
+
 _have_package: weakref.WeakSet[Any] = weakref.WeakSet()
 """The sessions whose workers were given sparktune."""
 
@@ -65,6 +69,7 @@ class ConnectApplication:
     def __init__(self, spark: SparkSession, profile: ResourceProfile | None = None) -> None:
         self._spark: Any = spark
         self._profile = profile
+        self._tags_arrive = True
         self._host = of_pyspark.connect_host(spark)
         if spark not in _masters:
             _masters[spark] = str(self._setting("spark.master", "spark connect"))
@@ -169,17 +174,31 @@ class ConnectApplication:
         """See ``Application``: Connect has none."""
 
     def prepare(self, assignment: Assignment) -> Any:
-        """See ``Application``: the one row, whose columns are asked for once, and what all trials share."""
-        return self._spark.range(0, 1, 1, 1), assignment
+        """See ``Application``: the one row, what all trials share, and the query for those with a tag."""
+        row = self._spark.range(0, 1, 1, 1)
+        return row, assignment, self._mapped(row, functools.partial(run_in_arrow, assignment, None))
 
     def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:  # noqa: ARG002
         """See ``Application``; the Spark UI shows the query's plan."""
-        row, assignment = prepared
-        query = self._mapped(row, functools.partial(run_in_arrow, assignment, announcement))
+        row, assignment, announced = prepared
         while True:
-            outcomes = _outcomes(query)
-            if b"" not in outcomes:  # else it was not run, see ``run_in_arrow``
+            if self._tags_arrive and len(announcement) <= LONGEST_TAG:
+                outcomes = self._outcomes_tagged(announced, announcing_tag(assignment, announcement))
+            else:
+                outcomes = _outcomes(
+                    self._mapped(row, functools.partial(run_in_arrow, assignment, announcement))
+                )
+            if NOT_ANNOUNCED in outcomes:
+                self._tags_arrive = False
+            elif NOT_RUN not in outcomes:
                 return outcomes
+
+    def _outcomes_tagged(self, query: Any, tag: str) -> list[bytes]:
+        self._spark.addTag(tag)
+        try:
+            return _outcomes(query)
+        finally:
+            self._spark.removeTag(tag)
 
     def _mapped(self, rows: Any, body: Callable[[Iterator[Any]], Iterator[Any]]) -> Any:
         from pyspark.sql.types import BinaryType, StructType

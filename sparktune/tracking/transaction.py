@@ -36,7 +36,9 @@ class Transaction:
         self.store.ManagedSessionMaker = self._session
         for name in READ_AGAIN:
             if hasattr(store, name):
-                setattr(self.store, name, functools.partial(self._remembered, name, getattr(self.store, name)))
+                setattr(
+                    self.store, name, functools.partial(self._remembered, name, getattr(self.store, name))
+                )
 
     @classmethod
     def of(cls, store: Any) -> Transaction | None:

@@ -57,7 +57,7 @@ class MetricWatcher:
         self._seen: dict[str, tuple[float, int, int]] = {}
         self._closed = threading.Event()
         self._wake = threading.Condition()
-        self._ended: dict[str, int] = {}
+        self._ended: dict[str, tuple[int, tuple[float, int, int] | None]] = {}
         self._in_trouble = False
         self.names: set[str] = set()
         """The metrics that were seen, whatever their name."""
@@ -71,10 +71,13 @@ class MetricWatcher:
             self._wake.notify_all()
         self._thread.join(timeout=self._interval_s + 5.0)
 
-    def ended(self, run_id: str, trial_id: int) -> None:
-        """A trial has ended: read its series once more, soon, and before anything of other trials is read."""
+    def ended(self, run_id: str, trial_id: int, own: tuple[float, int, int] | None = None) -> None:
+        """A trial has ended: read its series once more, soon, and before anything of other trials is read.
+
+        ``own`` is the point (value, step, time in ms) of the metric that the driver itself writes at the end.
+        """
         with self._wake:
-            self._ended[run_id] = trial_id
+            self._ended[run_id] = trial_id, own
             self._wake.notify_all()
 
     def settle(self, timeout_s: float) -> None:
@@ -86,11 +89,11 @@ class MetricWatcher:
         """Hand on what is new in the series of trials that have ended."""
         with self._wake:
             ended = dict(self._ended)
-        for run_id, trial_id in ended.items():
-            points = self._source.series(run_id, self._metric)
+        for run_id, (trial_id, own) in ended.items():
+            points = [point for point in self._source.series(run_id, self._metric) if point != own]
             if points:
                 self.names.add(self._metric)
-            for value, step in self._after(points, self._seen.pop(run_id, None)):
+            for value, step, _ in self._after(points, self._seen.pop(run_id, None)):
                 self._sink(trial_id, value, step)
             with self._wake:
                 del self._ended[run_id]
@@ -108,23 +111,27 @@ class MetricWatcher:
             latest = metrics.get(self._metric)
             if latest is None or run_id not in trials or latest == self._seen.get(run_id):
                 continue
-            for value, step in self._new_points(run_id, latest):
+            points = self._new_points(run_id, latest)
+            if run_id in self._ended:  # ended meanwhile: the driver's own point may be among them
+                continue
+            for value, step, _ in points:
                 self._sink(trials[run_id], value, step)
-            self._seen[run_id] = latest
+            # Not the latest: the series was read after it, and may have grown.
+            self._seen[run_id] = points[-1] if points else latest
 
-    def _new_points(self, run_id: str, latest: tuple[float, int, int]) -> list[tuple[float, int]]:
+    def _new_points(self, run_id: str, latest: tuple[float, int, int]) -> list[tuple[float, int, int]]:
         before = self._seen.get(run_id)
         if before is not None and latest[1] == before[1] + 1:
-            return [latest[:2]]
+            return [latest]
         return self._after(self._source.series(run_id, self._metric), before)
 
     @staticmethod
     def _after(
         points: list[tuple[float, int, int]], before: tuple[float, int, int] | None
-    ) -> list[tuple[float, int]]:
-        """The (value, step) of the points after the one that was seen last."""
+    ) -> list[tuple[float, int, int]]:
+        """The points after the one that was seen last."""
         after = (-math.inf, -math.inf) if before is None else (before[1], before[2])
-        return [point[:2] for point in points if (point[1], point[2]) > after]
+        return [point for point in points if (point[1], point[2]) > after]
 
     def _run(self) -> None:
         due = time.monotonic() + self._interval_s

@@ -111,6 +111,12 @@ ANNOUNCEMENT = "sparktune.trial"
 holds the trial's config, which its description shows as well, and nothing secret."""
 
 
+TAGS = "spark.job.tags"
+NOT_RUN, NOT_ANNOUNCED = b"", b"?"
+"""Outcomes of a Spark Connect query whose trial was not run: its process had run another before, or was not
+told which trial is meant."""
+
+
 class Announcement(NamedTuple):
     """What one trial's task is told beyond what it shares with all others of its study."""
 
@@ -154,19 +160,39 @@ def run_announced(study: Assignment, rows: Any) -> list[bytes]:
     return run_assignment(_of_trial(study, (task and task.getLocalProperty(ANNOUNCEMENT)) or ""), rows)
 
 
-def run_in_arrow(study: Assignment, announcement: str, batches: Iterator[Any]) -> Iterator[Any]:
-    """``run_assignment`` for ``mapInArrow``, of the trial announced.
+def announcing_tag(study: Assignment, announcement: str) -> str:
+    """The tag of a Spark Connect query whose function is told no announcement."""
+    return f"{ANNOUNCEMENT}:{study.study_id}:{announcement}"
 
-    The outcome is empty where the trial is to have a new process and this one has run another: it is not run,
-    and the process ends, as one does whose task does not read its input to the end.
+
+def _announced_by_tag(study: Assignment) -> str | None:
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    tags = (task and task.getLocalProperty(TAGS)) or ""
+    start = announcing_tag(study, "")
+    return next((tag.partition(start)[2] for tag in tags.split(",") if start in tag), None)
+
+
+def run_in_arrow(study: Assignment, announcement: str | None, batches: Iterator[Any]) -> Iterator[Any]:
+    """``run_assignment`` for ``mapInArrow``, of the trial announced here, or by a tag of the query.
+
+    The outcome is ``NOT_RUN`` where the trial is to have a new process and this one has run another: the
+    process ends, as one does whose task does not read its input to the end.
     """
     import pyarrow
 
+    announcement = announcement or _announced_by_tag(study)
+    if announcement is None:
+        for _ in batches:
+            pass
+        yield pyarrow.RecordBatch.from_pydict({"outcome": [NOT_ANNOUNCED]})
+        return
     assignment = _of_trial(study, announcement)
     if study.fresh_worker and _process.pid == os.getpid():
         attempt = _attempt(assignment)
         # A query that is asked again counts its attempts from the first: after a loss the driver does that.
-        outcomes = [b"" if attempt == assignment.first_attempt else _spent(attempt)]
+        outcomes = [NOT_RUN if attempt == assignment.first_attempt else _spent(attempt)]
     else:
         outcomes = run_assignment(assignment, batches)
     for outcome in outcomes:

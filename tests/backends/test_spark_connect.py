@@ -168,7 +168,7 @@ def test_a_trial_that_nobody_hears_of_may_run_so_long_and_no_longer(
         return x
 
     frame = study(
-        objective, (0.9, 0.8, 0.1, 0.7), SparkTrials(2, spark_session=remote, mlflow=False, trial_timeout=2.0)
+        objective, (0.9, 0.8, 0.1, 0.7), SparkTrials(2, spark_session=remote, mlflow=False, trial_timeout=5.0)
     )
     assert frame["state"].to_dict() == {
         0.9: "timed_out",
@@ -176,6 +176,18 @@ def test_a_trial_that_nobody_hears_of_may_run_so_long_and_no_longer(
         0.1: "completed",
         0.7: "timed_out",
     }
+
+
+@pytest.mark.parametrize("instead", [{"LONGEST_TAG": 0}, {"announcing_tag": lambda *_: "another"}])
+def test_a_trial_that_no_tag_announces(
+    remote: Any, monkeypatch: pytest.MonkeyPatch, instead: dict[str, Any]
+) -> None:
+    """Its point is too long for a tag, or the server does not hand tags on to workers."""
+    for name, value in instead.items():
+        monkeypatch.setattr(f"sparktune.backends.spark_connect.{name}", value)
+    frame = study(lambda x: x, (0.25, 0.75), SparkTrials(2, spark_session=remote, mlflow=False))
+    assert frame["loss"].to_dict() == {0.25: 0.25, 0.75: 0.75}
+    assert remote.getTags() == set()
 
 
 def test_slots_and_a_session_that_ends(remote: Any) -> None:

@@ -51,6 +51,52 @@ def watcher(source: Source, told: list[tuple[int, float, int]]) -> Iterator[Metr
     watcher.close()
 
 
+def test_what_the_driver_wrote_at_the_end_is_no_report(
+    source: Source, watcher: MetricWatcher, told: list[tuple[int, float, int]]
+) -> None:
+    source.points["a"] = [(0.1, 0, 5), (0.1, 1, 7)]
+    watcher.ended("a", 0, (0.1, 1, 7))
+    source.points["b"] = [(0.3, 0, 9)]
+    watcher.ended("b", 1, (0.3, 0, 9))
+    watcher.settle(30)
+    assert told == [(0, 0.1, 0)]
+
+
+def test_a_trial_that_ends_while_running_ones_are_read_is_read_at_its_end(
+    source: Source,
+    watcher: MetricWatcher,
+    told: list[tuple[int, float, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source.running, source.points["a"] = {"a"}, [(0.1, 0, 5), (0.2, 2, 6)]
+    read = source.series
+
+    def ends(run_id: str, metric: str) -> list[Point]:
+        monkeypatch.undo()
+        watcher.ended("a", 0, (0.2, 1, 7))
+        source.points["a"].insert(1, (0.2, 1, 7))
+        return read(run_id, metric)
+
+    monkeypatch.setattr(source, "series", ends)
+    watcher.poll()
+    watcher.settle(30)
+    assert told == [(0, 0.1, 0), (0, 0.2, 2)]
+
+
+def test_a_series_that_has_grown_since_its_latest_point_was_read(
+    source: Source, watcher: MetricWatcher, told: list[tuple[int, float, int]]
+) -> None:
+    source.running, source.points["a"] = {"a"}, [(0.1, 0, 5)]
+    latest = source.running_metrics("")
+    source.points["a"] += [(0.2, 1, 6)]
+    source.running_metrics = lambda _: latest  # type: ignore[method-assign]
+    watcher.poll()
+    latest = {"a": {"m": (0.3, 2, 7)}}
+    source.points["a"] += [(0.3, 2, 7)]
+    watcher.poll()
+    assert told == [(0, 0.1, 0), (0, 0.2, 1), (0, 0.3, 2)]
+
+
 def test_a_trial_shorter_than_the_interval_leaves_its_curve(
     source: Source, watcher: MetricWatcher, told: list[tuple[int, float, int]]
 ) -> None:
@@ -77,7 +123,7 @@ def test_what_has_ended_is_read_before_what_runs(
     source.running = {"b"}
     source.points = {"a": [(0.9, 1, 1)], "b": [(0.1, 1, 1)]}
     with watcher._wake:
-        watcher._ended["a"] = 0
+        watcher._ended["a"] = 0, None
     watcher.poll()
     assert told == [(0, 0.9, 1), (1, 0.1, 1)]
 
