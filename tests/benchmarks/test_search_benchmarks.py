@@ -13,7 +13,7 @@ import pytest
 import search_algorithms
 import search_report
 from search_algorithms import Optuna, suggest_function
-from search_problems import PROBLEMS, problem
+from search_problems import KEPT, PROBLEMS, TUNING, names_of, problem
 from search_simulation import reference, search
 
 from sparktune import Trials, fmin, hp
@@ -43,6 +43,28 @@ def test_problems_are_as_they_say(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIMA)
 def test_the_optimum_is_where_the_literature_says(name: str) -> None:
     assert problem(name).truth(OPTIMA[name]) == pytest.approx(problem(name).best, abs=1e-9)
+
+
+def test_no_random_sample_beats_a_tree_s_best() -> None:
+    """Where the best is written down, it can be reached: all numbers at their targets."""
+    config = {"prepare": 1, "reduce": 1, "tree": 1, "tree_n": 55.0, "predict": 1, "boost": 1, "leaves": 33.0}
+    config |= {"eta": math.exp(-2), "drop": 1, "share": 0.15}
+    assert problem("deep_pipeline").truth(config) == pytest.approx(problem("deep_pipeline").best, abs=1e-12)
+
+
+def test_noise_is_as_strong_as_the_signal() -> None:
+    task = problem("noisy_bowl")
+    space, rng = SearchSpace(task.space), np.random.default_rng(3)
+    configs = [space.config(row) for row in space.sample(2000, rng)]
+    truth = np.array([task.truth(config) for config in configs])
+    noise = np.array([task.observe(config, rng) for config in configs]) - truth
+    assert noise.std() == pytest.approx(truth.std(), rel=0.1)
+
+
+def test_sets_of_problems() -> None:
+    assert names_of("camel,tuning,nk8") == ["camel", *TUNING]
+    assert not set(TUNING) & set(KEPT)
+    assert len(TUNING) == len(KEPT)
 
 
 @pytest.mark.parametrize("algo", ["random", "optuna", "hyperopt.tpe:suggest"])
