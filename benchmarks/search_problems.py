@@ -119,6 +119,7 @@ TUNING: dict[str, Callable[[], Problem]] = {
     "nk8": nk8,
     "basins9": basins9,
     "fcnet_parkinsons": lambda: categorical("HPOLib", "parkinsons_telemonitoring", "val_loss"),
+    "fcnet_naval": lambda: categorical("HPOLib", "naval_propulsion", "val_loss"),
     "cells_car": lambda: categorical("HPOBench", "car", "val_acc", -1.0),
     "noisy_bowl": noisy_bowl,
     "few_of_25": few_of_25,
@@ -127,7 +128,7 @@ TUNING: dict[str, Callable[[], Problem]] = {
 KEPT: dict[str, Callable[[], Problem]] = {
     "nk12": nk12,
     "pairs10": pairs10,
-    "fcnet_naval": lambda: categorical("HPOLib", "naval_propulsion", "val_loss"),
+    "cells_kc1": lambda: categorical("HPOBench", "kc1", "val_acc", -1.0),
     "nas201_cifar100": lambda: categorical("NASBench201", "cifar100", "val_acc", -1.0),
     "noisy_mixed": noisy_mixed,
     "few_of_30": few_of_30,
