@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from typing import Protocol
 
 import numpy as np
 
 from sparktune.search.parzen.kernels import Block, Indices, Kernels, scott, spill_of, spread
+from sparktune.search.parzen.marginals import Mixture
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
@@ -21,6 +23,16 @@ OTHERS_SHARPNESS = 0.7
 def block_of(space: SearchSpace, columns: tuple[int, ...]) -> Block:
     """The block of these columns; kept, for a study asks for the same ones again and again."""
     return Block(space, list(columns))
+
+
+class Density(Protocol):
+    """What l must be able to do."""
+
+    def log_density(self, numbers: Array, options: Indices) -> Array:
+        """Logarithms at ``(m, ...)`` points: ``(m,)``."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, Indices]:
+        """``n`` points, scaled."""
 
 
 class Pool:
@@ -38,7 +50,7 @@ class Pool:
     def __init__(
         self,
         block: Block,
-        good: Kernels,
+        good: Density,
         others: Kernels,
         size: int,
         n_compete: int,
@@ -91,13 +103,17 @@ def rank_weights(n: int) -> Array:
     return np.asarray(weights * (n / weights.sum())) if n else weights
 
 
-def good_kernels(block: Block, values: Array, prior_weight: float) -> Kernels:
+def good_density(block: Block, values: Array, prior_weight: float) -> Density:
     """The density l on good configurations, ``(n, n_params)``, best first."""
     numbers, options = block.scaled(values)
-    n = len(values)
+    n, n_columns = len(values), len(block.columns)
     weights = rank_weights(n)
-    widths = spread(numbers, weights, block.prior_std) * scott(n + 1, len(block.columns))
-    return _kernels(block, numbers, options, weights, widths, prior_weight)
+    deviations = spread(numbers, weights, block.prior_std)
+    joint = _kernels(block, numbers, options, weights, deviations * scott(n + 1, n_columns), prior_weight)
+    if n == 0 or n_columns == 1:
+        return joint
+    widths = np.maximum(deviations * scott(n + 1, 1), LEAST_BANDWIDTH)
+    return Mixture(joint, widths)
 
 
 def other_kernels(block: Block, values: Array, prior_weight: float) -> Kernels:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sparktune.search.history import History
 from sparktune.search.parzen.branches import draw_option
-from sparktune.search.parzen.candidates import Pool, block_of, good_kernels, other_kernels
+from sparktune.search.parzen.candidates import Pool, block_of, good_density, other_kernels
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
@@ -141,7 +141,7 @@ class TreeModel:
         good, bad = values[:n_good], np.concatenate([values[n_good:], self._pending[pending]])
         return Pool(
             block,
-            good_kernels(block, good, options.prior_weight),
+            good_density(block, good, options.prior_weight),
             other_kernels(block, bad, options.prior_weight),
             self._pool_size,
             options.n_EI_candidates,
