@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,9 @@ LEAST_BANDWIDTH = 0.01
 
 OTHERS_SHARPNESS = 0.7
 """Kernels of g, in units of Scott's rule: made for one hill, it would blur what failed around a peak."""
+
+MOST_OTHERS = 1000
+"""With more other trials, g is made of some of them: a suggestion costs the same after many trials."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -116,18 +120,37 @@ def good_density(block: Block, values: Array, prior_weight: float) -> Density:
     return Mixture(joint, widths)
 
 
-def other_kernels(block: Block, values: Array, prior_weight: float) -> Kernels:
-    """The density g on all other configurations, ``(n, n_params)``."""
+def other_kernels(block: Block, values: Array, prior_weight: float, weights: Array | None = None) -> Kernels:
+    """The density g on other configurations, ``(n, n_params)``; each weighs 1, or ``(n,)`` weights."""
     numbers, options = block.scaled(values)
-    n = len(values)
-    widths = OTHERS_SHARPNESS * block.prior_std * scott(n + 1, len(block.columns))
-    return _kernels(block, numbers, options, np.ones(n), widths, prior_weight)
+    weights = np.ones(len(values)) if weights is None else weights
+    widths = OTHERS_SHARPNESS * block.prior_std * scott(_count(weights) + 1, len(block.columns))
+    return _kernels(block, numbers, options, weights, widths, prior_weight)
+
+
+def thinned(n: int) -> tuple[Indices, Array]:
+    """Of ``n`` trials, best first, at most ``MOST_OTHERS``, and the weight of each.
+
+    The best half of these is kept as it is, for l and g are compared near good trials; of the rest every k-th
+    stands for its neighbours in rank.
+    """
+    if n <= MOST_OTHERS:
+        return np.arange(n), np.ones(n)
+    n_near = MOST_OTHERS // 2
+    rest = np.arange(n_near, n, math.ceil((n - n_near) / (MOST_OTHERS - n_near)))
+    weights = np.ones(n_near + len(rest))
+    weights[n_near:] = (n - n_near) / len(rest)
+    return np.concatenate([np.arange(n_near), rest]), weights
+
+
+def _count(weights: Array) -> int:
+    """How many trials these weights stand for."""
+    return round(float(weights.sum()))
 
 
 def _kernels(
     block: Block, numbers: Array, options: Indices, weights: Array, widths: Array, prior_weight: float
 ) -> Kernels:
-    n = len(numbers)
     mixture = np.append(weights, prior_weight)
     return Kernels(
         block=block,
@@ -135,5 +158,5 @@ def _kernels(
         options=options,
         weights=mixture / mixture.sum(),
         bandwidths=np.maximum(widths, LEAST_BANDWIDTH),
-        spill=spill_of(block, n),
+        spill=spill_of(block, _count(weights)),
     )
