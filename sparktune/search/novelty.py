@@ -21,14 +21,15 @@ class Tried:
     """
 
     def __init__(self, history: History) -> None:
-        self._known = {*_keys(history.values), *_keys(history.pending)}
+        self._before = [history.values, history.pending]
+        self._since: set[bytes] = set()
 
     def __contains__(self, row: Array) -> bool:
-        return _keys(row[None])[0] in self._known
+        return _key(row) in self._since or any(_has(rows, row) for rows in self._before)
 
     def add(self, row: Array) -> None:
         """Count a configuration as tried."""
-        self._known.add(_keys(row[None])[0])
+        self._since.add(_key(row))
 
     def first_new(self, *draws: Callable[[], Array]) -> Array:
         """The first new configuration of ``TRIES`` from each source in turn; counted as tried from now on.
@@ -46,8 +47,17 @@ class Tried:
         return row
 
 
-def _keys(values: Array) -> list[bytes]:
-    """A key for each configuration: equal values, equal keys, also for NaN and for -0.0."""
-    plain = np.where(np.isnan(values), np.nan, values + 0.0)
-    data, size = plain.tobytes(), plain.itemsize * plain.shape[1]
-    return [data[i * size : (i + 1) * size] for i in range(len(plain))]
+def _key(row: Array) -> bytes:
+    """Equal values, equal keys, also for NaN and for -0.0."""
+    return np.where(np.isnan(row), np.nan, row + 0.0).tobytes()
+
+
+def _has(rows: Array, row: Array) -> bool:
+    """Whether a row is among ``(n, n_params)`` others; column by column, so that few are compared in all."""
+    at = np.arange(len(rows))
+    for column, value in enumerate(row):
+        if not len(at):
+            return False
+        seen = rows[at, column]
+        at = at[np.isnan(seen) if np.isnan(value) else seen == value]
+    return len(at) > 0

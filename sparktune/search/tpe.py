@@ -6,6 +6,9 @@ from l, for there the expected improvement is greatest (their equations 2 and 3)
 with its reason:
 
 - *Joint kernels*, one per trial over all active parameters (Falkner et al. 2018): parameters interact.
+- *And the product of the marginals*, side by side (``marginals``): l is the mean of both. Candidates of joint
+  kernels are near one good trial in everything, and the search may never leave it; the product puts together
+  what is good in different trials, as Bergstra's one density per parameter does. One ratio judges all.
 - *Branches apart*: the options that decide which parameters there are, are drawn first (``branches``); then
   the kernels are those of trials in the same branch, and good is what is good in that branch.
 - *Weights by rank* in l: of the good trials the best tell most. The logarithmic ranks of CMA-ES (Hansen 2016,

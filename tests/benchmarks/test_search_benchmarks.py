@@ -13,10 +13,10 @@ import pytest
 import search_algorithms
 import search_report
 from search_algorithms import Optuna, suggest_function
-from search_problems import PROBLEMS, problem
+from search_problems import KEPT, PROBLEMS, TUNING, names_of, problem
 from search_simulation import reference, search
 
-from sparktune import Trials, fmin, hp
+from sparktune import Trials, fmin, hp, tpe
 from sparktune.space.search_space import SearchSpace
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -43,6 +43,28 @@ def test_problems_are_as_they_say(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIMA)
 def test_the_optimum_is_where_the_literature_says(name: str) -> None:
     assert problem(name).truth(OPTIMA[name]) == pytest.approx(problem(name).best, abs=1e-9)
+
+
+def test_no_random_sample_beats_a_tree_s_best() -> None:
+    """Where the best is written down, it can be reached: all numbers at their targets."""
+    config = {"prepare": 1, "reduce": 1, "tree": 1, "tree_n": 55.0, "predict": 1, "boost": 1, "leaves": 33.0}
+    config |= {"eta": math.exp(-2), "drop": 1, "share": 0.15}
+    assert problem("deep_pipeline").truth(config) == pytest.approx(problem("deep_pipeline").best, abs=1e-12)
+
+
+def test_noise_is_as_strong_as_the_signal() -> None:
+    task = problem("noisy_bowl")
+    space, rng = SearchSpace(task.space), np.random.default_rng(3)
+    configs = [space.config(row) for row in space.sample(2000, rng)]
+    truth = np.array([task.truth(config) for config in configs])
+    noise = np.array([task.observe(config, rng) for config in configs]) - truth
+    assert noise.std() == pytest.approx(truth.std(), rel=0.1)
+
+
+def test_sets_of_problems() -> None:
+    assert names_of("camel,tuning,nk8") == ["camel", *TUNING]
+    assert not set(TUNING) & set(KEPT)
+    assert len(TUNING) >= len(KEPT) > 0
 
 
 @pytest.mark.parametrize("algo", ["random", "optuna", "hyperopt.tpe:suggest"])
@@ -73,6 +95,17 @@ def test_the_reference_falls() -> None:
 def test_unknown_algorithms_are_named() -> None:
     with pytest.raises(ValueError, match=r"no algorithm 'hyperopt\.nothing:suggest'.*module:function"):
         suggest_function("hyperopt.nothing:suggest")
+
+
+def test_short_names() -> None:
+    assert suggest_function("tpe") is tpe.suggest
+    assert suggest_function("tpe?gamma=0.5").keywords == {"gamma": 0.5}
+
+
+def test_what_a_sampler_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ValueError, match=r"optuna:gp .* needs torch: pip install torch"):
+        suggest_function("optuna:gp")
 
 
 def test_options_of_an_algorithm() -> None:
@@ -141,6 +174,8 @@ def test_figures_of_a_report() -> None:
     assert "1 workers, 1 problems, 2 seeds" in text
     assert "| a | 0.500 | 0.500 | 1.00 | 0.20 | 100% | 2.00% |" in text
     assert "| b | 4.000 | 4.000 | 2.00 | - | 0% |" in text
+    assert "| p | 0.50 (0.20), 2.0 ms | 4.00 (-), 2.0 ms |" in text
+    assert text.count("| p (0.12) |") == text.count("| p (8.00) |") == 1
 
 
 # -- the programs ------------------------------------------------------------------------------------------

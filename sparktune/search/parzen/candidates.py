@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
+from typing import Protocol
 
 import numpy as np
 
 from sparktune.search.parzen.kernels import Block, Indices, Kernels, scott, spill_of, spread
+from sparktune.search.parzen.marginals import Mixture
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
@@ -16,11 +19,24 @@ LEAST_BANDWIDTH = 0.01
 OTHERS_SHARPNESS = 0.7
 """Kernels of g, in units of Scott's rule: made for one hill, it would blur what failed around a peak."""
 
+MOST_OTHERS = 1000
+"""With more other trials, g is made of some of them: a suggestion costs the same after many trials."""
+
 
 @functools.lru_cache(maxsize=256)
 def block_of(space: SearchSpace, columns: tuple[int, ...]) -> Block:
     """The block of these columns; kept, for a study asks for the same ones again and again."""
     return Block(space, list(columns))
+
+
+class Density(Protocol):
+    """What l must be able to do."""
+
+    def log_density(self, numbers: Array, options: Indices) -> Array:
+        """Logarithms at ``(m, ...)`` points: ``(m,)``."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, Indices]:
+        """``n`` points, scaled."""
 
 
 class Pool:
@@ -38,7 +54,7 @@ class Pool:
     def __init__(
         self,
         block: Block,
-        good: Kernels,
+        good: Density,
         others: Kernels,
         size: int,
         n_compete: int,
@@ -91,27 +107,50 @@ def rank_weights(n: int) -> Array:
     return np.asarray(weights * (n / weights.sum())) if n else weights
 
 
-def good_kernels(block: Block, values: Array, prior_weight: float) -> Kernels:
+def good_density(block: Block, values: Array, prior_weight: float) -> Density:
     """The density l on good configurations, ``(n, n_params)``, best first."""
     numbers, options = block.scaled(values)
-    n = len(values)
+    n, n_columns = len(values), len(block.columns)
     weights = rank_weights(n)
-    widths = spread(numbers, weights, block.prior_std) * scott(n + 1, len(block.columns))
+    deviations = spread(numbers, weights, block.prior_std)
+    joint = _kernels(block, numbers, options, weights, deviations * scott(n + 1, n_columns), prior_weight)
+    if n == 0 or n_columns == 1:
+        return joint
+    widths = np.maximum(deviations * scott(n + 1, 1), LEAST_BANDWIDTH)
+    return Mixture(joint, widths)
+
+
+def other_kernels(block: Block, values: Array, prior_weight: float, weights: Array | None = None) -> Kernels:
+    """The density g on other configurations, ``(n, n_params)``; each weighs 1, or ``(n,)`` weights."""
+    numbers, options = block.scaled(values)
+    weights = np.ones(len(values)) if weights is None else weights
+    widths = OTHERS_SHARPNESS * block.prior_std * scott(_count(weights) + 1, len(block.columns))
     return _kernels(block, numbers, options, weights, widths, prior_weight)
 
 
-def other_kernels(block: Block, values: Array, prior_weight: float) -> Kernels:
-    """The density g on all other configurations, ``(n, n_params)``."""
-    numbers, options = block.scaled(values)
-    n = len(values)
-    widths = OTHERS_SHARPNESS * block.prior_std * scott(n + 1, len(block.columns))
-    return _kernels(block, numbers, options, np.ones(n), widths, prior_weight)
+def thinned(n: int) -> tuple[Indices, Array]:
+    """Of ``n`` trials, best first, at most ``MOST_OTHERS``, and the weight of each.
+
+    The best half of these is kept as it is, for l and g are compared near good trials; of the rest every k-th
+    stands for its neighbours in rank.
+    """
+    if n <= MOST_OTHERS:
+        return np.arange(n), np.ones(n)
+    n_near = MOST_OTHERS // 2
+    rest = np.arange(n_near, n, math.ceil((n - n_near) / (MOST_OTHERS - n_near)))
+    weights = np.ones(n_near + len(rest))
+    weights[n_near:] = (n - n_near) / len(rest)
+    return np.concatenate([np.arange(n_near), rest]), weights
+
+
+def _count(weights: Array) -> int:
+    """How many trials these weights stand for."""
+    return round(float(weights.sum()))
 
 
 def _kernels(
     block: Block, numbers: Array, options: Indices, weights: Array, widths: Array, prior_weight: float
 ) -> Kernels:
-    n = len(numbers)
     mixture = np.append(weights, prior_weight)
     return Kernels(
         block=block,
@@ -119,5 +158,5 @@ def _kernels(
         options=options,
         weights=mixture / mixture.sum(),
         bandwidths=np.maximum(widths, LEAST_BANDWIDTH),
-        spill=spill_of(block, n),
+        spill=spill_of(block, _count(weights)),
     )

@@ -12,6 +12,7 @@ Sources, cited where used:
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,17 @@ class Block:
             options[:, j] = parameter.coordinate(values[:, k + j])
         return numbers, options
 
+    def log_prior_numbers(self, numbers: Array) -> Array:
+        """Logarithm of the prior density of each of ``(n, n_numbers)`` coordinates."""
+        z = (numbers - 0.5) * 2 * NORMAL_REACH
+        log_normal = z**2 / -2 - math.log(math.sqrt(2 * math.pi) / (2 * NORMAL_REACH))
+        return np.where(self.is_bounded, 0.0, log_normal)
+
+    def mass(self, centres: Array, widths: Array) -> Array:
+        """How much of normal kernels on ``(..., n_numbers)`` centres lies within the bounds."""
+        inside = ndtr((1 - centres) / widths) - ndtr(-centres / widths)
+        return np.where(self.is_bounded, inside, 1.0)
+
     def values(self, numbers: Array, options: Indices) -> Array:
         """The inverse of ``scaled``, rounded: ``(n, n_columns)``, in the order of ``columns``."""
         out = np.empty((len(numbers), len(self.columns)))
@@ -114,8 +126,7 @@ class Kernels:
 
     def _log_normalised(self, numbers: Array, weights: Array) -> Array:
         """Logarithm of weight over normalisation of kernels on ``(n, n_numbers)`` centres, ``(n,)``."""
-        mass = ndtr((1 - numbers) / self.bandwidths) - ndtr(-numbers / self.bandwidths)
-        norm = np.log(np.where(self.block.is_bounded, mass, 1.0)).sum(axis=1)
+        norm = np.log(self.block.mass(numbers, self.bandwidths)).sum(axis=1)
         return np.asarray(np.log(weights) - norm - self._log_area)
 
     @functools.cached_property
@@ -163,36 +174,65 @@ class Kernels:
         return np.asarray(logs)
 
     def _log_prior(self, numbers: Array, options: Indices) -> Array:
-        free = ~self.block.is_bounded
-        z = (numbers[:, free] - 0.5) * 2 * NORMAL_REACH
-        log = -(z**2).sum(axis=1) / 2 - free.sum() * np.log(np.sqrt(2 * np.pi) / (2 * NORMAL_REACH))
+        log = self.block.log_prior_numbers(numbers).sum(axis=1)
         for j, log_prior in enumerate(self.block.log_priors):
             log = log + log_prior[options[:, j]]
         return np.asarray(log)
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, Indices]:
         """``n`` points drawn from the mixture, scaled."""
-        block, n_kernels = self.block, len(self.numbers)
-        kernel = rng.choice(n_kernels + 1, size=n, p=self.weights)
-        is_prior = kernel == n_kernels
-        kernel = np.minimum(kernel, max(n_kernels - 1, 0))
-        uniform = np.clip(rng.random((n, block.n_numbers)), 1e-12, 1 - 1e-12)
-        numbers = np.where(block.is_bounded, uniform, 0.5 + ndtri(uniform) / (2 * NORMAL_REACH))
-        options = np.empty((n, len(block.options)), np.intp)
-        for j, parameter in enumerate(block.options):
-            options[:, j] = parameter.quantile(rng.random(n))
+        kernel = rng.choice(len(self.weights), size=(n, 1), p=self.weights)
+        return self.draw(kernel, self.bandwidths, self.spill, rng)
+
+    def draw(
+        self, kernel: Indices, widths: Array, spill: Array, rng: np.random.Generator
+    ) -> tuple[Array, Indices]:
+        """A draw from the kernel of each value: ``(m, n_numbers)`` scaled and ``(m, n_options)`` indices.
+
+        Args:
+            kernel: ``(m, 1)`` or ``(m, n_columns)``, numbers first: which kernel; the last one is the prior.
+            widths: ``(n_numbers,)`` or ``(m, n_numbers)`` standard deviations.
+            spill: ``(n_options,)`` or ``(m, n_options)``.
+            rng: what it is drawn from.
+        """
+        block, n_kernels, k = self.block, len(self.numbers), self.block.n_numbers
+        kernel = np.broadcast_to(kernel, (len(kernel), len(block.columns)))
+        of_numbers, of_options = kernel[:, :k], kernel[:, k:]
+        uniform = rng.random((len(kernel), k + 2 * len(block.options)))
+        numbers, options = _prior_quantiles(block, uniform[:, : len(block.columns)])
         if n_kernels == 0:
             return numbers, options
-        centre, width = self.numbers[kernel], self.bandwidths
-        below = np.where(block.is_bounded, ndtr(-centre / width), 0.0)
-        above = np.where(block.is_bounded, ndtr((1 - centre) / width), 1.0)
-        near = centre + width * ndtri(np.clip(below + uniform * (above - below), 1e-12, 1 - 1e-12))
-        near = np.where(block.is_bounded, np.clip(near, 0.0, 1.0), near)
-        stays = ~is_prior[:, None] & (rng.random(options.shape) >= self.spill)
-        return (
-            np.where(is_prior[:, None], numbers, near),
-            np.where(stays, self.options[kernel], options),
-        )
+        if k:
+            centres = self.numbers[np.minimum(of_numbers, n_kernels - 1), np.arange(k)]
+            near = _kernel_quantiles(block, centres, widths, uniform[:, :k])
+            numbers = np.where(of_numbers < n_kernels, near, numbers)
+        if len(block.options):
+            seen = self.options[np.minimum(of_options, n_kernels - 1), np.arange(len(block.options))]
+            stays = (of_options < n_kernels) & (uniform[:, len(block.columns) :] >= spill)
+            options = np.where(stays, seen, options)
+        return numbers, options
+
+
+def _prior_quantiles(block: Block, uniform: Array) -> tuple[Array, Indices]:
+    """``(m, n_columns)`` numbers between 0 and 1 as quantiles of the prior, scaled."""
+    k = block.n_numbers
+    numbers = uniform[:, :k]
+    if not block.is_bounded.all():
+        normal = 0.5 + ndtri(np.clip(numbers, 1e-12, 1 - 1e-12)) / (2 * NORMAL_REACH)
+        numbers = np.where(block.is_bounded, numbers, normal)
+    options = np.empty((len(uniform), len(block.options)), np.intp)
+    for j, parameter in enumerate(block.options):
+        options[:, j] = parameter.quantile(uniform[:, k + j])
+    return numbers, options
+
+
+def _kernel_quantiles(block: Block, centres: Array, widths: Array, uniform: Array) -> Array:
+    """``(m, n_numbers)`` numbers between 0 and 1 as quantiles of normal kernels within the bounds."""
+    below, above = ndtr(-centres / widths), ndtr((1 - centres) / widths)
+    if not block.is_bounded.all():
+        below, above = np.where(block.is_bounded, below, 0.0), np.where(block.is_bounded, above, 1.0)
+    near = centres + widths * ndtri(np.clip(below + uniform * (above - below), 1e-12, 1 - 1e-12))
+    return np.asarray(np.where(block.is_bounded, np.clip(near, 0.0, 1.0), near))
 
 
 def spill_of(block: Block, n: int) -> Array:

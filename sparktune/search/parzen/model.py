@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sparktune.search.history import History
 from sparktune.search.parzen.branches import draw_option
-from sparktune.search.parzen.candidates import Pool, block_of, good_kernels, other_kernels
+from sparktune.search.parzen.candidates import Pool, block_of, good_density, other_kernels, thinned
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
@@ -138,11 +138,14 @@ class TreeModel:
         pending = pending & ~np.isnan(self._pending[:, columns]).any(axis=1)
         values, options = self._best_first[rows], self._options
         n_good = min(math.ceil(options.gamma * len(values)), MOST_GOOD, int((~self._is_weak[rows]).sum()))
-        good, bad = values[:n_good], np.concatenate([values[n_good:], self._pending[pending]])
+        chosen, weights = thinned(len(values) - n_good)
+        running = self._pending[pending]
+        others = np.concatenate([values[n_good + chosen], running])
+        weights = np.concatenate([weights, np.ones(len(running))])
         return Pool(
             block,
-            good_kernels(block, good, options.prior_weight),
-            other_kernels(block, bad, options.prior_weight),
+            good_density(block, values[:n_good], options.prior_weight),
+            other_kernels(block, others, options.prior_weight, weights),
             self._pool_size,
             options.n_EI_candidates,
             self._rng,
