@@ -43,6 +43,7 @@ class RunRecord:
         claimable_s: the writer's time from which on a worker may create the run itself, or None: from then on
             it is looked for before it is created.
         failures: attempts in a row that failed, but for those in an outage.
+        failed_at: the writer's clock at the latest of them but the second in a row.
         set_aside: the reason why writing it was given up.
         root_run_id: the run at the root of the tree that the run is in, where that is not the run itself.
     """
@@ -62,6 +63,7 @@ class RunRecord:
     end_ms: int | None = None
     claimable_s: float | None = None
     failures: int = 0
+    failed_at: float = 0.0
     set_aside: str | None = None
     root_run_id: str | None = None
     _queued: bool = False

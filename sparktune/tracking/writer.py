@@ -6,9 +6,11 @@ never has two requests under way, and what gathers meanwhile goes into one batch
 
 - ``Agenda`` says which record is next. A run whose trial is over before it was created is written whole, in
   one visit, and where the store has transactions several in one.
-- A failed request is tried once more at once. Failing again means trouble, and so does a store that asks for
-  patience for long: one warning, then one attempt at a time with growing pauses until one succeeds. Nothing
-  is dropped meanwhile.
+- A failed request is tried once more at once. Failing again means trouble if nothing succeeds any more, and
+  so does a store that asks for patience for long: one warning, then one attempt at a time with growing pauses
+  until one succeeds. Nothing is dropped meanwhile.
+- A store that fails now and then is not in trouble: the record takes its turn again, the others go on.
+  Requests that take long do not hold up the others either: there are more threads then.
 - A record that keeps failing while others succeed is set aside, said so, and kept for ``unwritten``.
 """
 
@@ -28,8 +30,15 @@ from sparktune.tracking.schema import cut
 logger = logging.getLogger("sparktune")
 
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
-MAX_FAILURES = 10
+LONGEST_PAUSE_S = 5.0
+OUTAGE_FAILURES = 3
+"""So many requests that failed one after another, none succeeding between them, are an outage; one more for
+each further thread."""
+SLOW_S = 1.0
+"""A thread whose request takes longer does not count towards the limit of threads."""
+THREADS_IF_SLOW = 4
+"""Times the limit: how many threads there are at most."""
+MAX_FAILURES = 15
 """How often in a row a record may fail, not counting outages, before it is set aside."""
 BUSY_PATIENCE_S = 10.0
 """How long a store may ask for patience (HTTP 429) before that counts as an outage too."""
@@ -68,6 +77,9 @@ class Writer:
         self._under_way: dict[RunRecord, Content] = {}
         self._max_threads = threads
         self._threads: list[threading.Thread] = []
+        self._began: dict[int, float] = {}
+        self._n_failed = 0
+        self._n_for_outage = OUTAGE_FAILURES + threads - 1
         self._idle = 0
         self._active = 0
         self._closed = False
@@ -107,13 +119,22 @@ class Writer:
             self._call_a_thread()
 
     def _call_a_thread(self) -> None:
-        is_short = self._idle < max(len(self._agenda), 1) and len(self._threads) < self._max_threads
-        if is_short and not self._closed:
+        is_short = self._idle < max(len(self._agenda), 1)
+        if is_short and self._may_have_another() and not self._closed:
             name = f"sparktune-mlflow-{len(self._threads)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
         self._work.notify()
+
+    def _may_have_another(self) -> bool:
+        n_threads = len(self._threads)
+        if n_threads < self._max_threads:
+            return True
+        if self._max_threads == 1 or n_threads >= THREADS_IF_SLOW * self._max_threads:
+            return False
+        now = self._clock()
+        return n_threads - sum(now - began > SLOW_S for began in self._began.values()) < self._max_threads
 
     def _next(self, now: float) -> RunRecord | None:
         if now < self._not_before or (self._trouble and self._active):
@@ -159,6 +180,7 @@ class Writer:
                 whole = self._is_whole(record)
                 group = self._group(record)
                 self._active += 1
+                self._began[threading.get_ident()] = now
                 for one in group:
                     one._busy = True
                 jobs = [(one, Content.take(one)) for one in group]
@@ -172,6 +194,7 @@ class Writer:
                 finally:
                     self.lock.acquire()
                     self._active -= 1
+                    del self._began[threading.get_ident()]
                     for one in group:
                         one._busy = False
                         self._give_back(one)
@@ -220,7 +243,7 @@ class Writer:
     def _exists(self, record: RunRecord, run_id: str) -> None:
         """The run was created: whoever waits for it learns its id."""
         with self.lock:
-            record.run_id = run_id
+            record.run_id, record.failures = run_id, 0
             if record._created is not None:
                 record._created.set()
             waiting, record._tell = record._tell, []
@@ -229,7 +252,7 @@ class Writer:
 
     def _succeeded(self, record: RunRecord) -> None:
         self._last_success = self._clock()
-        record.failures = 0
+        self._n_failed = record.failures = 0
         if record.dirty:
             dues = [due for due in (record._due, record._fill_due) if due is not None]
             record._due = record._fill_due = None
@@ -256,11 +279,17 @@ class Writer:
             return
         if self._trouble is None and not is_busy:
             record.failures += 1
+            self._n_failed += 1
             if record.failures == 1:
+                record.failed_at = self._clock()
                 self._enqueue(record, first=True)
                 return
             if record.failures > MAX_FAILURES:  # something else succeeded after each of these
                 self._set_aside(record, error)
+                return
+            if self._last_success > record.failed_at or self._n_failed < self._n_for_outage:
+                record.failed_at = self._clock()
+                self._enqueue(record)
                 return
         if self._trouble is None:
             self._trouble = _in_short(error)

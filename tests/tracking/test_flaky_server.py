@@ -25,15 +25,18 @@ def gate(server: Server) -> Iterator[Gate]:
 def test_every_third_request_fails(
     trouble: Trouble, first: int, gate: Gate, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     client = mlflow.MlflowClient(server.uri)
     name = f"every third: {trouble}, {first}"
     experiment_id = client.create_experiment(name)
     mlflow.set_tracking_uri(gate.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
     gate.trouble = lambda number: trouble if number % 3 == first else None
-    n = 3 if trouble == "silence" else 30
-    trials = tune(n)
+    n = 6 if trouble == "silence" else 30
+    with monkeypatch.context() as patched:
+        if trouble == "silence":
+            patched.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "4")
+        trials = tune(n)
+    gate.trouble = lambda number: None
     assert gate.troubled > n // 3
     runs = client.search_runs([experiment_id], max_results=1000)
     [parent] = [run for run in runs if PARENT not in run.data.tags]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import random
@@ -500,3 +501,52 @@ def test_children_of_a_parent_that_was_deleted_are_written(store: Memory, writer
     assert not writer.flush(None, 5)
     assert writer.unwritten() == [parent]
     assert store.runs[child.run_id or ""]["status"] == "FINISHED"
+
+
+def test_requests_that_take_long_do_not_hold_up_the_others(
+    store: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLOW_S", 0.0)
+    stuck, go_on = threading.Semaphore(0), threading.Event()
+
+    def fail(what: str, name: str) -> None:
+        if what == "create" and name.startswith("slow"):
+            stuck.release()
+            go_on.wait(30)
+
+    store.fail = fail  # type: ignore[method-assign]
+    store.together = 0
+    writer = Writer(store, 2)
+    try:
+        slow = [record(f"slow{n}") for n in range(2)]
+        for one in slow:
+            writer.put(one)
+            assert stuck.acquire(timeout=30)
+        quick = record("quick")
+        writer.put(quick)
+        assert writer.wait_created(quick, 30, 30) is not None
+        assert all(one.run_id is None for one in slow)
+    finally:
+        go_on.set()
+        assert writer.flush(None, 30)
+        writer.close()
+
+
+def test_a_store_that_fails_now_and_then_is_not_in_trouble(
+    store: Memory, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = itertools.count(1)
+
+    def fail(what: str, name: str) -> None:
+        if next(numbers) % 3 == 0:
+            raise ConnectionError("now and then")
+
+    parent = record("parent")
+    writer.put(parent)
+    assert writer.flush(None, 30)
+    store.fail = fail  # type: ignore[method-assign]
+    for n in range(50):
+        writer.put(record(f"r{n}", parent))
+    assert writer.flush(None, 30)
+    assert len(store.runs) == 51
+    assert not caplog.records
