@@ -120,7 +120,7 @@ def mlflow_store(tmp_path: Path, _empty_store: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def clean_env() -> dict[str, str]:
     """An environment for child processes in which sparktune is importable and nothing else is preset."""
-    ours = ("MLFLOW_", "SPARK_", "PYSPARK_", "HYPEROPT_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_")
+    ours = ("MLFLOW_", "SPARK_", "PYSPARK_", "HYPEROPT_", "PYTHON", "OMP_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**env, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
 

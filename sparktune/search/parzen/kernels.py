@@ -148,7 +148,7 @@ class Kernels:
         """The mixture's log density at ``(m, ...)`` points: ``(m,)``."""
         centres, points = self.numbers / self.bandwidths, numbers / self.bandwidths
         # |p - c|^2 = |p|^2 + |c|^2 - 2 pc, so that the work is one product of matrices.
-        square = (points**2).sum(1)[:, None] + (centres**2).sum(1)[None, :] - 2 * points @ centres.T
+        square = (points**2).sum(1)[:, None] + (centres**2).sum(1)[None, :] - 2 * _products(points, centres)
         logs = self._log_normalised(self.numbers, self.weights[:-1]) - np.maximum(square, 0.0) / 2
         for j, table in enumerate(self._log_options):
             logs += table.T[options[:, j]][:, self.options[:, j]]
@@ -235,6 +235,11 @@ def _kernel_quantiles(block: Block, centres: Array, widths: Array, uniform: Arra
     return np.asarray(np.where(block.is_bounded, np.clip(near, 0.0, 1.0), near))
 
 
+def _products(points: Array, centres: Array) -> Array:
+    """``points @ centres.T``, but bit for bit the same whatever BLAS there is: a study may be resumed elsewhere."""
+    return np.asarray(np.einsum("ik,jk->ij", points, centres))
+
+
 def spill_of(block: Block, n: int) -> Array:
     """Aitchison and Aitken's bandwidth: how often ``n`` kernels of options give way to the prior.
 
@@ -261,6 +266,6 @@ def spread(numbers: Array, weights: Array, prior_std: Array) -> Array:
         return prior_std
     own = weights.mean()
     total = weights.sum() + own
-    mean = (weights @ numbers + own * 0.5) / total
-    variance = (weights @ (numbers - mean) ** 2 + own * ((0.5 - mean) ** 2 + prior_std**2)) / total
+    mean = ((weights[:, None] * numbers).sum(0) + own * 0.5) / total
+    variance = ((weights[:, None] * (numbers - mean) ** 2).sum(0) + own * ((0.5 - mean) ** 2 + prior_std**2)) / total
     return np.asarray(np.sqrt(variance))
