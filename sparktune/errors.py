@@ -74,7 +74,7 @@ class WarmStartRefused(SparktuneError, ValueError):
 
 
 class InvalidSweep(SparktuneError, ValueError):
-    """A sweep file is wrong. The message has a line for each problem: file, line, column, and what is wrong."""
+    """A sweep file is wrong. The message has a line for each problem: file, line, column, what."""
 
 
 class StudyInProgress(SparktuneError, RuntimeError):

@@ -84,7 +84,8 @@ class _Checker:
         objective = self._model.objective
         if objective.primary_metric == "loss" and objective.goal == "maximize":
             self._refuse(
-                ("objective", "goal"), "'loss' is what is minimized: call the metric otherwise, or minimize it"
+                ("objective", "goal"),
+                "'loss' is what is minimized: call the metric otherwise, or minimize it",
             )
         if objective.primary_metric != objective.primary_metric.strip():
             self._refuse(("objective", "primary_metric"), "it begins or ends with a space")
@@ -174,9 +175,7 @@ class _Checker:
                 continue
             self._known(at, found)
             used |= found
-        unused = [
-            name for name in self._model.search_space if Reference("search_space", name) not in used
-        ]
+        unused = [name for name in self._model.search_space if Reference("search_space", name) not in used]
         if unused:
             self._tell(
                 here,
@@ -211,7 +210,10 @@ def _bad_range(of: Any) -> Iterator[tuple[str, str]]:
     """What is wrong with the numbers of a distribution, and with which."""
     if hasattr(of, "min_value"):
         if not of.min_value < of.max_value:
-            yield f"min_value is {of.min_value:g}; it must be less than max_value, {of.max_value:g}", "min_value"
+            yield (
+                f"min_value is {of.min_value:g}; it must be less than max_value, {of.max_value:g}",
+                "min_value",
+            )
         elif of.type in ("loguniform", "qloguniform"):
             if of.max_value > LARGEST_EXPONENT:
                 yield f"max_value is an exponent of e, and exp({of.max_value:g}) is too large", "max_value"

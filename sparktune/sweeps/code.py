@@ -14,7 +14,9 @@ from pathlib import Path
 from sparktune.errors import InvalidSweep
 from sparktune.sweeps.worker.folder import Archive
 
-LEFT_OUT = frozenset((".git", ".hg", ".venv", "__pycache__", ".ipynb_checkpoints", ".mypy_cache", "mlruns", "mlartifacts"))
+LEFT_OUT = frozenset(
+    (".git", ".hg", ".venv", "__pycache__", ".ipynb_checkpoints", ".mypy_cache", "mlruns", "mlartifacts")
+)
 """Folders that are not code."""
 LARGEST = 300_000_000
 """Bytes; a larger folder is data, which does not travel with code."""
@@ -33,8 +35,8 @@ def packed(folder: Path) -> Archive:
             size += 0 if path.is_symlink() else path.stat().st_size
             if size > LARGEST:
                 raise InvalidSweep(
-                    f"trial.code: the folder {str(folder)!r} has more than {LARGEST // 1_000_000} MB; keep data "
-                    "elsewhere, and hand it to the command as an input (a path or an address)"
+                    f"trial.code: the folder {str(folder)!r} has more than {LARGEST // 1_000_000} MB; keep "
+                    "data elsewhere, and hand it to the command as an input (a path or an address)"
                 )
             try:
                 tar.add(path, path.relative_to(folder).as_posix(), recursive=False)
@@ -58,7 +60,9 @@ class ModuleArchive:
 
     def __init__(self, folder: Path) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="sparktune-")
-        content = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files(folder) if path.is_file()}
+        content = {
+            path.relative_to(folder).as_posix(): path.read_bytes() for path in files(folder) if path.is_file()
+        }
         digest = hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:16]
         self.path = Path(self._folder.name, f"sweep-{digest}.zip")
         with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED) as zipped:

@@ -1,6 +1,6 @@
 """YAML with places: what a file holds as plain Python values, and where each of them stands.
 
-YAML 1.2's core schema decides what a plain word is (https://yaml.org/spec/1.2.2/#103-core-schema): ``1e-5`` is
+YAML 1.2's core schema decides what a plain word is (https://yaml.org/spec/1.2.2/, section 10.3): ``1e-5`` is
 a number, ``yes``, ``on`` and ``2024-01-01`` are text. Nothing but mappings, lists and scalars is made.
 """
 
@@ -35,7 +35,7 @@ _PLAIN = "plain"
 _TAGS = frozenset((_PLAIN, "null", "bool", "int", "float", "str", "map", "seq"))
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Leaves to ``_Reader`` what a plain word is: PyYAML's own idea is YAML 1.1's."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
@@ -179,7 +179,9 @@ class _Reader:
         self._n_nodes += 1
         if self._n_nodes > MAX_NODES or len(path) > MAX_DEPTH:
             if not self.problems:  # an alias inside of what it means comes here, too
-                self._wrong(node.start_mark, "the file is nested too deeply, or its aliases make it too large")
+                self._wrong(
+                    node.start_mark, "the file is nested too deeply, or its aliases make it too large"
+                )
             return None
         kind = node.tag.removeprefix(_PREFIX)
         if node.tag == kind or kind not in _TAGS:

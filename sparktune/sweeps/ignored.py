@@ -69,4 +69,6 @@ def names_at(path: Path) -> list[str]:
 
 
 def _matches(where: tuple[str, ...], path: Path) -> bool:
-    return len(where) == len(path) and all(step in ("*", name) for step, name in zip(where, path, strict=True))
+    return len(where) == len(path) and all(
+        step in ("*", name) for step, name in zip(where, path, strict=True)
+    )

@@ -136,9 +136,9 @@ class Sampling(_Part):
     """How values are chosen."""
 
     type: str = Field(description="random, grid or bayesian; or one of sparktune's algorithms by its name.")
-    seed: int | None = Field(None, ge=0, lt=2**64, description="The same seed gives the same values.")
+    seed: int | None = Field(default=None, ge=0, lt=2**64, description="The same seed gives the same values.")
     rule: Literal["random", "sobol"] | None = Field(
-        None, description="For random: independent draws, or a Sobol sequence."
+        default=None, description="For random: independent draws, or a Sobol sequence."
     )
 
 
@@ -152,7 +152,7 @@ class Objective(_Part):
 
 
 class _Policy(_Part):
-    evaluation_interval: int = Field(1, ge=0, description="Act at every n-th report; 0 means 1.")
+    evaluation_interval: int = Field(default=1, ge=0, description="Act at every n-th report; 0 means 1.")
     delay_evaluation: int = Field(0, ge=0, description="Do not act before this report.")
 
 
@@ -160,8 +160,8 @@ class Bandit(_Policy):
     """End a trial that is behind the best by more than a slack."""
 
     type: Literal["bandit"]
-    slack_factor: Number | None = Field(None, gt=0, description="The slack as a ratio.")
-    slack_amount: Number | None = Field(None, gt=0, description="The slack as a difference.")
+    slack_factor: Number | None = Field(default=None, gt=0, description="The slack as a ratio.")
+    slack_amount: Number | None = Field(default=None, gt=0, description="The slack as a difference.")
 
 
 class MedianStopping(_Policy):
@@ -175,16 +175,16 @@ class TruncationSelection(_Policy):
 
     type: Literal["truncation_selection"]
     truncation_percentage: int = Field(ge=1, le=99, description="How many of 100 trials end.")
-    exclude_finished_jobs: bool = Field(False, description="Compare with running trials only.")
+    exclude_finished_jobs: bool = Field(default=False, description="Compare with running trials only.")
 
 
 class Asha(_Part):
     """Asynchronous successive halving. sparktune's own."""
 
     type: Literal["asha"]
-    reduction_factor: Number = Field(3, gt=1, description="Of each rung the best 1/n go on.")
-    min_step: int = Field(1, ge=1, description="The first rung, in reports.")
-    max_step: int = Field(100, ge=2, description="The reports of a full trial.")
+    reduction_factor: Number = Field(default=3, gt=1, description="Of each rung the best 1/n go on.")
+    min_step: int = Field(default=1, ge=1, description="The first rung, in reports.")
+    max_step: int = Field(default=100, ge=2, description="The reports of a full trial.")
 
 
 EarlyTermination = Annotated[
@@ -195,12 +195,15 @@ EarlyTermination = Annotated[
 class Limits(_Part):
     """What ends the sweep and its trials."""
 
-    max_total_trials: int = Field(1000, ge=1, le=1000, description="The most trials.")
+    max_total_trials: int = Field(default=1000, ge=1, le=1000, description="The most trials.")
     max_concurrent_trials: int | None = Field(
-        None, ge=1, le=1000, description="The most trials at once; by default as many as Spark has slots."
+        default=None,
+        ge=1,
+        le=1000,
+        description="The most trials at once; by default as many as Spark has slots.",
     )
-    timeout: Number | None = Field(None, gt=0, description="Seconds for the whole sweep.")
-    trial_timeout: Number | None = Field(None, gt=0, description="Seconds for each trial.")
+    timeout: Number | None = Field(default=None, gt=0, description="Seconds for the whole sweep.")
+    trial_timeout: Number | None = Field(default=None, gt=0, description="Seconds for each trial.")
 
 
 # -- what a trial is -----------------------------------------------------------------------------------
@@ -210,29 +213,29 @@ class Trial(_Part):
     """What runs in each trial: a command, or a Python function."""
 
     command: str | list[str] | None = Field(
-        None,
+        default=None,
         description="The program and its arguments, with ${{search_space.NAME}} and ${{inputs.NAME}}. A "
         "list is one argument each.",
     )
     function: str | None = Field(
-        None,
+        default=None,
         pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$",
         description="module:function, called with the values by name. sparktune's own.",
     )
     code: str | None = Field(
-        None, min_length=1, description="A folder that every trial has as its working folder."
+        default=None, min_length=1, description="A folder that every trial has as its working folder."
     )
     environment_variables: dict[str, Scalar] = Field(
         default_factory=dict, description="For the command; references as in the command."
     )
-    shell: bool = Field(False, description="Run the command by /bin/sh. sparktune's own.")
+    shell: bool = Field(default=False, description="Run the command by /bin/sh. sparktune's own.")
 
 
 class InputPath(_Part):
     """A file or folder that the workers can reach."""
 
     path: str = Field(min_length=1, description="Handed on as it is: a URL, or a path on the workers.")
-    type: str = Field("uri_folder", description="Azure's; has no effect.")
+    type: str = Field(default="uri_folder", description="Azure's; has no effect.")
 
 
 Input = Scalar | InputPath
@@ -241,11 +244,13 @@ Input = Scalar | InputPath
 class SweepFile(_Part):
     """A sweep: which program to tune, over which values, how, and how long."""
 
-    type: Literal["sweep"] = Field("sweep", description="What the file is.")
-    name: str | None = Field(None, description="The parent run's name, where display_name is not given.")
-    display_name: str | None = Field(None, description="The parent run's name.")
-    experiment_name: str | None = Field(None, min_length=1, description="The MLflow experiment.")
-    description: str | None = Field(None, description="The parent run's description.")
+    type: Literal["sweep"] = Field(default="sweep", description="What the file is.")
+    name: str | None = Field(
+        default=None, description="The parent run's name, where display_name is not given."
+    )
+    display_name: str | None = Field(default=None, description="The parent run's name.")
+    experiment_name: str | None = Field(default=None, min_length=1, description="The MLflow experiment.")
+    description: str | None = Field(default=None, description="The parent run's description.")
     tags: dict[str, Scalar] = Field(default_factory=dict, description="The parent run's tags.")
     trial: Trial
     inputs: dict[str, Input] = Field(default_factory=dict, description="The same for every trial.")
@@ -254,19 +259,25 @@ class SweepFile(_Part):
         default_factory=lambda: Sampling(type="random"), description="How values are chosen."
     )
     objective: Objective
-    early_termination: EarlyTermination | None = Field(None, description="What ends weak trials early.")
-    limits: Limits = Field(default_factory=Limits, description="What ends the sweep.")
+    early_termination: EarlyTermination | None = Field(
+        default=None, description="What ends weak trials early."
+    )
+    limits: Limits = Field(default_factory=lambda: Limits(), description="What ends the sweep.")
     parallelism: int | None = Field(
-        None, ge=1, description="The same as limits.max_concurrent_trials, without its bound. sparktune's own."
+        default=None,
+        ge=1,
+        description="The same as limits.max_concurrent_trials, without its bound. sparktune's own.",
     )
     tracking_uri: str | None = Field(
-        None, min_length=1, description="The MLflow server or store. sparktune's own."
+        default=None, min_length=1, description="The MLflow server or store. sparktune's own."
     )
     watch_interval: Number = Field(
-        5.0, gt=0, description="Seconds between two looks at what trials log to MLflow. sparktune's own."
+        default=5.0,
+        gt=0,
+        description="Seconds between two looks at what trials log to MLflow. sparktune's own.",
     )
     resume: str | None = Field(
-        None,
+        default=None,
         min_length=1,
         description="The parent run of a sweep to go on with; last for the latest unfinished one of the "
         "experiment, or a new one. sparktune's own.",

@@ -1,7 +1,7 @@
 """The command of a sweep file: ``python train.py --rate ${{search_space.rate}}``, as arguments.
 
 A command is split into arguments before values are filled in, so a value is always one argument, or a part of
-one, whatever it holds. Where the file asks for a shell, values are its positional parameters: the script holds
+one, whatever it holds. Where the file asks for a shell, values are its positional parameters: the script has
 ``"${1}"`` in their places, and a shell does not read again what a parameter expands to.
 """
 
@@ -160,7 +160,7 @@ def _refuse_shell(text: str) -> None:
 
 
 def _unquoted(text: str) -> Iterator[tuple[int, str]]:
-    """The characters that stand in no quotes and behind no backslash; ``$`` and `````` in double ones, too."""
+    """The characters that stand in no quotes and behind no backslash; in double ones, ``$`` and backticks."""
     quote, n = "", 0
     while n < len(text):
         char = text[n]

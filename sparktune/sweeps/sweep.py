@@ -35,7 +35,9 @@ class Sweep:
         notes: what is worth telling of it, each with its place: fields of Azure's that are ignored, say.
     """
 
-    def __init__(self, definition: SweepFile, folder: str | os.PathLike[str] = ".", notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, definition: SweepFile, folder: str | os.PathLike[str] = ".", notes: Sequence[str] = ()
+    ) -> None:
         self.definition = definition
         self.folder = Path(folder)
         self.notes = tuple(notes)
@@ -89,9 +91,19 @@ class Sweep:
         return cls(definition, document.folder, [str(each) for each in told])
 
     def __repr__(self) -> str:
-        trial, limits = self.definition.trial, self.definition.limits
-        what = trial.function or trial.command
-        return f"Sweep({what!r}, {len(self.definition.search_space)} parameters, {limits.max_total_trials} trials)"
+        return f"Sweep({self.summary()})"
+
+    def summary(self) -> str:
+        """What it would do, in one line."""
+        file = self.definition
+        what = file.trial.function or file.trial.command
+        sampling = file.sampling_algorithm
+        how = f"{sampling.type} ({sampling.rule})" if sampling.rule else sampling.type
+        policy = f", {file.early_termination.type}" if file.early_termination is not None else ""
+        return (
+            f"{what}; {len(file.search_space)} parameters, {how}, at most {file.limits.max_total_trials} "
+            f"trials, {file.objective.goal} {file.objective.primary_metric}{policy}"
+        )
 
     def run(self, spark: SparkSession | None = None, *, show_progressbar: bool = True) -> SweepTrials:
         """Run the sweep.
@@ -173,7 +185,13 @@ class Sweep:
         if trial.shell:
             assert isinstance(trial.command, str)
             text, values = script(trial.command)
-            argv: tuple[Any, ...] = (("/bin/sh",), ("-c",), (text,), ("sparktune",), *((each,) for each in values))
+            argv: tuple[Any, ...] = (
+                ("/bin/sh",),
+                ("-c",),
+                (text,),
+                ("sparktune",),
+                *((each,) for each in values),
+            )
         else:
             argv = arguments(trial.command)
         return Command(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparktune.backends import session
-from sparktune.study.trial import Trial
+from sparktune.study.trial import Trial, TrialState
 from sparktune.trials.spark import SparkTrials
 
 logger = logging.getLogger("sparktune")
@@ -22,7 +22,9 @@ class SweepTrials(SparkTrials):
         options: of ``SparkTrials``.
     """
 
-    def __init__(self, *, run_name: str = "", run_tags: Mapping[str, str] | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, run_name: str = "", run_tags: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
         self._run_name, self._run_tags = run_name, dict(run_tags or {})
         super().__init__(**options)
 
@@ -32,7 +34,7 @@ class SweepTrials(SparkTrials):
     def changed(self, trial: Trial) -> None:
         """See ``StudyTrials.changed``; a trial that has ended is told in the log."""
         super().changed(trial)
-        if trial.state.is_final:
+        if trial.state.is_final and trial.state is not TrialState.FAILED:  # that the study tells
             logger.info("%s", self._told(trial))
 
     def _told(self, trial: Trial) -> str:
@@ -41,9 +43,7 @@ class SweepTrials(SparkTrials):
             parts.append(f"{self.metric}={self.in_metric(trial.loss):.6g}")
         if trial.duration_s is not None:
             parts.append(f"{trial.duration_s:.1f} s")
-        if trial.error is not None:
-            parts.append(trial.error.summary)
-        elif trial.stop_reason is not None:
+        if trial.stop_reason is not None:
             parts.append(trial.stop_reason)
         return ", ".join(parts)
 

@@ -118,7 +118,7 @@ def _fields_beside(path: Path, document: Document) -> list[str]:
     found: Any = SweepFile
     at: Any = document.data
     for step in path[:-1]:
-        at = at[step] if isinstance(at, dict | list) else None
+        at = at[step] if isinstance(at, dict) else None
         found = _chosen(_below(found, step), at)
     return list(getattr(found, "model_fields", ()))
 

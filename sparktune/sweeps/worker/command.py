@@ -98,7 +98,7 @@ class Command:
 
 
 def as_text(value: Any) -> str:
-    """A value as an argument: text as it is, numbers, True, False and None as Python writes them, else JSON."""
+    """A value as an argument: text as it is; lists and mappings as JSON; all else as Python writes it."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple | dict):
@@ -186,8 +186,8 @@ class _Execution:
             return
         if isinstance(code, str):
             raise CommandFailed(
-                f"the command {self._argv[0]!r} could not be started: {code}. It is looked for on the PATH of "
-                "Spark's workers, and as a path in the code folder"
+                f"the command {self._argv[0]!r} could not be started: {code}. It is looked for on the PATH "
+                "of Spark's workers, and as a path in the code folder"
             )
         how = f"ended with exit code {code}" if code > 0 else f"was ended by {_signal_name(-code)}"
         if code == -signal.SIGKILL:

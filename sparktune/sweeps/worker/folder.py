@@ -28,6 +28,6 @@ class Archive:
         """Write the files of the archive into a folder."""
         with tarfile.open(fileobj=io.BytesIO(self._data), mode="r:") as tar:
             if sys.version_info >= (3, 12) or hasattr(tarfile, "data_filter"):
-                tar.extractall(folder, filter="fully_trusted")  # noqa: S202: this package has made it
+                tar.extractall(folder, filter="fully_trusted")  # this package has made it
             else:
-                tar.extractall(folder)  # noqa: S202
+                tar.extractall(folder)

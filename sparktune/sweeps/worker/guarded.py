@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 BOOT = "import sys; exec(sys.stdin.buffer.read(int(sys.argv[1])))"
 END_S = 5.0
@@ -76,7 +76,7 @@ class Guarded:
         """
         with self._result:
             line = self._result.readline()
-        told = json.loads(line) if line else {"code": -9}
+        told: dict[str, Any] = json.loads(line) if line else {"code": -9}
         if "error" in told:
             raise CannotStartError(told["error"][1])
         return int(told["code"])

@@ -57,15 +57,15 @@ def main() -> None:
 
     listener = threading.Thread(target=_listen, daemon=True)
     try:
-        command = subprocess.Popen(  # noqa: S603
+        command = subprocess.Popen(
             config["argv"],
             cwd=config["cwd"],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=begin,  # noqa: PLW1509
+            preexec_fn=begin,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        told = {"error": [getattr(error, "errno", None) or 0, str(error)]}
+        told: dict[str, object] = {"error": [getattr(error, "errno", None) or 0, str(error)]}
         listener.start()
     else:
         _command["pid"] = command.pid
@@ -126,7 +126,7 @@ def _kill_all() -> None:
 
 
 def _below(pid: int) -> set[int]:
-    """The processes that descend from one, by ``/proc/<pid>/stat`` (proc(5)); none where there is no /proc."""
+    """The processes that descend from one, by ``/proc/<pid>/stat`` (proc(5)); none without a /proc."""
     parents = {}
     for entry in os.listdir("/proc") if os.path.exists("/proc/self/stat") else ():
         if entry.isdecimal():

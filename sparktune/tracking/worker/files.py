@@ -56,7 +56,7 @@ class OwnRun:
             Exception: MLflow's.
         """
         there = [file for file in files if file.is_file() and file.stat().st_size]
-        client = self._client() if there else None
+        client: Any = self._client() if there else None
         for file in there:
             client.log_artifact(self._run_id, str(file), folder)
 
