@@ -114,21 +114,19 @@ class Document:
 
 
 def of_data(data: Any, source: str = "the sweep") -> Document:
-    """A document of values given from Python: its places are paths, such as ``the sweep: limits.timeout``."""
+    """A document of values given from Python: each stands in ``source``, and messages name the field."""
     document = Document(data, source)
-    for path, _ in _walk(data, (), 0):
-        name = ".".join(map(str, path))
-        place = Place(f"{source}: {name}" if path else source)
-        document.values[path] = document.keys[path] = place
+    for path in _paths(data, ()):
+        document.values[path] = document.keys[path] = Place(source)
     return document
 
 
-def _walk(data: Any, path: Path, depth: int) -> Iterator[tuple[Path, Any]]:
-    yield path, data
-    if depth < MAX_DEPTH:
+def _paths(data: Any, path: Path) -> Iterator[Path]:
+    yield path
+    if len(path) < MAX_DEPTH:
         steps = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
         for step, value in steps:
-            yield from _walk(value, (*path, step), depth + 1)
+            yield from _paths(value, (*path, step))
 
 
 def parse(text: str | bytes, source: str) -> Document:

@@ -31,13 +31,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, or that is worth telling."""
+    """One thing that is wrong, or that is worth telling. As text it is one line, which any file can hold."""
 
     place: Place
     text: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.text}"
+        whole = f"{self.place}: {self.text}"
+        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in whole)
 
 
 def refuse(problems: Sequence[Problem]) -> InvalidSweep:
