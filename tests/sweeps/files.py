@@ -60,7 +60,12 @@ def code_folder(folder: Path, source: str, name: str = "train.py") -> Path:
 
 
 def command_sweep(
-    folder: Path, source: str, values: Sequence[Any], *, arguments: str = "${{search_space.value}}", **fields: Any
+    folder: Path,
+    source: str,
+    values: Sequence[Any],
+    *,
+    arguments: str = "${{search_space.value}}",
+    **fields: Any,
 ) -> Sweep:
     """A sweep of a Python program over values, each once: grid."""
     code_folder(folder / "code", source)

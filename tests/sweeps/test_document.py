@@ -90,7 +90,12 @@ def test_what_is_refused(text, complaint) -> None:
 
 def test_settings() -> None:
     document = parse("limits: {max_total_trials: 1}", "f")
-    for setting in ("limits.max_total_trials=50", "trial.command=a b", "search_space={x: {type: randint}}", "e="):
+    for setting in (
+        "limits.max_total_trials=50",
+        "trial.command=a b",
+        "search_space={x: {type: randint}}",
+        "e=",
+    ):
         document.put(setting)
     assert document.data == {
         "limits": {"max_total_trials": 50},

@@ -31,30 +31,74 @@ def test_a_good_file() -> None:
         ("trial:", "trail:", "1:1: the file needs the field 'trial'"),
         ("trial:", "trail:", "2:1: the file has no field 'trail'; did you mean 'trial'?; allowed: type, "),
         ("trial:", "comptue: x\ntrial:", "2:1: the file has no field 'comptue'; did you mean 'compute'?"),
-        ("uniform", "unifrom", "5:9: search_space.rate.type is 'unifrom'; did you mean 'uniform'?; allowed: choice,"),
-        ("type: uniform, ", "", "5:9: search_space.rate is {'min_value': 0, 'max_value': 1}; it needs the field 'ty"),
-        ("min_value: 0", "min_value: 2", "5:36: search_space.rate.min_value: min_value is 2; it must be less"),
+        (
+            "uniform",
+            "unifrom",
+            "5:9: search_space.rate.type is 'unifrom'; did you mean 'uniform'?; allowed: choice,",
+        ),
+        (
+            "type: uniform, ",
+            "",
+            "5:9: search_space.rate is {'min_value': 0, 'max_value': 1}; it needs the field 'ty",
+        ),
+        (
+            "min_value: 0",
+            "min_value: 2",
+            "5:36: search_space.rate.min_value: min_value is 2; it must be less",
+        ),
         ("min_value: 0", "min_value: .nan", "search_space.rate.min_value is nan; it must be a finite number"),
         ("min_value: 0", "min_value: low", "search_space.rate.min_value is 'low'; it must be a number"),
         ("min_value: 0, ", "", "5:3: search_space.rate needs the field 'min_value'"),
         ("max_value: 1", "upper: 1", "5:39: search_space.rate has no field 'upper'; allowed: min_value, max"),
         ("uniform", "loguniform, q: 1", "search_space.rate has no field 'q'"),
         ("uniform", "quniform, q: 0", "search_space.rate.q is 0; it must be greater than 0"),
-        ("{type: uniform, min_value: 0, max_value: 1}", "{type: choice, values: []}", "values is []; it must not"),
-        ("{type: uniform, min_value: 0, max_value: 1}", "{type: randint, upper: 0}", "upper is 0; it must be at "),
-        ("{type: uniform, min_value: 0, max_value: 1}", "{type: randint, upper: 2.5}", "it must be a whole number"),
+        (
+            "{type: uniform, min_value: 0, max_value: 1}",
+            "{type: choice, values: []}",
+            "values is []; it must not",
+        ),
+        (
+            "{type: uniform, min_value: 0, max_value: 1}",
+            "{type: randint, upper: 0}",
+            "upper is 0; it must be at ",
+        ),
+        (
+            "{type: uniform, min_value: 0, max_value: 1}",
+            "{type: randint, upper: 2.5}",
+            "it must be a whole number",
+        ),
         ("{type: uniform, min_value: 0, max_value: 1}", "uniform", "search_space.rate is 'uniform'; it "),
         ("objective:", "  x: 1\nobjective:", "6:6: search_space.x is 1; it"),
-        ("goal: maximize", "goal: maximise", "6:45: objective.goal is 'maximise'; did you mean 'maximize'?; allow"),
+        (
+            "goal: maximize",
+            "goal: maximise",
+            "6:45: objective.goal is 'maximise'; did you mean 'maximize'?; allow",
+        ),
         ("primary_metric: accuracy", "primary_metric: loss", "objective.goal: 'loss' is what is minimized"),
         ("primary_metric: accuracy", "primary_metric: 5", "primary_metric is 5; it must be text"),
-        ("max_total_trials: 4", "max_total_trials: 0", "7:28: limits.max_total_trials is 0; it must be at least 1"),
-        ("max_total_trials: 4", "max_total_trials: 1001", "7:28: limits.max_total_trials is 1001; it must be at mo"),
-        ("max_total_trials: 4", "max_total_trails: 4", "'max_total_trails'; did you mean 'max_total_trials'?"),
+        (
+            "max_total_trials: 4",
+            "max_total_trials: 0",
+            "7:28: limits.max_total_trials is 0; it must be at least 1",
+        ),
+        (
+            "max_total_trials: 4",
+            "max_total_trials: 1001",
+            "7:28: limits.max_total_trials is 1001; it must be at mo",
+        ),
+        (
+            "max_total_trials: 4",
+            "max_total_trails: 4",
+            "'max_total_trails'; did you mean 'max_total_trials'?",
+        ),
         ("max_total_trials: 4", "timeout: 0", "limits.timeout is 0; it must be greater than 0"),
         ("max_total_trials: 4", "timeout: true", "limits.timeout is True; it must be a number"),
         ("{max_total_trials: 4}", "4", "limits is 4; it must be a mapping"),
-        ("search_space.rate", "search_space.rat", "3:12: trial.command: ${{search_space.rat}}: there is no such nam"),
+        (
+            "search_space.rate",
+            "search_space.rat",
+            "3:12: trial.command: ${{search_space.rat}}: there is no such nam",
+        ),
         ("search_space.rate", "inputs.data", "${{inputs.data}}: there is no such name; inputs is empty"),
         ("search_space.rate", "search_spaces.rate", "means nothing; did you mean 'search_space'?"),
         ("${{search_space.rate}}", "${{search_space.rate}", "a reference cannot be read"),
@@ -62,15 +106,35 @@ def test_a_good_file() -> None:
         ("train.py", "train.py | tee log", "'|' (a pipe) needs a shell: say shell: true under trial"),
         ("train.py", "train.py $HOME", "'$' (an expansion) needs a shell"),
         ("command: python", "function: python", "trial.function is 'python train.py"),
-        ("  command:", "  function: a:b\n  command:", "3:3: trial: it needs exactly one of command and function"),
+        (
+            "  command:",
+            "  function: a:b\n  command:",
+            "3:3: trial: it needs exactly one of command and function",
+        ),
         ("  command:", "  code: nowhere\n  command:", "3:9: trial.code: 'nowhere' is no folder"),
-        ("limits:", "sampling_algorithm: grid\nlimits:", "search_space.rate.type: grid needs finitely many values"),
-        ("limits:", "sampling_algorithm: byesian\nlimits:", "'byesian' is no algorithm; did you mean 'bayesian'?"),
+        (
+            "limits:",
+            "sampling_algorithm: grid\nlimits:",
+            "search_space.rate.type: grid needs finitely many values",
+        ),
+        (
+            "limits:",
+            "sampling_algorithm: byesian\nlimits:",
+            "'byesian' is no algorithm; did you mean 'bayesian'?",
+        ),
         ("limits:", "sampling_algorithm: {type: grid, rule: sobol}\nlimits:", "only random has a rule"),
         ("limits:", "early_termination: {type: bandit}\nlimits:", "needs exactly one of slack_factor"),
         ("limits:", "early_termination: {type: median}\nlimits:", "did you mean 'median_stopping'?"),
-        ("limits:", "early_termination: median_stopping\nlimits:", "early_termination is 'median_stopping'; it"),
-        ("limits:", "early_termination: {type: truncation_selection}\nlimits:", "needs the field 'truncation_pe"),
+        (
+            "limits:",
+            "early_termination: median_stopping\nlimits:",
+            "early_termination is 'median_stopping'; it",
+        ),
+        (
+            "limits:",
+            "early_termination: {type: truncation_selection}\nlimits:",
+            "needs the field 'truncation_pe",
+        ),
         ("limits:", "parallelism: 2\nlimits: {max_concurrent_trials: 3}\nx:", "the file has no field 'x'"),
         ("limits: {", "parallelism: 2\nlimits: {max_concurrent_trials: 3, ", "give one of them"),
         ("limits:", "inputs: {data: {path: 'azureml:x:1'}}\nlimits:", "is an asset of an Azure workspace"),
@@ -91,7 +155,9 @@ def test_no_mapping_at_all(text) -> None:
 
 
 def test_all_errors_are_told_at_once_in_their_order() -> None:
-    text = FILE.replace("goal: maximize", "goal: up").replace("trials: 4", "trials: 0").replace("uniform", "x")
+    text = (
+        FILE.replace("goal: maximize", "goal: up").replace("trials: 4", "trials: 0").replace("uniform", "x")
+    )
     assert [line.split(":")[1] for line in complaints(text)] == ["5", "6", "7"]
 
 
@@ -107,8 +173,14 @@ def test_fields_of_azures_that_mean_nothing_here_are_told() -> None:
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        (FILE.replace("uniform, min_value: 0", "loguniform, min_value: 1e-5"), "for 1e-05 to 1 write -11.51 and 0"),
-        (FILE.replace("limits: {max_total_trials: 4}", ""), "no max_total_trials: the sweep runs 1000 trials"),
+        (
+            FILE.replace("uniform, min_value: 0", "loguniform, min_value: 1e-5"),
+            "for 1e-05 to 1 write -11.51 and 0",
+        ),
+        (
+            FILE.replace("limits: {max_total_trials: 4}", ""),
+            "no max_total_trials: the sweep runs 1000 trials",
+        ),
         (FILE.replace("${{search_space.rate}}", "1"), "it does not use rate, which it finds in environment"),
         (FILE.replace("trials: 4", "trials: 4, timeout: 5, trial_timeout: 6"), "it is longer than timeout"),
     ],
@@ -131,7 +203,9 @@ def test_a_file_that_cannot_be_read(tmp_path) -> None:
 
 # -- a thousand bad files ------------------------------------------------------------------------------
 
-words = st.sampled_from(["", "type", "sweep", "uniform", "choice", "grid", "bandit", "random", "x", "ü\n'", "\0", "\ud800"])
+words = st.sampled_from(
+    ["", "type", "sweep", "uniform", "choice", "grid", "bandit", "random", "x", "ü\n'", "\0", "\ud800"]
+)
 scalars = (
     words
     | st.none()
@@ -139,9 +213,13 @@ scalars = (
     | st.integers()
     | st.floats()
     | st.text(max_size=5)
-    | st.sampled_from([0, -1, 1e400, 10**400, "1e5", "${{search_space.rate}}", "${{", "${{inputs.x}}", "azureml:x"])
+    | st.sampled_from(
+        [0, -1, 1e400, 10**400, "1e5", "${{search_space.rate}}", "${{", "${{inputs.x}}", "azureml:x"]
+    )
 )
-anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3))
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3)
+)
 FULL = data(
     name="n",
     display_name="d",
@@ -161,7 +239,12 @@ FULL = data(
         "r": {"type": "randint", "upper": 3},
     },
     sampling_algorithm={"type": "random", "seed": 1, "rule": "sobol"},
-    early_termination={"type": "bandit", "slack_factor": 0.1, "evaluation_interval": 1, "delay_evaluation": 5},
+    early_termination={
+        "type": "bandit",
+        "slack_factor": 0.1,
+        "evaluation_interval": 1,
+        "delay_evaluation": 5,
+    },
     limits={"max_total_trials": 4, "max_concurrent_trials": 2, "timeout": 5, "trial_timeout": 1},
     parallelism=2,
     tracking_uri="u",
@@ -230,7 +313,11 @@ def test_of_those_a_thousand_were_bad() -> None:
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.integers(0, len(FILE)), st.text(max_size=4) | st.sampled_from(["\t", "\0", "[", "}", ":", "&a", "*a", "!x ", "- "]), st.integers(0, 6))
+@given(
+    st.integers(0, len(FILE)),
+    st.text(max_size=4) | st.sampled_from(["\t", "\0", "[", "}", ":", "&a", "*a", "!x ", "- "]),
+    st.integers(0, 6),
+)
 def test_damaged_text_is_taken_or_refused_with_a_place(at, inserted, removed) -> None:
     check(FILE[:at] + inserted + FILE[at + removed :])
 

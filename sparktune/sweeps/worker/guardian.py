@@ -66,12 +66,11 @@ def main() -> None:
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         told: dict[str, object] = {"error": [getattr(error, "errno", None) or 0, str(error)]}
+        _leave_output()
         listener.start()
     else:
         _command["pid"] = command.pid
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (1, 2):  # its output ends when the last that writes to it has ended
-            os.dup2(null, fd)
+        _leave_output()
         listener.start()
         command.returncode = _reap()
         told = {"code": command.returncode}
@@ -82,6 +81,13 @@ def main() -> None:
     _gone.wait()
     shutil.rmtree(config["folder"], ignore_errors=True)
     os._exit(0)
+
+
+def _leave_output() -> None:
+    """The command's output ends when the last that writes to it has ended, and this process writes none."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (1, 2):
+        os.dup2(null, fd)
 
 
 def _listen() -> None:
