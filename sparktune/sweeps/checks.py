@@ -50,6 +50,9 @@ class _Checker:
             here = ("search_space", name)
             if not name.strip() or "\0" in name or len(name) > 250:
                 self._refuse(here, "a name must have 1 to 250 characters")
+            for n, value in enumerate(of.values if of.type == "choice" else ()):
+                if _cannot_travel(value):
+                    self._refuse((*here, "values", n), "it holds a character that no argument can hold")
             for text, at in _bad_range(of):
                 self._refuse((*here, at), text)
             for text in _odd_range(of):
@@ -204,6 +207,15 @@ class _Checker:
                 (*here, "path"),
                 f"{shown(text)} is an asset of an Azure workspace: give an address that the workers can read",
             )
+
+
+def _cannot_travel(value: Any) -> bool:
+    """Whether text in a value, at any depth, holds NUL, or a lone surrogate, which UTF-8 has not."""
+    if isinstance(value, str):
+        return "\0" in value or any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return any(map(_cannot_travel, (*value, *value.values())))
+    return isinstance(value, list) and any(map(_cannot_travel, value))
 
 
 def _bad_range(of: Any) -> Iterator[tuple[str, str]]:

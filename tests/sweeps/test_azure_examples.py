@@ -1,4 +1,4 @@
-"""Files as Azure's documentation describes them, written for this test: they are taken, or told what they lack."""
+"""Files as Azure's documentation describes them, written for this test: taken, or told what they lack."""
 
 from __future__ import annotations
 
@@ -94,9 +94,10 @@ def test_grid_takes_choices_only_and_says_where_it_finds_another() -> None:
         "{type: bandit, slack_factor: 0.1, evaluation_interval: 1, delay_evaluation: 5}",
         "{type: bandit, slack_amount: 0.2, evaluation_interval: 2}",
         "{type: median_stopping, delay_evaluation: 5, evaluation_interval: 1}",
-        "{type: truncation_selection, truncation_percentage: 20, evaluation_interval: 1, delay_evaluation: 5, exclude_finished_jobs: true}",
+        "{type: truncation_selection, truncation_percentage: 20, evaluation_interval: 1, "
+        "delay_evaluation: 5, exclude_finished_jobs: true}",
     ],
-)  # fmt: skip
+)
 def test_every_policy(policy) -> None:
     assert sweep(
         f"early_termination: {policy}\n" + BEGIN.replace("DISTRIBUTION", UNIFORM)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -86,7 +85,12 @@ def test_values_that_are_no_text(value, text) -> None:
 
 
 def test_the_python_of_the_workers_comes_first_and_the_folder_is_copied(tmp_path, scratch) -> None:
-    source = "import sys, helper; open('new', 'w').write('x'); print('score=2'); assert sys.executable == sys.argv[1]"
+    source = """
+        import sys, helper
+        open("new", "w").write("x")
+        print("score=2")
+        assert sys.executable == sys.argv[1]
+    """
     code_folder(tmp_path / "code", "", "helper.py")
     (tmp_path / "code" / "run.sh").write_text('#!/bin/sh\nexec python train.py "$1"\n')
     (tmp_path / "code" / "run.sh").chmod(0o755)
@@ -165,10 +169,13 @@ def test_printed_metrics_are_reported_as_they_come_and_the_last_is_the_result(tm
 
 FAMILY = """
 import os, signal, subprocess, sys, time
-forever = [sys.executable, "-c", "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; time.sleep(3600)"]
+ignoring = "[signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]"
+forever = [sys.executable, "-c", f"import signal, time; {ignoring}; time.sleep(3600)"]
 child = subprocess.Popen(forever)
 own_session = subprocess.Popen(forever, start_new_session=True)
-orphan = int(subprocess.run([sys.executable, "-c", f"import subprocess; print(subprocess.Popen({forever!r}, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"], capture_output=True, text=True).stdout)
+quiet = "start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
+disown = f"import subprocess; print(subprocess.Popen({forever!r}, {quiet}).pid)"
+orphan = int(subprocess.run([sys.executable, "-c", disown], stdout=subprocess.PIPE).stdout)
 with open(sys.argv[1] + ".part", "w") as file:
     file.write(f"{os.getpid()} {child.pid} {own_session.pid} {orphan}")
 os.rename(sys.argv[1] + ".part", sys.argv[1])
@@ -319,6 +326,7 @@ def test_the_tail_of_a_file(tmp_path) -> None:
 
 def test_workers_need_python_alone(run) -> None:
     imports = "import sparktune.sweeps.worker.command, sparktune.sweeps.worker.function, sys; "
-    check = "print({n.partition('.')[0] for n in sys.modules} & {'pydantic', 'yaml', 'hyperopt', 'numpy', 'mlflow'})"
+    heavy = "{'pydantic', 'yaml', 'hyperopt', 'numpy', 'mlflow'}"
+    check = f"print({{n.partition('.')[0] for n in sys.modules}} & {heavy})"
     done = run([sys.executable, "-c", imports + check])
     assert (done.returncode, done.stdout.strip()) == (0, "set()"), done.stderr

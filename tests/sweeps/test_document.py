@@ -118,6 +118,6 @@ def test_settings() -> None:
     ],
 )
 def test_settings_that_are_refused(setting, complaint) -> None:
-    with pytest.raises(InvalidSweep, match="^--set ") as refused:
+    with pytest.raises(InvalidSweep, match=r"^--set ") as refused:
         parse("type: sweep", "f").put(setting)
     assert complaint in str(refused.value)

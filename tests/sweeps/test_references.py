@@ -102,7 +102,8 @@ def test_in_quotes_everything_is_meant_as_it_stands() -> None:
 def test_in_a_shell_a_value_is_a_parameter(value, tmp_path) -> None:
     """Nothing of it is executed, whether it stands in quotes or not."""
     text, order = script(
-        "printf '%s|' ${{search_space.x}} \"${{search_space.x}}\" a${{search_space.x}} ${{inputs.y}}; printf %s $1"
+        "printf '%s|' ${{search_space.x}} \"${{search_space.x}}\" a${{search_space.x}} ${{inputs.y}}; "
+        "printf %s $1"
     )
     values = {X: value, Reference("inputs", "y"): "why"}
     done = subprocess.run(

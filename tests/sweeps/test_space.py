@@ -70,8 +70,14 @@ def test_algorithms() -> None:
 @pytest.mark.parametrize(
     ("fields", "policy"),
     [
-        ({"type": "bandit", "slack_factor": 0.2, "delay_evaluation": 5}, BanditPolicy(0.2, delay_evaluation=5)),
-        ({"type": "bandit", "slack_amount": 1, "evaluation_interval": 2}, BanditPolicy(slack_amount=1, evaluation_interval=2)),
+        (
+            {"type": "bandit", "slack_factor": 0.2, "delay_evaluation": 5},
+            BanditPolicy(0.2, delay_evaluation=5),
+        ),
+        (
+            {"type": "bandit", "slack_amount": 1, "evaluation_interval": 2},
+            BanditPolicy(slack_amount=1, evaluation_interval=2),
+        ),
         ({"type": "median_stopping"}, MedianStoppingPolicy()),
         (
             {"type": "truncation_selection", "truncation_percentage": 20, "exclude_finished_jobs": True},
@@ -79,7 +85,7 @@ def test_algorithms() -> None:
         ),
         ({"type": "asha", "reduction_factor": 4, "min_step": 2, "max_step": 50}, AshaPolicy(4, 2, 50)),
     ],
-)  # fmt: skip
+)
 def test_policies(fields, policy) -> None:
     assert policy_of(model(early_termination=fields).early_termination) == policy
 

@@ -193,6 +193,18 @@ print("score=1")
     assert [pid for pid in pids if not is_over(pid)] == []
 
 
+def test_a_sweep_goes_on_under_the_same_parent_run(spark, mlflow_store, tmp_path) -> None:
+    options = {"objective": {"primary_metric": "score", "goal": "maximize"}}
+    source = "import sys; print('score=' + sys.argv[1])"
+    first = command_sweep(tmp_path, source, [1, 2, 3, 4], limits={"max_total_trials": 2}, **options)
+    began = first.run(spark, show_progressbar=False)
+    second = command_sweep(tmp_path, source, [1, 2, 3, 4], resume=began.run_id, **options)
+    trials = second.run(spark, show_progressbar=False)
+    assert trials.run_id == began.run_id
+    assert sorted(loss for loss in trials.losses() if loss is not None) == [-4.0, -3.0, -2.0, -1.0]
+    assert len(Results.of(trials.run_id).rows) == 4
+
+
 def test_functions(spark, mlflow_store, tmp_path) -> None:
     code_folder(
         tmp_path / "code",

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import psutil
 import pytest
 
-from sparktune import cli
+from sparktune import AllTrialsFailed, Sweep, cli
 from tests.conftest import needs_classic
 from tests.processes import is_over
 from tests.sweeps.files import FILE, code_folder
@@ -110,7 +111,7 @@ def test_a_good_file_is_told_in_a_line(tmp_path, capsys) -> None:
     assert "good.yml:1:1: compute is ignored" in told.err
 
 
-def test_show_and_best(folder, run, mlflow_store) -> None:
+def test_show_and_best(folder, run, mlflow_store, capsys) -> None:
     """A whole sweep, one failed and one completed trial, and one that none completes."""
     code_folder(folder / "code", """
         import os, sys
@@ -129,49 +130,38 @@ def test_show_and_best(folder, run, mlflow_store) -> None:
     assert "trial 0: path=good completed, score=0.5" in done.stderr
     assert "%|" not in done.stderr
     run_id = done.stdout.split()[1]
-    assert f"): score=0.5 path='good'" in done.stdout
+    assert "): score=0.5 path='good'" in done.stdout
     work = folder / "work"
-    told = json.loads((work / "out.json").read_text())
-    assert told["parameters"] == {"path": "good"}
-    assert told["states"]["failed"] == 1
+    output = json.loads((work / "out.json").read_text())
+    assert output["parameters"] == {"path": "good"}
+    assert output["states"]["failed"] == 1
 
-    store = ["--store", mlflow_store]
-    done = run([*sparktune, "show", run_id, *store])
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [
-        ["0", "completed"],
-        ["1", "failed"],
-    ]
-    assert "AssertionError" in done.stdout
-    shown = json.loads(run([*sparktune, "show", run_id, *store, "--format", "json"]).stdout)
+    def told(*arguments: str, code: int = 0) -> str:
+        assert cli.main([*arguments, "--store", mlflow_store]) == code
+        written = capsys.readouterr()
+        return written.out if code == 0 else written.err
+
+    table = told("show", run_id)
+    assert [line.split()[:2] for line in table.splitlines()[1:3]] == [["0", "completed"], ["1", "failed"]]
+    assert "AssertionError" in table
+    shown = json.loads(told("show", run_id, "--format", "json"))
     assert [trial["metric"] for trial in shown["trials"]] == [0.5, None]
 
-    done = run([*sparktune, "best", run_id, *store, "--download", "there"])
-    assert done.returncode == 0, done.stderr
-    best = json.loads(done.stdout)
+    best = json.loads(told("best", run_id, "--download", str(work / "there")))
     assert best["metric"] == {"name": "score", "value": 0.5}
     assert (work / "there" / "outputs" / "model").read_text() == "the model"
     assert (work / "there" / "logs" / "stdout.log").read_text().startswith("epoch 1")
-    assert "path: good" in run([*sparktune, "best", run_id, *store, "--format", "yaml"]).stdout
-    assert run([*sparktune, "best", "nothing", *store]).returncode == 2
+    assert "path: good" in told("best", run_id, "--format", "yaml")
+    assert "has no run 'nothing'" in told("best", "nothing", code=2)
 
 
-def test_no_trial_completed(folder, run, mlflow_store) -> None:
+def test_no_trial_completed(folder, mlflow_store, spark, capsys) -> None:
     code_folder(folder / "code", "raise ValueError('the cause')")
-    done = run(
-        [sys.executable, "-m", "sparktune", "sweep", folder / "sweep.yml"],
-        env={"MLFLOW_TRACKING_URI": mlflow_store},
-    )
-    assert done.returncode == 1, done.stderr
-    assert "ValueError: the cause" in done.stderr.splitlines()[-1]
-    run_id = next(
-        line.split("parentRunId%20%3D%20%27")[1][:32]
-        for line in done.stderr.splitlines()
-        if "parentR" in line
-    )
-    done = run([sys.executable, "-m", "sparktune", "best", run_id, "--store", mlflow_store])
-    assert done.returncode == 1
-    assert "no trial of the run" in done.stderr
+    with pytest.raises(AllTrialsFailed, match="ValueError: the cause"):
+        Sweep.from_yaml(folder / "sweep.yml").run(spark, show_progressbar=False)
+    parent = mlflow.search_runs(filter_string="tags.`sparktune.role` = 'study'").iloc[0]["run_id"]
+    assert cli.main(["best", parent, "--store", mlflow_store]) == 1
+    assert "no trial of the run" in capsys.readouterr().err
 
 
 def test_the_script_for_spark_submit_is_where_it_is_said_to_be(capsys) -> None:
