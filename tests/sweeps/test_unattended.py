@@ -155,6 +155,24 @@ def test_show_and_best(folder, run, mlflow_store, capsys) -> None:
     assert "has no run 'nothing'" in told("best", "nothing", code=2)
 
 
+def test_workers_that_have_python_alone(folder, run, bare, mlflow_store) -> None:
+    """A printed metric needs nothing there; of one that is logged, the failure says what it needs."""
+    code_folder(folder / "code", """
+        import sys
+        assert sys.executable.startswith(sys.argv[2]), sys.executable
+        if sys.argv[1] == "prints":
+            print("score=0.5")
+    """)  # fmt: skip
+    text = SWEEP.replace("PATH", "prints, logs").replace("path}}", "path}} ${{inputs.where}}")
+    (folder / "sweep.yml").write_text(f"inputs: {{where: {bare.parent}}}\n{text}")
+    command = [sys.executable, "-m", "sparktune", "sweep", folder / "sweep.yml"]
+    env = {"MLFLOW_TRACKING_URI": mlflow_store, "PYSPARK_PYTHON": str(bare)}
+    done = run([*command, "--set", "limits.max_total_trials=2"], env=env)
+    assert done.returncode == 0, done.stderr
+    assert "trial 0: path=prints completed, score=0.5" in done.stderr
+    assert "Spark's workers have no MLflow. Print the metric, or install mlflow there" in done.stderr
+
+
 def test_no_trial_completed(folder, mlflow_store, spark, capsys) -> None:
     code_folder(folder / "code", "raise ValueError('the cause')")
     with pytest.raises(AllTrialsFailed, match="ValueError: the cause"):
