@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-_EXPERIMENT = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID")
+_VARIABLES = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI")
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def chosen(tracking_uri: str | None, experiment: str | None) -> Iterator[None]:
     fluent: Any = importlib.import_module("mlflow.tracking.fluent")
     utils: Any = importlib.import_module("mlflow.tracking._tracking_service.utils")
     uri, experiment_id = utils._tracking_uri, fluent._active_experiment_id
-    before = {name: os.environ.get(name) for name in _EXPERIMENT}
+    before = {name: os.environ.get(name) for name in _VARIABLES}
     try:
         if tracking_uri is not None:
             mlflow.set_tracking_uri(tracking_uri)
@@ -33,10 +33,10 @@ def chosen(tracking_uri: str | None, experiment: str | None) -> Iterator[None]:
         yield
     finally:
         if tracking_uri is not None:
-            mlflow.set_tracking_uri(uri)
+            mlflow.set_tracking_uri(uri)  # which sets or removes the variable, too
         if experiment is not None:
             fluent._active_experiment_id = experiment_id
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
