@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         DuplicateLabel,
         InvalidPoint,
         InvalidSpace,
+        InvalidSweep,
         NoMorePoints,
         ObjectiveNotPicklable,
         PlotlyNotAvailable,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from sparktune.space import hp
     from sparktune.space.distributions import space_eval
     from sparktune.space.sampling import sample
+    from sparktune.sweeps.sweep import Sweep
     from sparktune.trials.driver import DriverTrials
     from sparktune.trials.simulated import SimulatedTrials
     from sparktune.trials.spark import SparkTrials
@@ -128,6 +130,7 @@ _HOMES = {
         "DuplicateLabel",
         "InvalidPoint",
         "InvalidSpace",
+        "InvalidSweep",
         "NoMorePoints",
         "ObjectiveNotPicklable",
         "PlotlyNotAvailable",
@@ -143,6 +146,7 @@ _HOMES = {
     "sparktune.space": ("hp",),
     "sparktune.space.distributions": ("space_eval",),
     "sparktune.space.sampling": ("sample",),
+    "sparktune.sweeps.sweep": ("Sweep",),
     "sparktune.trials.driver": ("DriverTrials",),
     "sparktune.trials.simulated": ("SimulatedTrials",),
     "sparktune.trials.spark": ("SparkTrials",),
@@ -161,6 +165,7 @@ _ROOMS = (
     "search",
     "space",
     "study",
+    "sweeps",
     "tracking",
     "trials",
     "worker",
@@ -228,6 +233,7 @@ __all__ = [
     "FMinIter",
     "InvalidPoint",
     "InvalidSpace",
+    "InvalidSweep",
     "MedianStoppingPolicy",
     "NoMorePoints",
     "ObjectiveNotPicklable",
@@ -240,6 +246,7 @@ __all__ = [
     "SparktuneError",
     "StudyInProgress",
     "StudyTakenOver",
+    "Sweep",
     "TrialTerminated",
     "Trials",
     "TruncationSelectionPolicy",

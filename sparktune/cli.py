@@ -1,7 +1,7 @@
-"""The command line: ``sparktune demo``, ``sparktune doctor``, ``sparktune resume``.
+"""The command line: ``sparktune sweep``, ``demo``, ``doctor``, ``resume`` and so on.
 
 Exit codes: 0 success; 1 no trial completed, or a study would fail (doctor); 2 wrong usage, or something that
-is needed is missing; 130 Ctrl-C.
+is needed is missing; 3 a sweep file is wrong; 130 Ctrl-C. ``sparktune sweep`` has some more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparktune import __version__
-from sparktune.errors import AllTrialsFailed, SparktuneError
+from sparktune.errors import AllTrialsFailed, InvalidSweep, SparktuneError
+from sparktune.sweeps import commands as sweeps
+
+BAD_FILE = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = args.run(args)
         return code
+    except InvalidSweep as error:
+        print(error, file=sys.stderr)
+        return BAD_FILE
     except SparktuneError as error:
         print(f"sparktune: {error}", file=sys.stderr)
         return 1 if isinstance(error, AllTrialsFailed) else 2
@@ -85,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sparktune {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    sweeps.add_to(commands)
     demo = commands.add_parser(
         "demo",
         help="tune a model on local Spark and record it in MLflow",

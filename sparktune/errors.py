@@ -13,6 +13,7 @@
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
     ├── CannotResume           (ValueError)   resume= names no study that can go on, or another one
     ├── WarmStartRefused       (ValueError)   a study of warm_start= has other parameters
+    ├── InvalidSweep           (ValueError)   a sweep file is wrong; each problem with its place
     ├── WorkerLost             (RuntimeError) the kind of error of a trial that Spark did not finish
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call, or the study
     │                                         that is to be resumed has a driver that lives
@@ -70,6 +71,10 @@ class CannotResume(SparktuneError, ValueError):
 
 class WarmStartRefused(SparktuneError, ValueError):
     """A study that is to inform another has other parameters, another metric or goal."""
+
+
+class InvalidSweep(SparktuneError, ValueError):
+    """A sweep file is wrong. The message has a line for each problem: file, line, column, what."""
 
 
 class StudyInProgress(SparktuneError, RuntimeError):

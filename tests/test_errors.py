@@ -18,6 +18,7 @@ TREE = {
     "DuplicateLabel": hyperopt.exceptions.DuplicateLabel,
     "NoMorePoints": LookupError,
     "SaveFileError": ValueError,
+    "InvalidSweep": ValueError,
     "WorkerLost": RuntimeError,
     "CannotResume": ValueError,
     "WarmStartRefused": ValueError,

@@ -73,6 +73,11 @@ def held() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """A signal handler: the signal is Ctrl-C. ``signal.signal(signal.SIGTERM, interrupts.interrupt)``."""
+    _handle(number, frame)
+
+
 def _handle(_number: int, _frame: FrameType | None) -> None:
     now = time.monotonic()
     if now - _state.wished_at < ONE_WISH_S:

@@ -96,6 +96,8 @@ class MlflowTracker:
         patience_s: how long ``finish`` waits for a store that does not answer. A store that is only slow is
             waited for as long as it makes progress.
         directory: where ``finish`` leaves what could not be written; the working directory by default.
+        run_name: of the parent run, where one is created; MLflow's own choice by default.
+        run_tags: further tags of the parent run, where one is created.
     """
 
     def __init__(
@@ -104,7 +106,10 @@ class MlflowTracker:
         clock: Callable[[], float] = time.time,
         patience_s: float = 60.0,
         directory: str | os.PathLike[str] | None = None,
+        run_name: str = "",
+        run_tags: Mapping[str, str] | None = None,
     ) -> None:
+        self._run_name, self._run_tags = run_name, dict(run_tags or {})
         self._clock = clock
         self._patience_s = patience_s
         self._directory = directory
@@ -156,7 +161,9 @@ class MlflowTracker:
         elif joined is None:  # a worker may have to create its trial's run before the store is open
             self._store.expect_experiment()
         writer = Writer(self._store, REMOTE_THREADS if remote else 1)
-        self._study = StudyRun(info, self._store, writer.lock, joined, self._now_ms())
+        self._study = StudyRun(
+            info, self._store, writer.lock, joined, self._now_ms(), self._run_name, self._run_tags
+        )
         self._writer = writer
         writer.put(self._study.record)
         if info.continues is not None:

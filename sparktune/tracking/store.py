@@ -312,7 +312,8 @@ class MlflowStore:
         """Store a text artifact; where the store of artifacts fails but tracking works, keep it aside."""
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=self.tracking_uri)
+        # Without a registry's address MLflow asks the Spark session for it, which may have died.
+        client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
         for _ in range(2):
             try:
                 with tempfile.TemporaryDirectory() as folder:

@@ -31,20 +31,30 @@ class StudyRun:
         lock: the writer's, which guards the record.
         joined: the id of the run to join, or None to create one.
         start_ms: when the study began.
+        name: of a run that is created.
+        tags: further ones of a run that is created.
 
     Attributes:
         record: what is still to be written to the run.
     """
 
     def __init__(
-        self, info: StudyInfo, store: MlflowStore, lock: threading.RLock, joined: str | None, start_ms: int
+        self,
+        info: StudyInfo,
+        store: MlflowStore,
+        lock: threading.RLock,
+        joined: str | None,
+        start_ms: int,
+        name: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         identity = {schema.STUDY_TAG: info.study_id, "sparktune.role": "study"}
-        self.record = RunRecord(name="", start_ms=start_ms, identity=identity, prepare=self._open)
+        self.record = RunRecord(name=name, start_ms=start_ms, identity=identity, prepare=self._open)
         self._info, self._store, self._lock, self._joined = info, store, lock, joined
         self._is_own = joined is None if info.continues is None else info.continues.is_own
         self._ends = self._is_own if info.continues is None else info.continues.ends
         self._start_ms = start_ms
+        self._tags = dict(tags or {}) if joined is None else {}
         self._knows_experiment = False
         self._taken: Snapshot | None = None
         self._number = 0  # of studies that were recorded in the run before this one
@@ -95,7 +105,7 @@ class StudyRun:
         record = self._study_record()
         with self._lock:
             self.record.params |= self._free(self._own(schema.parent_params(self._info)), "params")
-            self.record.tags |= self._free(tags, "tags") | record.tags() | {STATE: record.state}
+            self.record.tags |= self._tags | self._free(tags, "tags") | record.tags() | {STATE: record.state}
 
     def _study_record(self) -> StudyRecord:
         continues = self._info.continues

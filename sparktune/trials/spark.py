@@ -135,7 +135,11 @@ class SparkTrials(RunnableTrials):
         warning = warn_if_store_is_local(tracking_uri(), self._application().master)
         if warning:
             logger.warning(warning)
-        return MlflowTracker()
+        return MlflowTracker(**self._tracker_options())
+
+    def _tracker_options(self) -> dict[str, Any]:
+        """Arguments of ``MlflowTracker``, for subclasses."""
+        return {}
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled SparkTrials finds the session of the process that reads it.

@@ -6,9 +6,23 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 PROC = Path("/proc")
+
+
+_before: list[Callable[[], None]] = []
+
+
+@contextlib.contextmanager
+def before_the_end(act: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, ``end_with_descendants`` calls ``act`` first; it must take seconds at most."""
+    _before.append(act)
+    try:
+        yield
+    finally:
+        _before.remove(act)
 
 
 def end_with_descendants() -> None:
@@ -17,6 +31,9 @@ def end_with_descendants() -> None:
     They are stopped first, so that none starts another, or is replaced by its pool, in the meantime.
     """
     try:
+        for act in list(_before):
+            with contextlib.suppress(Exception):
+                act()
         stopped: set[int] = set()
         while new := descendants(os.getpid()) - stopped:
             _signal(new, signal.SIGSTOP)

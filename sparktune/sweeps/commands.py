@@ -1,0 +1,223 @@
+"""``sparktune sweep``, ``validate``, ``show`` and ``best``: their arguments, and what they do."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sparktune.errors import SparkNotAvailable, SparktuneError, StudyTakenOver
+
+logger = logging.getLogger("sparktune")
+
+ENGINE_LOST = 4
+UNEXPECTED = 70
+"""EX_SOFTWARE of sysexits.h. Python's own code for an exception is 1, which says that no trial completed."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands to the parser of the command line."""
+    sweep = commands.add_parser(
+        "sweep",
+        help="tune a command or function that a sweep file describes",
+        description="Runs the sweep that a YAML file describes, on the Spark session that spark-submit has "
+        "configured, or on every core of this machine. Exit codes: 0 done; 1 no trial completed; 2 wrong "
+        "usage, or something is missing; 3 the file is wrong; 4 Spark was lost while the sweep ran, or "
+        "another driver has taken it over; 70 anything else; 130 interrupted (Ctrl-C, SIGTERM).",
+    )
+    _file(sweep)
+    sweep.add_argument("--output", type=Path, metavar="FILE", help="write run, best trial and states as JSON")
+    sweep.add_argument(
+        "--script",
+        action=_Script,
+        nargs=0,
+        help="print the path of the script to give to spark-submit, and end",
+    )
+    sweep.set_defaults(run=run)
+    validate = commands.add_parser(
+        "validate",
+        help="look whether a sweep file is right",
+        description="Looks whether a sweep file is right, starts nothing, and exits with 3 where it is not.",
+    )
+    _file(validate)
+    validate.set_defaults(run=_validate)
+    show = commands.add_parser(
+        "show", help="list the trials of a sweep or study", description="Lists the trials that MLflow has."
+    )
+    _run(show)
+    show.add_argument("--format", choices=["table", "json"], default="table", help="default: table")
+    show.set_defaults(run=_show)
+    best = commands.add_parser(
+        "best",
+        help="tell the best trial of a sweep or study",
+        description="Tells the best trial, and downloads its artifacts. Exits with 1 where there is none.",
+    )
+    _run(best)
+    best.add_argument("--format", choices=["json", "yaml"], default="json", help="default: json")
+    best.add_argument("--download", type=Path, metavar="DIR", help="the artifacts of its run go there")
+    best.set_defaults(run=_best)
+
+
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the sweep file")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a field of the file, such as limits.max_total_trials=50; may be given several times",
+    )
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", metavar="RUN", help="the parent run, which the sweep has told")
+    parser.add_argument(
+        "--store", metavar="URI", help="tracking URI; by default MLFLOW_TRACKING_URI, or MLflow's own default"
+    )
+
+
+class _Script(argparse.Action):
+    """``--script``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        print(Path(__file__).resolve().parent.parent / "submit" / "sweep.py")
+        parser.exit()
+
+
+def _validate(args: argparse.Namespace) -> int:
+    from sparktune.sweeps.sweep import Sweep
+
+    sweep = Sweep.from_yaml(args.file, args.settings)
+    for note in sweep.notes:
+        print(note, file=sys.stderr)
+    print(f"{args.file}: {sweep.summary()}")
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """``sparktune sweep``."""
+    from sparktune.sweeps.sweep import Sweep
+
+    sweep = Sweep.from_yaml(args.file, args.settings)
+    _log()
+    with _sigterm_as_ctrl_c():
+        try:
+            return _run_sweep(sweep, args.output)
+        except SparktuneError:
+            raise
+        except Exception:
+            logger.exception("the sweep ended by an exception that sparktune does not know")
+            return UNEXPECTED
+
+
+def _run_sweep(sweep: Any, output: Path | None) -> int:
+    from sparktune.backends import session
+
+    # Read when mlflow is imported: no complaint on a machine without git.
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    spark = session.get_or_create()
+    try:
+        trials = sweep.run(spark)
+    except (SparkNotAvailable, StudyTakenOver) as error:
+        print(f"sparktune: {error}", file=sys.stderr)
+        return ENGINE_LOST
+    finally:
+        with contextlib.suppress(Exception):
+            spark.stop()
+    best = trials.best_trial
+    print(f"run {trials.run_id}")
+    params = " ".join(f"{name}={value!r}" for name, value in trials.best_params.items())
+    value = trials.in_metric(best["result"]["loss"])
+    print(f"best trial {best['tid']} (run {trials.best_run_id}): {trials.metric}={value:.6g} {params}")
+    if output is not None:
+        output.write_text(json.dumps(_outcome(trials), indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _outcome(trials: Any) -> dict[str, Any]:
+    return {
+        "parent_run_id": trials.run_id,
+        "run_id": trials.best_run_id,
+        "trial": trials.best_trial["tid"],
+        "metric": {"name": trials.metric, "value": trials.in_metric(trials.best_trial["result"]["loss"])},
+        "parameters": trials.best_params,
+        "states": {state.value: count for state, count in trials.counts().items()},
+        "stopped_because": trials.fmin_cancelled_reason,
+    }
+
+
+def _show(args: argparse.Namespace) -> int:
+    from sparktune.sweeps.results import Results
+    from sparktune.tracking.chosen import chosen
+
+    with chosen(args.store, None):
+        results = Results.of(args.run_id)
+    print(json.dumps(results.as_dict(), indent=2) if args.format == "json" else results.table())
+    return 0
+
+
+def _best(args: argparse.Namespace) -> int:
+    from sparktune.sweeps.results import Results
+    from sparktune.tracking.artifacts import download
+    from sparktune.tracking.chosen import chosen
+    from sparktune.tracking.mlflow import current_uri
+
+    with chosen(args.store, None):
+        found = Results.of(args.run_id).best_as_dict()
+        if args.download is not None:
+            try:
+                files = download(current_uri(), found["run_id"], args.download)
+            except Exception as error:  # whatever MLflow and its artifact stores raise
+                text = " ".join(str(error).split())
+                raise SparktuneError(
+                    f"the artifacts of the run {found['run_id']} cannot be downloaded: {text}"
+                ) from None
+            print(f"{len(files)} files in {args.download}", file=sys.stderr)
+    if args.format == "yaml":
+        import yaml
+
+        print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
+    else:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _log() -> None:
+    """Log to standard error: with times and every trial, unless somebody watches the progress bar."""
+    from sparktune.study import progress
+
+    watched = progress.someone_watches()
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        logging.Formatter("%(message)s" if watched else "%(asctime)s %(levelname)s %(message)s")
+    )
+    for name in ("sparktune", "hyperopt-spark"):
+        logging.getLogger(name).handlers = [handler]  # hyperopt has given its own to the second
+        logging.getLogger(name).setLevel(logging.WARNING if watched else logging.INFO)
+        logging.getLogger(name).propagate = False
+    # Every table of a new database is announced otherwise.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    from sparktune.study import interrupts
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupts.interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,60 @@
+"""The trials of a sweep: ``SparkTrials`` whose parent run has the file's names, and that log each end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from sparktune.backends import session
+from sparktune.study.trial import Trial, TrialState
+from sparktune.trials.spark import SparkTrials
+
+logger = logging.getLogger("sparktune")
+
+
+class SweepTrials(SparkTrials):
+    """Trials of a sweep.
+
+    Args:
+        run_name: of the parent run; empty for one of MLflow's.
+        run_tags: of the parent run.
+        options: of ``SparkTrials``.
+    """
+
+    def __init__(
+        self, *, run_name: str = "", run_tags: Mapping[str, str] | None = None, **options: Any
+    ) -> None:
+        self._run_name, self._run_tags = run_name, dict(run_tags or {})
+        super().__init__(**options)
+
+    def _tracker_options(self) -> dict[str, Any]:
+        return {"run_name": self._run_name, "run_tags": self._run_tags}
+
+    def changed(self, trial: Trial) -> None:
+        """See ``StudyTrials.changed``; a trial that has ended is told in the log."""
+        super().changed(trial)
+        if trial.state.is_final and trial.state is not TrialState.FAILED:  # that the study tells
+            logger.info("%s", self._told(trial))
+
+    def _told(self, trial: Trial) -> str:
+        parts = [f"{trial.describe} {trial.state.value.replace('_', ' ')}"]
+        if trial.loss is not None:
+            parts.append(f"{self.metric}={self.in_metric(trial.loss):.6g}")
+        if trial.duration_s is not None:
+            parts.append(f"{trial.duration_s:.1f} s")
+        if trial.stop_reason is not None:
+            parts.append(trial.stop_reason)
+        return ", ".join(parts)
+
+    def send_modules(self, path: str) -> None:
+        """Have Spark's workers import from a zip file."""
+        spark: Any = self._session()
+        if session.is_connect(spark):
+            spark.addArtifacts(path, pyfile=True)
+        else:
+            spark.sparkContext.addPyFile(path)
+
+    def in_metric(self, loss: float) -> float:
+        """A loss as a value of the primary metric."""
+        return -loss if self.goal == "maximize" else loss

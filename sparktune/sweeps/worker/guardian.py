@@ -1,0 +1,150 @@
+"""Stands between a worker and a trial's command: nothing of the command outlives the trial.
+
+A program of its own, which needs Python's standard library alone. The worker sends it, on its standard input,
+one line of JSON. Then
+
+- a byte says: end the command, and all that it has started;
+- the end of the input says so, too, and: remove the folder. It comes when the worker closes it, and when the
+  worker dies, however it dies.
+
+On Linux whatever the command starts stays below this process (PR_SET_CHILD_SUBREAPER, prctl(2)), in the
+background and in sessions of its own, too. Elsewhere the command's process group is all that is known of it.
+
+The result is one line of JSON on the file ``result_fd``: ``{"code": 1}``, or ``{"error": [errno, text]}``
+where the command could not be started.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+INHERITED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGPIPE)
+"""Signals that a Spark worker may ignore, or block: the command begins as in a terminal."""
+
+_ending = threading.Event()
+_gone = threading.Event()
+_command = {"pid": 0}
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def main() -> None:
+    """Run the command, tell how it ended, end what it left, remove the folder."""
+    config = json.loads(sys.stdin.buffer.readline())
+    result_fd = config["result_fd"]
+    os.set_inheritable(result_fd, False)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)  # whoever means the trial has the worker end it
+    if _prctl is not None:
+        _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    guardian = os.getpid()
+
+    def begin() -> None:
+        for number in INHERITED:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        if _prctl is not None:
+            _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != guardian:
+                os._exit(127)
+
+    listener = threading.Thread(target=_listen, daemon=True)
+    try:
+        command = subprocess.Popen(
+            config["argv"],
+            cwd=config["cwd"],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=begin,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        told: dict[str, object] = {"error": [getattr(error, "errno", None) or 0, str(error)]}
+        _leave_output()
+        listener.start()
+    else:
+        _command["pid"] = command.pid
+        _leave_output()
+        listener.start()
+        command.returncode = _reap()
+        told = {"code": command.returncode}
+    with contextlib.suppress(OSError):  # the worker is dead
+        os.write(result_fd, json.dumps(told).encode() + b"\n")
+    with contextlib.suppress(OSError):
+        os.close(result_fd)
+    _gone.wait()
+    shutil.rmtree(config["folder"], ignore_errors=True)
+    os._exit(0)
+
+
+def _leave_output() -> None:
+    """The command's output ends when the last that writes to it has ended, and this process writes none."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (1, 2):
+        os.dup2(null, fd)
+
+
+def _listen() -> None:
+    """Wait for the word to end, or for the end of the worker."""
+    is_there = True
+    while is_there:
+        is_there = bool(sys.stdin.buffer.read(1))
+        _ending.set()
+        _kill_all()
+    _gone.set()
+
+
+def _reap() -> int:
+    """Wait for every process below this one, and end them once the command has ended; its exit code."""
+    code = 0
+    while True:
+        try:
+            pid, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return code
+        if pid == _command["pid"]:
+            code = os.waitstatus_to_exitcode(status)
+            _ending.set()
+        if _ending.is_set():
+            _kill_all()  # again after each: a process that was missed has become a child of this one
+
+
+def _kill_all() -> None:
+    """Stop, then kill, all below this process: none starts another in the meantime."""
+    with contextlib.suppress(OSError):
+        if _prctl is None:
+            os.killpg(_command["pid"], signal.SIGKILL)
+    stopped: set[int] = set()
+    while new := _below(os.getpid()) - stopped:
+        for pid in new:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped |= new
+    for pid in stopped:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _below(pid: int) -> set[int]:
+    """The processes that descend from one, by ``/proc/<pid>/stat`` (proc(5)); none without a /proc."""
+    parents = {}
+    for entry in os.listdir("/proc") if os.path.exists("/proc/self/stat") else ():
+        if entry.isdecimal():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as file:
+                parents[int(entry)] = int(file.read().rpartition(b")")[2].split()[1])
+    found: set[int] = set()
+    new = {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Sweeps on real Spark and a real MLflow store: values, metrics, policies, failures, and what stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from sparktune import AllTrialsFailed, Sweep
+from sparktune.sweeps.results import Results
+from tests.conftest import needs_classic
+from tests.processes import is_over
+from tests.sweeps.files import code_folder, command_sweep, data
+from tests.sweeps.test_command import FAMILY
+from tests.sweeps.test_references import NASTY
+
+pytestmark = needs_classic
+
+
+def by_value(trials: Any) -> dict[Any, Any]:
+    frame = trials.to_dataframe()
+    return {str(row["value"]): row for _, row in frame.iterrows()}
+
+
+def artifacts(run_id: str) -> dict[str, str]:
+    client = mlflow.MlflowClient()
+    folder = Path(client.download_artifacts(run_id, ""))
+    return {
+        path.relative_to(folder).as_posix(): path.read_text("utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_values_of_any_kind_arrive_exactly_and_execute_nothing(spark, mlflow_store, tmp_path) -> None:
+    source = """
+        import json, os, sys
+        os.makedirs("outputs")
+        with open("outputs/got.json", "w") as file:
+            json.dump([sys.argv[1:], os.environ["SPARKTUNE_PARAM_value"], sorted(os.listdir())], file)
+        print("score=1")
+    """
+    values = [*NASTY, 0.1, 7, True, [1, "ü"]]
+    sweep = command_sweep(
+        tmp_path, source, values, arguments="${{search_space.value}} --x=${{search_space.value}}",
+        objective={"primary_metric": "score", "goal": "minimize"},
+    )  # fmt: skip
+    trials = sweep.run(spark, show_progressbar=False)
+    assert trials.counts()["completed"] == len(values)
+    texts = [*NASTY, "0.1", "7", "True", '[1, "ü"]']
+    got = [json.loads(artifacts(run_id)["outputs/got.json"]) for run_id in trials.to_dataframe()["run_id"]]
+    assert sorted(got) == sorted([[text, f"--x={text}"], text, ["outputs", "train.py"]] for text in texts)
+    told = [row.params["value"] for row in Results.of(trials.run_id).rows]
+    assert told == [*values[:-1], json.dumps(values[-1])]
+
+
+MIXED = """
+import os, sys
+kind = sys.argv[1]
+print("ready", kind)
+print("to stderr", file=sys.stderr)
+if kind == "fails":
+    sys.exit("the reason")
+if kind == "silent":
+    sys.exit()
+if kind == "logs":
+    import mlflow
+    assert mlflow.active_run() is None
+    for step in range(3):
+        mlflow.log_metric("score", step, step=step)
+    mlflow.log_param("own", 1)
+    sys.exit()
+print("score=0.5", "score=0.25", sep="\\n")
+"""
+
+
+def test_metrics_logs_and_failures(spark, mlflow_store, tmp_path) -> None:
+    sweep = command_sweep(
+        tmp_path, MIXED, ["prints", "logs", "fails", "silent"],
+        objective={"primary_metric": "score", "goal": "maximize"}, display_name="the name",
+        description="what for", tags={"team": "a", "n": 1}, experiment_name="of the file",
+    )  # fmt: skip
+    trials = sweep.run(spark, show_progressbar=False)
+    rows = by_value(trials)
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "prints": "completed", "logs": "completed", "fails": "failed", "silent": "failed",
+    }  # fmt: skip
+    assert rows["prints"]["loss"] == -0.25
+    assert rows["logs"]["loss"] == -2.0
+    assert "exit code 1; its stderr ends with: to stderr the reason" in rows["fails"]["error"]
+    assert "told no metric 'score'" in rows["silent"]["error"]
+    assert trials.best_params == {"value": "logs"}
+
+    parent = mlflow.get_run(trials.run_id)
+    assert parent.info.run_name == "the name"
+    assert mlflow.get_experiment(parent.info.experiment_id).name == "of the file"
+    assert parent.data.tags["mlflow.note.content"] == "what for"
+    assert (parent.data.tags["team"], parent.data.tags["n"]) == ("a", "1")
+    assert parent.data.params["best_value"] == "logs"
+    statuses = {name: mlflow.get_run(row["run_id"]).info.status for name, row in rows.items()}
+    assert statuses == {"prints": "FINISHED", "logs": "FINISHED", "fails": "FAILED", "silent": "FAILED"}
+    logged = mlflow.get_run(rows["logs"]["run_id"])
+    assert logged.data.params == {"value": "logs", "own": "1"}
+    series = mlflow.MlflowClient().get_metric_history(rows["prints"]["run_id"], "score")
+    assert [point.value for point in series][:2] == [0.5, 0.25]
+    for row in rows.values():
+        kept = artifacts(row["run_id"])
+        assert kept["logs/stdout.log"].startswith("ready")
+        assert kept["logs/stderr.log"].startswith("to stderr")
+
+    results = Results.of(trials.run_id)
+    assert results.best.params == {"value": "logs"}
+    table = results.table()
+    assert "2 completed" in table
+    assert "2 failed" in table
+    assert "best trial" in table
+    mlflow.set_experiment("tests")
+
+
+def test_weak_trials_end_early_by_printed_lines_and_by_mlflow(spark, mlflow_store, tmp_path) -> None:
+    """The weak ones would run for ever."""
+    source = """
+        import sys, time
+        how, _, rank = sys.argv[1].partition(" ")
+        good = rank == "good"
+        def tell(step):
+            if how == "log":
+                import mlflow
+                mlflow.log_metric("score", 1.0 if good else 0.0, step=step)
+            else:
+                print(f"score={1.0 if good else 0.0} step={step}")
+        for step in range(1, 4):
+            tell(step)
+        while not good:
+            time.sleep(0.1)
+            step += 1
+            tell(step)
+    """
+    sweep = command_sweep(
+        tmp_path, source, ["print good", "log good", "print weak", "log weak"],
+        objective={"primary_metric": "score", "goal": "maximize"},
+        early_termination={"type": "bandit", "slack_amount": 0.5, "delay_evaluation": 2},
+        watch_interval=0.5,
+    )  # fmt: skip
+    rows = by_value(sweep.run(spark, show_progressbar=False))
+    assert {name: row["state"] for name, row in rows.items()} == {
+        "print good": "completed", "log good": "completed",
+        "print weak": "early_terminated", "log weak": "early_terminated",
+    }  # fmt: skip
+    assert "score=0.0 step=1" in artifacts(rows["print weak"]["run_id"])["logs/stdout.log"]
+
+
+@pytest.mark.parametrize(("how", "limit"), [("trial_timeout", 6.0), ("timeout", 8.0)])
+def test_nothing_stays_after_a_time_limit(how, limit, spark, mlflow_store, tmp_path) -> None:
+    source = FAMILY + "print('ready'); time.sleep(3600)"
+    sweep = command_sweep(
+        tmp_path, source, [str(tmp_path / "a")], objective={"primary_metric": "score", "goal": "maximize"},
+        limits={how: limit},
+    )  # fmt: skip
+    with pytest.raises(AllTrialsFailed):
+        sweep.run(spark, show_progressbar=False)
+    pids = [int(pid) for pid in (tmp_path / "a").read_text().split()]
+    assert len(pids) == 4
+    assert [pid for pid in pids if not is_over(pid)] == []
+
+
+def test_nothing_stays_of_a_worker_that_is_killed_and_its_trial_is_run_again(
+    spark, mlflow_store, tmp_path
+) -> None:
+    """The command itself kills the Python worker, its guardian's parent, with -9."""
+    source = (
+        FAMILY
+        + """
+guardian = os.getppid()
+worker = int(open(f"/proc/{guardian}/stat").read().rpartition(")")[2].split()[1])
+if not os.path.exists(sys.argv[1] + " again"):
+    os.rename(sys.argv[1], sys.argv[1] + " again")
+    os.kill(worker, signal.SIGKILL)
+    time.sleep(3600)
+print("score=1")
+"""
+    )
+    sweep = command_sweep(
+        tmp_path, source, [str(tmp_path / "a")], objective={"primary_metric": "score", "goal": "maximize"}
+    )
+    trials = sweep.run(spark, show_progressbar=False)
+    assert trials.to_dataframe()["attempts"].tolist() == [2]
+    pids = [int(pid) for name in ("a", "a again") for pid in (tmp_path / name).read_text().split()]
+    assert len(pids) == 8
+    assert [pid for pid in pids if not is_over(pid)] == []
+
+
+def test_a_sweep_goes_on_under_the_same_parent_run(spark, mlflow_store, tmp_path) -> None:
+    options = {"objective": {"primary_metric": "score", "goal": "maximize"}}
+    source = "import sys; print('score=' + sys.argv[1])"
+    first = command_sweep(tmp_path, source, [1, 2, 3, 4], limits={"max_total_trials": 2}, **options)
+    began = first.run(spark, show_progressbar=False)
+    second = command_sweep(tmp_path, source, [1, 2, 3, 4], resume=began.run_id, **options)
+    trials = second.run(spark, show_progressbar=False)
+    assert trials.run_id == began.run_id
+    assert sorted(loss for loss in trials.losses() if loss is not None) == [-4.0, -3.0, -2.0, -1.0]
+    assert len(Results.of(trials.run_id).rows) == 4
+
+
+def test_functions(spark, mlflow_store, tmp_path) -> None:
+    code_folder(
+        tmp_path / "code",
+        "import helper_of_sweep\ndef fit(x, factor): return helper_of_sweep.twice(x) * factor",
+        "train_of_sweep.py",
+    )
+    code_folder(tmp_path / "code", "def twice(x): return 2 * x", "helper_of_sweep.py")
+    sweep = Sweep.from_dict(
+        data(
+            trial={"function": "train_of_sweep:fit", "code": "code"},
+            inputs={"factor": 10},
+            search_space={"x": {"type": "quniform", "min_value": 1, "max_value": 3, "q": 1}},
+            sampling_algorithm="grid",
+            objective={"primary_metric": "loss", "goal": "minimize"},
+        ),
+        tmp_path,
+    )
+    trials = sweep.run(spark, show_progressbar=False)
+    assert sorted(trials.losses()) == [20.0, 40.0, 60.0]
+    assert trials.best_params == {"x": 1}
