@@ -37,15 +37,19 @@ class Normal:
 
 AMPLITUDE = Normal(0.0, 1.0, -4.0, 4.0)
 NOISE = Normal(math.log(1e-4), 2.5, math.log(1e-7), 0.0)
+LENGTH_VARIANCE = 3.0
 WARP = Normal(0.0, 0.4, -1.5, 1.5)
 
 
 def length_prior(n_parameters: float) -> Normal:
     """Of length scales: they grow with the root of the dimension.
 
-    Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high dimensions" (ICML), equation 8.
+    Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high dimensions" (ICML), section 5: a
+    log-normal prior of the length itself. The density of a length is highest at the mean less the variance of
+    its logarithm.
     """
-    return Normal(math.sqrt(2) + math.log(max(n_parameters, 1.0)) / 2, math.sqrt(3), -4.0, 7.0)
+    root = math.log(max(n_parameters, 1.0)) / 2
+    return Normal(math.sqrt(2) + root - LENGTH_VARIANCE, math.sqrt(LENGTH_VARIANCE), -4.0, 6.0)
 
 
 class LogPosterior:
@@ -74,8 +78,6 @@ class LogPosterior:
         self._stds = np.array([prior.std for prior in priors])
         self.bounds = np.array([(prior.low, prior.high) for prior in priors])
         self.start = self._means.copy()
-        # The mode of the log-normal density, rather than its median, which is too smooth to begin with.
-        self.start[:n_groups] = math.log(max(n_active, 1.0)) / 2 + math.log(0.5)
         self.start[n_groups + 1] = math.log(1e-3)
 
     def hyperparameters(self, vector: Array) -> Hyperparameters:
