@@ -44,7 +44,7 @@ def propose(
         return rows
     if not n:
         return rows
-    model = Model(space, history, n, rng)
+    model = Model(space, history, rng)
     for i in range(n):
         found = model.best_first()
         new = next((row for row in found if row not in tried), None)

@@ -30,6 +30,7 @@ NORMAL_REACH = 3.0
 """A parameter without bounds is scaled so that its prior's mean -+ this many sigma becomes [0, 1]."""
 MOST_INDICATORS = 24
 """A choice of more options is taken as an ordered number."""
+HALF_DISTANCE = 0.125**0.5
 RADIUS = 2 / np.pi
 """Of the arc, a quarter of a circle: its length is 1, as that of an unconditional number."""
 
@@ -100,7 +101,7 @@ class Encoding:
         for column in self._choices:
             options = parameters[column].coordinate(values[:, column])
             hot = options[:, None] == np.arange(parameters[column].n_options)
-            blocks.append(hot * np.sqrt(0.5))
+            blocks.append(hot * HALF_DISTANCE)
         return Points(numbers, active, np.concatenate(blocks, axis=1))
 
     def value(self, j: int, numbers: Array) -> Array:

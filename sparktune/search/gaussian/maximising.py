@@ -76,23 +76,29 @@ class Maximiser:
 
     Args:
         space: the search space.
+        branch: where to look; see ``branches``.
         best_first: ``(n, n_params)`` known configurations, best first.
         effort: how hard to look.
         rng: what candidates are drawn from.
     """
 
     def __init__(
-        self, space: SearchSpace, best_first: Array, effort: Effort, rng: np.random.Generator
+        self,
+        space: SearchSpace,
+        branch: Array,
+        best_first: Array,
+        effort: Effort,
+        rng: np.random.Generator,
     ) -> None:
         self._space, self._effort, self._rng = space, effort, rng
         self._best_first = best_first
-        self._moves = Moves(space, best_first, rng)
+        self._moves = Moves(space, branch, best_first, rng)
         self._is_discrete = any(p.q is not None or p.n_options > 1 for p in space.parameters)
 
     def best_first(self, acquisition: Acquisition) -> Array:
         """Configurations, those where the function is greatest first."""
         near = self._moves.perturbed(self._centres())
-        anywhere = self._space.sample(self._effort.n_anywhere, self._rng)
+        anywhere = self._moves.anywhere(self._effort.n_anywhere)
         candidates = np.concatenate([near, anywhere])
         heights = acquisition.at(candidates)
         starts = _apart(heights, np.arange(len(candidates)) < len(near), self._effort.n_starts)
@@ -105,7 +111,7 @@ class Maximiser:
         """The configurations that candidates lie around: the best one most often."""
         n = len(self._best_first)
         if not n:
-            return self._space.sample(self._effort.n_near, self._rng)
+            return self._moves.anywhere(self._effort.n_near)
         ranks = np.minimum(self._rng.geometric(0.2, self._effort.n_near) - 1, n - 1)
         return np.asarray(self._best_first[ranks])
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sparktune.search.gaussian.branches import drawn_branch, is_in
 from sparktune.search.gaussian.encoding import Encoding
 from sparktune.search.gaussian.fitting import fitted
 from sparktune.search.gaussian.losses import normalised
@@ -22,6 +23,10 @@ MOST_TRIALS = 400
 """The process is given so many trials at most."""
 MOST_TO_FIT = 150
 """Its hyperparameters are fitted to so many at most."""
+MOST_STEPS = 40
+"""So many times the density of hyperparameters is computed, at most."""
+FEWEST_IN_BRANCH = 8
+"""With fewer trials in just this branch, those of all others are used too."""
 FEWEST_TO_WARP = 20
 """With fewer trials a warping of the inputs would follow chance."""
 
@@ -34,7 +39,7 @@ class Options:
         n_startup_jobs: how many trials must have finished before anything is modelled.
     """
 
-    n_startup_jobs: int = 8
+    n_startup_jobs: int = 10
 
     def __post_init__(self) -> None:
         value = self.n_startup_jobs
@@ -56,34 +61,80 @@ class Model:
 
     Args:
         space: the search space.
-        history: the trials, at least one of them finished.
-        n: how many suggestions there will be.
+        history: the trials.
         rng: what candidates are drawn from.
     """
 
-    def __init__(self, space: SearchSpace, history: History, n: int, rng: np.random.Generator) -> None:
-        self._encoding = encoding_of(space)
+    def __init__(self, space: SearchSpace, history: History, rng: np.random.Generator) -> None:
         order = _canonical(history)
-        values = history.values[order]
-        losses = normalised(history.losses[order], history.is_weak[order])
-        by_loss = np.argsort(losses, kind="stable")
-        values, losses = values[by_loss], losses[by_loss]
-        # Points of the user may lie elsewhere, and trials may be from before the space had a parameter.
-        kept = telling(len(values), MOST_TRIALS)
-        points = self._encoding.points(values)
-        to_fit = telling(len(values), MOST_TO_FIT)
-        with_warping = len(values) >= FEWEST_TO_WARP and bool(self._encoding.warpable.any())
-        hyper = fitted(self._encoding, points[to_fit], losses[to_fit], with_warping, 40)
-        self._posterior = Posterior(self._encoding, points[kept], losses[kept], hyper)
-        means = self._posterior.known_mean()
-        self._best = float(means.min())
-        best_first = values[kept][np.argsort(np.round(means, 9), kind="stable")]
-        self._maximiser = Maximiser(space, best_first, Effort(), rng)
-        for row in _sorted(history.pending):
-            self.add_pending(row)
+        self._space, self._rng = space, rng
+        self._values, self._losses = history.values[order], history.losses[order]
+        self._is_weak = history.is_weak[order]
+        self._ranked = self._values[np.lexsort((np.arange(len(order)), self._losses, self._is_weak))]
+        self._pending = _sorted(history.pending)
+        self._processes: dict[bytes, BranchProcess] = {}
 
     def best_first(self) -> Array:
         """Configurations, most promising first."""
+        branch = drawn_branch(self._space, self._ranked, self._pending, self._rng)
+        key = branch.tobytes()
+        if key not in self._processes:
+            self._processes[key] = self._process_in(branch)
+        return self._processes[key].best_first()
+
+    def add_pending(self, row: Array) -> None:
+        """The configuration was suggested: it runs from now on."""
+        self._pending = np.concatenate([self._pending, row[None]])
+        for process in self._processes.values():
+            process.add_pending(row)
+
+    def _process_in(self, branch: Array) -> BranchProcess:
+        """The process of the trials in a branch, or of all trials where these are few."""
+        inside = is_in(self._values, branch)
+        chosen = inside if inside.sum() >= FEWEST_IN_BRANCH else np.ones(len(inside), bool)
+        process = BranchProcess(
+            self._space,
+            branch,
+            self._values[chosen],
+            normalised(self._losses[chosen], self._is_weak[chosen]),
+            self._rng,
+        )
+        for row in self._pending:
+            process.add_pending(row)
+        return process
+
+
+class BranchProcess:
+    """A Gaussian process for the configurations of one branch.
+
+    Args:
+        space: the search space.
+        branch: see ``branches``.
+        values: ``(n, n_params)`` configurations to learn from, at least one.
+        losses: ``(n,)`` of them, normalised.
+        rng: what candidates are drawn from.
+    """
+
+    def __init__(
+        self, space: SearchSpace, branch: Array, values: Array, losses: Array, rng: np.random.Generator
+    ) -> None:
+        self._encoding = encoding_of(space)
+        by_loss = np.argsort(losses, kind="stable")
+        values, losses = values[by_loss], losses[by_loss]
+        points = self._encoding.points(values)
+        to_fit, kept = telling(len(values), MOST_TO_FIT), telling(len(values), MOST_TRIALS)
+        with_warping = len(values) >= FEWEST_TO_WARP and bool(self._encoding.warpable.any())
+        hyper = fitted(self._encoding, points[to_fit], losses[to_fit], with_warping, MOST_STEPS)
+        self._posterior = Posterior(self._encoding, points[kept], losses[kept], hyper)
+        means = np.round(self._posterior.known_mean(), 9)
+        inside = is_in(values[kept], branch)
+        # Better than what is known of the branch: of another one nothing here need be as good.
+        self._best = float(means[inside].min()) if inside.any() else float(np.median(means))
+        order = np.lexsort((means, ~inside))
+        self._maximiser = Maximiser(space, branch, values[kept][order], Effort(), rng)
+
+    def best_first(self) -> Array:
+        """Configurations of the branch, most promising first."""
         return self._maximiser.best_first(Acquisition(self._encoding, self._posterior, self._best))
 
     def add_pending(self, row: Array) -> None:
@@ -93,9 +144,8 @@ class Model:
         section 4.2).
         """
         point = self._encoding.points(row[None])
-        self._posterior = self._posterior.with_observation(
-            point, float(self._posterior.predict(point).mean[0])
-        )
+        expected = float(self._posterior.predict(point).mean[0])
+        self._posterior = self._posterior.with_observation(point, expected)
 
 
 def _canonical(history: History) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sparktune.search.gaussian.branches import moved_into
 from sparktune.space.parameters import Array, Parameter
 from sparktune.space.search_space import SearchSpace
 
@@ -23,13 +24,16 @@ class Moves:
 
     Args:
         space: the search space.
+        branch: all moves end in it; see ``branches``.
         best_first: ``(n, n_params)`` known configurations, best first: parameters that become active take the
             value that they have in the best one that has them.
         rng: what is drawn from.
     """
 
-    def __init__(self, space: SearchSpace, best_first: Array, rng: np.random.Generator) -> None:
-        self._space, self._rng = space, rng
+    def __init__(
+        self, space: SearchSpace, branch: Array, best_first: Array, rng: np.random.Generator
+    ) -> None:
+        self._space, self._branch, self._rng = space, branch, rng
         unit = space.to_unit(best_first)
         has = ~np.isnan(unit)
         self._spare = np.full(len(space), 0.5)
@@ -37,7 +41,14 @@ class Moves:
             first = has.argmax(0)
             found = unit[first, np.arange(len(space))]
             self._spare = np.where(np.isnan(found), 0.5, found)
-        self._choices = np.array([p.kind == "options" for p in space.parameters], bool)
+        self._is_choice = np.array([p.kind == "options" for p in space.parameters], bool)
+
+    def anywhere(self, n: int) -> Array:
+        """``n`` configurations drawn from the prior."""
+        return self._values(self._rng.random((n, len(self._space))))
+
+    def _values(self, unit: Array) -> Array:
+        return moved_into(self._space, unit, self._branch)
 
     def full(self, values: Array) -> Array:
         """``(n, n_params)`` configurations in full unit form."""
@@ -48,7 +59,8 @@ class Moves:
         """Configurations, each with some parameters changed a little, or drawn anew if they are choices."""
         rng, n, d = self._rng, len(values), len(self._space)
         unit = self.full(values)
-        active = ~np.isnan(values)
+        # The options of the branch are not changed.
+        active = ~np.isnan(values) & np.isnan(self._branch)
         share = MEAN_CHANGES / np.maximum(active.sum(1), 1)
         changes = active & (rng.random((n, d)) < share[:, None])
         # One change at the least, in a parameter that is active.
@@ -61,16 +73,16 @@ class Moves:
         near = np.clip(near, 0.0, 1 - 1e-12)
         anew = rng.random((n, d))
         # What becomes active by the change of another parameter is drawn anew half of the time.
-        spare = ~active & (rng.random((n, d)) < 0.5)
-        moved = np.where(self._choices, anew, near)
-        return self._space.from_unit(np.where(changes, moved, np.where(spare, anew, unit)))
+        spare = np.isnan(values) & (rng.random((n, d)) < 0.5)
+        moved = np.where(self._is_choice, anew, near)
+        return self._values(np.where(changes, moved, np.where(spare, anew, unit)))
 
     def one_step_away(self, row: Array) -> Array:
         """The neighbours of one configuration in its discrete parameters, ``(m, n_params)``."""
         full = self.full(row[None])[0]
         blocks = []
         for i, parameter in enumerate(self._space.parameters):
-            if np.isnan(row[i]):
+            if np.isnan(row[i]) or not np.isnan(self._branch[i]):
                 continue
             others = self._other_units(parameter, float(row[i]))
             if len(others):
@@ -79,7 +91,7 @@ class Moves:
                 blocks.append(block)
         if not blocks:
             return np.empty((0, len(row)))
-        return self._space.from_unit(np.concatenate(blocks))
+        return self._values(np.concatenate(blocks))
 
     def _other_units(self, parameter: Parameter, value: float) -> Array:
         """Other values of a discrete parameter, as numbers in [0, 1)."""
