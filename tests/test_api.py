@@ -39,6 +39,7 @@ OURS = [
     "WarmStartRefused",
     "compare",
     "doctor",
+    "gp",
     "grid",
     "local",
     "plot_space",
