@@ -7,15 +7,15 @@ was fitted to the trials so far. Its parts, each with its source, are in ``gauss
 - ``encoding``: which configurations are near to each other, in mixed and conditional spaces.
 - ``losses``: a power transform; neither outliers nor failures rule the fit.
 - ``fitting``: length scales, amplitude, noise and a warping of the inputs, by their posterior density.
-- ``acquisition``: the logarithm of the expected improvement. What is to be improved on is the lowest mean of a
-  trial, not the lowest loss, which with noise is luck.
+- ``acquisition``: the logarithm of the expected improvement. What is to be improved on is the lowest mean
+  of a trial, not the lowest loss, which with noise is luck.
 - ``maximising``: candidates, then gradients in continuous and neighbours in discrete parameters, in turn.
 - ``branches``: which options to try, where other parameters depend on them.
-- ``subset``: of very many trials the most telling ones, so that a suggestion stays below a tenth of a second.
+- ``subset``: of very many trials the most telling ones, for the cost grows with their cube.
 
-Trials that run are believed to give what is expected of them. Failed trials count as the worst one, those that
-were terminated early as the median at best. No configuration is tried twice, as long as there is another one.
-The first ones are spread evenly (``parzen.startup``), until ``n_startup_jobs`` have *finished*.
+Trials that run are believed to give what is expected of them. Failed trials count as the worst one, those
+that were terminated early as the median at best. No configuration is tried twice, as long as there is another
+one. The first ones are spread evenly (``parzen.startup``), until ``n_startup_jobs`` have *finished*.
 
 The model is made anew at each call from the trials alone, in whatever order they ended: the same seed and
 trials give the same suggestions, also after a study was resumed.

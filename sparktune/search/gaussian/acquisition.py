@@ -46,9 +46,7 @@ def _log_1m_exp(x: Array) -> Array:
     """``log(1 - exp(x))`` of negative numbers (Maechler 2012)."""
     x = np.minimum(x, -1e-300)
     return np.asarray(
-        np.where(
-            x > -math.log(2), np.log(-np.expm1(x)), np.log1p(-np.exp(np.minimum(x, -math.log(2))))
-        )
+        np.where(x > -math.log(2), np.log(-np.expm1(x)), np.log1p(-np.exp(np.minimum(x, -math.log(2)))))
     )
 
 

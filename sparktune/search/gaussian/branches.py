@@ -48,7 +48,7 @@ def is_in(values: Array, branch: Array) -> NDArray[np.bool_]:
 
 
 def moved_into(space: SearchSpace, unit: Array, branch: Array) -> Array:
-    """``(n, n_params)`` numbers in [0, 1) to configurations of a branch: ``SearchSpace.from_unit`` within it."""
+    """``SearchSpace.from_unit`` within a branch: ``(n, n_params)`` numbers in [0, 1) to configurations."""
     unit = unit.copy()
     for i in np.flatnonzero(~np.isnan(branch)):
         parameter = space.parameters[i]

@@ -8,8 +8,9 @@ Because the distance is that of an embedding, the kernel is positive definite wh
 - a *conditional number* lies on an arc, and in its centre where it is inactive (Swersky et al. 2014, "Raiders
   of the lost architecture: kernels for Bayesian optimization in conditional parameter spaces", section 2):
   two configurations without the parameter do not differ in it, one with and one without differ by a constant;
-- *options* are corners of a simplex: two different ones have the distance 1, whichever they are, and one
-  half where one configuration has no such choice. With three options or more their order is a second
+- *options* are corners of a simplex: any two different ones are as far apart as numbers half the range
+  apart, nearly the mean distance of random numbers, so that one prior of length scales serves both; and an
+  option is a little nearer to having no such choice. With three options or more their order is a second
   feature, with a length scale of its own: options are often written in order (16, 32, 64), and the data tell
   whether that means anything;
 - many options are taken as ordered only.
@@ -30,7 +31,8 @@ NORMAL_REACH = 3.0
 """A parameter without bounds is scaled so that its prior's mean -+ this many sigma becomes [0, 1]."""
 MOST_INDICATORS = 24
 """A choice of more options is taken as an ordered number."""
-HALF_DISTANCE = 0.125**0.5
+OPTION_DISTANCE = 0.5
+"""Between two different options."""
 RADIUS = 2 / np.pi
 """Of the arc, a quarter of a circle: its length is 1, as that of an unconditional number."""
 
@@ -101,7 +103,7 @@ class Encoding:
         for column in self._choices:
             options = parameters[column].coordinate(values[:, column])
             hot = options[:, None] == np.arange(parameters[column].n_options)
-            blocks.append(hot * HALF_DISTANCE)
+            blocks.append(hot * (OPTION_DISTANCE / 2**0.5))
         return Points(numbers, active, np.concatenate(blocks, axis=1))
 
     def value(self, j: int, numbers: Array) -> Array:

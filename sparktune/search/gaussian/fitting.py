@@ -1,9 +1,11 @@
 """Hyperparameters of a Gaussian process: the likeliest ones given the trials and sound priors.
 
-The marginal likelihood and its gradient are those of Rasmussen and Williams 2006, "Gaussian processes for
-machine learning", equations 5.8 and 5.9. The gradient by all length scales and all warpings together costs one
-product of matrices more than the one by the amplitude alone: the sum of ``w_ij (x_i - x_j) ** 2`` over pairs
-is ``2 x (r x - w x)`` with the row sums ``r`` of ``w``.
+The marginal likelihood and its gradient: Rasmussen and Williams 2006, "Gaussian processes for machine
+learning", equations 5.8 and 5.9.
+
+The gradient by all length scales and all warpings together costs one product of matrices more than the one
+by the amplitude alone: the sum of ``w_ij (x_i - x_j) ** 2`` over pairs is ``2 x (r x - w x)`` with the row sums
+``r`` of ``w``.
 """
 
 from __future__ import annotations
@@ -17,12 +19,11 @@ from scipy.optimize import minimize
 from sparktune.search.gaussian.encoding import Encoding, Points
 from sparktune.search.gaussian.kernels import matern, squared_distances
 from sparktune.search.gaussian.posterior import MEAN_VARIANCE, Hyperparameters, inverse_and_root
-
 from sparktune.space.parameters import Array
 
 GRAIN = 2.0**-9
-"""Hyperparameters are rounded to multiples of it, so that the last digits of a machine's linear algebra do not
-change a suggestion."""
+"""Hyperparameters are rounded to multiples of it, so that the last digits of a machine's linear algebra do
+not change a suggestion."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,18 @@ class Normal:
 
 AMPLITUDE = Normal(0.0, 1.0, -4.0, 4.0)
 NOISE = Normal(math.log(1e-4), 2.5, math.log(1e-7), 0.0)
-LENGTH_VARIANCE = 3.0
 WARP = Normal(0.0, 0.4, -1.5, 1.5)
+"""Of both parameters; Snoek et al. 2014, section 3.2, have priors of this form around the identity."""
+LENGTH_VARIANCE = 3.0
+"""Of the logarithm of a length scale, a priori."""
 
 
 def length_prior(n_parameters: float) -> Normal:
     """Of length scales: they grow with the root of the dimension.
 
-    Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high dimensions" (ICML), section 5: a
-    log-normal prior of the length itself. The density of a length is highest at the mean less the variance of
-    its logarithm.
+    Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high dimensions" (ICML),
+    section 5: a log-normal prior of the length itself. The density of a length is highest at the mean less
+    the variance of its logarithm.
     """
     root = math.log(max(n_parameters, 1.0)) / 2
     return Normal(math.sqrt(2) + root - LENGTH_VARIANCE, math.sqrt(LENGTH_VARIANCE), -4.0, 6.0)
@@ -115,10 +118,11 @@ class LogPosterior:
         by_square = by_prior * slope * amplitude
         pull = features * by_square.sum(1)[:, None] - by_square @ features
         # log length: the squared distance falls with the square of the length.
-        by_length = -4 * np.bincount(encoding.groups, (features * pull).sum(0), encoding.n_groups)
-        gradient = [
+        by_feature = (features * pull).sum(0)
+        by_length: Array = np.asarray(-4 * np.bincount(encoding.groups, by_feature, encoding.n_groups), float)
+        gradient: list[Array] = [
             by_length,
-            [amplitude * float((by_prior * kernel).sum()), noise * float(by_prior.trace())],
+            np.array([amplitude * float((by_prior * kernel).sum()), noise * float(by_prior.trace())]),
         ]
         if self._with_warping:
             by_warped = encoding.pull_back(points, warped, 4 * pull * scales)
@@ -149,5 +153,3 @@ def fitted(
         options={"maxfun": max_steps, "maxiter": max_steps, "maxcor": 20},
     )
     return density.hyperparameters(np.round(best.x / GRAIN) * GRAIN)
-
-

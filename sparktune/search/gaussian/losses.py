@@ -49,7 +49,7 @@ def _filled(losses: Array, is_weak: NDArray[np.bool_]) -> Array:
 
 
 def _without_outliers(losses: Array) -> Array:
-    """Losses far above the others are brought near, in their order: how bad a bad trial is, matters little."""
+    """Losses far above the others are brought near, in their order: how bad a bad one is matters little."""
     quartile, median = np.quantile(losses, (0.25, 0.75))[0], np.median(losses)
     unit = median - quartile
     if not unit > 0:

@@ -7,7 +7,6 @@ and HEBO's optimisers of mixed acquisition functions do).
 
 from __future__ import annotations
 
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +122,9 @@ class Maximiser:
             values[moving], heights[moving] = self._glided(acquisition, values[moving], heights[moving])
             if not self._is_discrete:
                 break
-            moving = np.array([i for i in moving if self._stepped(acquisition, values, heights, i)], np.intp)
+            moving = np.array(
+                [i for i in moving.tolist() if self._stepped(acquisition, values, heights, i)], np.intp
+            )
             if not len(moving):
                 break
         return values, heights
@@ -179,5 +180,3 @@ def _apart(heights: Array, is_near: NDArray[np.bool_], n: int) -> NDArray[np.int
     near, far = order[is_near[order]], order[~is_near[order]]
     chosen = np.concatenate([near[: (n + 1) // 2], far[: n // 2]])
     return np.asarray(chosen)
-
-

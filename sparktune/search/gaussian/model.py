@@ -7,6 +7,7 @@ import numbers
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparktune.search.gaussian.branches import drawn_branch, is_in
 from sparktune.search.gaussian.encoding import Encoding
@@ -148,7 +149,7 @@ class BranchProcess:
         self._posterior = self._posterior.with_observation(point, expected)
 
 
-def _canonical(history: History) -> Array:
+def _canonical(history: History) -> NDArray[np.intp]:
     """An order of the finished trials that depends on them alone, not on when each of them ended."""
     return np.lexsort((*_columns(history.values), history.is_weak, history.losses))
 

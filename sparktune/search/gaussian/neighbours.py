@@ -12,7 +12,7 @@ SHORTEST_STEP, LONGEST_STEP = 0.003, 0.3
 """Standard deviations of perturbations, as a share of the prior's range; the logarithm is drawn evenly."""
 MEAN_CHANGES = 2.0
 """So many parameters of a configuration are perturbed, on average."""
-MOST_LEVELS = 12
+MOST_LEVELS = 24
 """Of a parameter with more values than this only some are neighbours: near ones, and ever farther ones."""
 
 
@@ -68,8 +68,7 @@ class Moves:
         changes[np.arange(n), some] = True
         spread = np.exp(rng.uniform(np.log(SHORTEST_STEP), np.log(LONGEST_STEP), (n, 1)))
         near = unit + spread * rng.standard_normal((n, d))
-        near = np.clip(np.abs(near), 0.0, None)
-        near = np.where(near > 1, 2 - near, near)  # reflected at the bounds
+        near = 1 - np.abs(1 - np.abs(near))  # reflected at the bounds
         near = np.clip(near, 0.0, 1 - 1e-12)
         anew = rng.random((n, d))
         # What becomes active by the change of another parameter is drawn anew half of the time.
@@ -96,26 +95,25 @@ class Moves:
     def _other_units(self, parameter: Parameter, value: float) -> Array:
         """Other values of a discrete parameter, as numbers in [0, 1)."""
         if parameter.kind == "options":
-            at = int(parameter.coordinate(value))
-            others = _levels(at, 0, parameter.n_options - 1)
-            others = others[np.array([parameter.probabilities[k] > 0 for k in others], bool)]
-            return parameter.cdf(others)
+            others = _levels(float(parameter.coordinate(value)), 0, parameter.n_options - 1)
+            others = others[np.array([parameter.probabilities[int(k)] > 0 for k in others], bool)]
+            return np.asarray(parameter.cdf(others))
         if parameter.q is None:
             return np.empty(0)
         low, high = _bounds(parameter)
-        step = round(value / parameter.q)
-        levels = _levels(step, round(low / parameter.q), round(high / parameter.q)) * parameter.q
-        return np.clip(parameter.cdf(parameter.coordinate(levels)), 0.0, 1 - 1e-12)
+        at, lowest, highest = np.round(np.array([value, low, high]) / parameter.q).tolist()
+        levels = _levels(at, lowest, highest) * parameter.q
+        return np.asarray(np.clip(parameter.cdf(parameter.coordinate(levels)), 0.0, 1 - 1e-12))
 
 
-def _levels(at: int, low: int, high: int) -> Array:
+def _levels(at: float, low: float, high: float) -> Array:
     """The whole numbers from low to high but for ``at``; of many some."""
     if high - low < MOST_LEVELS:
-        found = np.arange(low, high + 1)
+        found = np.arange(low, high + 1, dtype=float)
     else:
-        steps = 2 ** np.arange(int(np.log2(high - low)) + 1)
+        steps = 2.0 ** np.arange(min(int(np.log2(high - low)), 50) + 1)
         found = np.concatenate([at - steps[::-1], at + steps])
-    return found[(found != at) & (found >= low) & (found <= high)]
+    return np.asarray(found[(found != at) & (found >= low) & (found <= high)])
 
 
 def _bounds(parameter: Parameter) -> tuple[float, float]:

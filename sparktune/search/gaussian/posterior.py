@@ -1,7 +1,7 @@
 """A Gaussian process given observations: mean and variance elsewhere, and their gradients.
 
-Rasmussen and Williams 2006, "Gaussian processes for machine learning", section 2.2. The process has a constant
-mean with a normal prior, which is the same as a constant that is added to the kernel (their section 2.7).
+Rasmussen and Williams 2006, "Gaussian processes for machine learning", section 2.2. The process has a
+constant mean with a normal prior, which is the same as a constant added to the kernel (their section 2.7).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Hyperparameters:
 
 
 def inverse_and_root(matrix: Array) -> tuple[Array, Array]:
-    """The inverse of a positive definite matrix, and its Cholesky factor, of which only the diagonal is clean.
+    """The inverse of a positive definite matrix, and its lower Cholesky factor.
 
     Raises:
         numpy.linalg.LinAlgError: it is not positive definite.
