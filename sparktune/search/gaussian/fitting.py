@@ -3,9 +3,9 @@
 The marginal likelihood and its gradient: Rasmussen and Williams 2006, "Gaussian processes for machine
 learning", equations 5.8 and 5.9.
 
-The gradient by all length scales and all warpings together costs one product of matrices more than the one
-by the amplitude alone: the sum of ``w_ij (x_i - x_j) ** 2`` over pairs is ``2 x (r x - w x)`` with the row sums
-``r`` of ``w``.
+The gradient by all length scales and warpings costs one product of matrices more than the one by the
+amplitude alone: the sum of ``w_ij (x_i - x_j) ** 2`` over pairs is ``2 x (r x - w x)``, ``r`` the row sums
+of ``w``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from sparktune.search.gaussian.fitting import LogPosterior, fitted, length_prior
-from sparktune.search.gaussian.posterior import Posterior
 from tests.search.gaussian.studies import MIXED, SQUARE, studied
 
 
@@ -42,15 +41,10 @@ def test_a_warping_is_learned_where_it_helps() -> None:
     encoding, points, _ = studied(SQUARE, 60)
     losses = np.sin(8 * points.numbers[:, 0] ** 3)
     losses = (losses - losses.mean()) / losses.std()
-    fits = [fitted(encoding, points, losses, w, 80) for w in (False, True)]
-    _, elsewhere, _ = studied(SQUARE, 200, seed=9)
-    truth = np.sin(8 * elsewhere.numbers[:, 0] ** 3)
-    plain = np.sin(8 * points.numbers[:, 0] ** 3)
-    truth = (truth - plain.mean()) / plain.std()
-    errors = [np.square(Posterior(encoding, points, losses, h).predict(elsewhere).mean - truth) for h in fits]
-    assert errors[1].mean() < errors[0].mean()
-    assert fits[1].log_a is not None
-    assert fits[1].log_a[0] > 0.1
+    hyper = fitted(encoding, points, losses, True, 80)
+    assert hyper.log_a is not None
+    assert hyper.log_a[0] > 0.3
+    assert abs(hyper.log_a[1]) < 0.3
 
 
 def test_lengths_grow_with_the_dimension() -> None:
