@@ -42,7 +42,7 @@ class Effort:
     n_near: int = 400
     n_starts: int = 5
     n_rounds: int = 4
-    n_steps: int = 30
+    n_steps: int = 20
 
 
 class Acquisition:

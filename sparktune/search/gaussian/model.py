@@ -20,9 +20,9 @@ from sparktune.search.history import History
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
-MOST_TRIALS = 400
+MOST_TRIALS = 320
 """The process is given so many trials at most."""
-MOST_TO_FIT = 150
+MOST_TO_FIT = 120
 """Its hyperparameters are fitted to so many at most."""
 MOST_STEPS = 40
 """So many times the density of hyperparameters is computed, at most."""
@@ -87,7 +87,7 @@ class Model:
         """The configuration was suggested: it runs from now on."""
         self._pending = np.concatenate([self._pending, row[None]])
         for process in self._processes.values():
-            process.add_pending(row)
+            process.add_pending(row[None])
 
     def _process_in(self, branch: Array) -> BranchProcess:
         """The process of the trials in a branch, or of all trials where these are few."""
@@ -100,8 +100,7 @@ class Model:
             normalised(self._losses[chosen], self._is_weak[chosen]),
             self._rng,
         )
-        for row in self._pending:
-            process.add_pending(row)
+        process.add_pending(self._pending)
         return process
 
 
@@ -138,15 +137,14 @@ class BranchProcess:
         """Configurations of the branch, most promising first."""
         return self._maximiser.best_first(Acquisition(self._encoding, self._posterior, self._best))
 
-    def add_pending(self, row: Array) -> None:
-        """The configuration runs from now on: it is believed to give what is expected of it.
+    def add_pending(self, values: Array) -> None:
+        """``(m, n_params)`` configurations run: they are believed to give what is expected of them.
 
         The kriging believer (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization",
         section 4.2).
         """
-        point = self._encoding.points(row[None])
-        expected = float(self._posterior.predict(point).mean[0])
-        self._posterior = self._posterior.with_observation(point, expected)
+        if len(values):
+            self._posterior = self._posterior.believing(self._encoding.points(values))
 
 
 def _canonical(history: History) -> NDArray[np.intp]:

@@ -6,6 +6,7 @@ constant mean with a normal prior, which is the same as a constant added to the 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +55,10 @@ def inverse_and_root(matrix: Array) -> tuple[Array, Array]:
     root, failed = lapack.dpotrf(matrix, lower=1, clean=1)
     if failed:
         raise np.linalg.LinAlgError("not positive definite")
-    half, _ = lapack.dpotri(root, lower=1)
-    lower = np.tril(half)
-    return lower + np.tril(half, -1).T, root
+    half, _ = lapack.dpotri(root, lower=1)  # above the diagonal it stays 0
+    inverse = half + half.T
+    inverse.flat[:: len(half) + 1] /= 2
+    return inverse, root
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,11 @@ class Posterior:
         self._scales = np.exp(-hyperparameters.log_lengths)[encoding.groups]
         self._amplitude = float(np.exp(hyperparameters.log_amplitude))
         self._noise = float(np.exp(hyperparameters.log_noise))
-        self._known = self._scaled(points)
-        self._losses = losses
-        prior = self._amplitude * matern(squared_distances(self._known, self._known))[0] + MEAN_VARIANCE
+        self._condition(self._scaled(points), losses)
+
+    def _condition(self, known: Array, losses: Array) -> None:
+        self._known, self._losses = known, losses
+        prior = self._amplitude * matern(squared_distances(known, known))[0] + MEAN_VARIANCE
         prior.flat[:: len(losses) + 1] = self._amplitude + MEAN_VARIANCE + self._noise
         self._inverse = inverse_and_root(prior)[0]
         self._weights = self._inverse @ losses
@@ -129,27 +133,14 @@ class Posterior:
         """``(n,)`` means at the known points: the losses without their noise."""
         return np.asarray(self._losses - self._noise * self._weights)
 
-    def with_observation(self, point: Points, loss: float) -> Posterior:
-        """The process given one trial more; ``point`` is one configuration.
+    def believing(self, points: Points) -> Posterior:
+        """The process given that other points gave what is expected of them: no mean changes by that.
 
-        The inverse grows by a row and a column (the inverse of a partitioned matrix, Rasmussen and Williams
-        2006, equation A.12).
+        The inverse is made anew: growing it by a row and a column is unstable where a point is all but known.
         """
-        at = self._scaled(point)
-        kernel = matern(squared_distances(at, self._known))[0]
-        cross = (self._amplitude * kernel + MEAN_VARIANCE)[0]
-        solved = self._inverse @ cross
-        own = self._amplitude + MEAN_VARIANCE + self._noise
-        left = max(own - float(cross @ solved), self._noise * 0.5)
-        n = len(self._losses)
-        inverse = np.empty((n + 1, n + 1))
-        inverse[:n, :n] = self._inverse + np.outer(solved, solved) / left
-        inverse[:n, n] = inverse[n, :n] = -solved / left
-        inverse[n, n] = 1 / left
-        grown = object.__new__(Posterior)
-        grown.__dict__.update(self.__dict__)
-        grown._known = np.concatenate([self._known, at])
-        grown._losses = np.append(self._losses, loss)
-        grown._inverse = inverse
-        grown._weights = inverse @ grown._losses
+        grown = copy.copy(self)
+        expected = self.predict(points).mean
+        grown._condition(
+            np.concatenate([self._known, self._scaled(points)]), np.append(self._losses, expected)
+        )
         return grown

@@ -29,7 +29,7 @@ def test_its_pieces_join(z: float) -> None:
     assert below == pytest.approx(above, rel=1e-9)
 
 
-@pytest.mark.parametrize("mean", [-1.0, 0.5, 3.0, 40.0])
+@pytest.mark.parametrize("mean", [-1.0, 0.5, 3.0, 40.0, 2000.0])
 @pytest.mark.parametrize("std", [0.05, 1.0])
 def test_derivatives(mean: float, std: float) -> None:
     found = log_expected_improvement(np.array([mean]), np.array([std]), 0.2)

@@ -30,20 +30,30 @@ def test_slopes() -> None:
         )
 
 
-def test_one_observation_more_is_the_same_as_all_at_once() -> None:
-    one = ELSEWHERE[np.array([2])]
-    grown = POSTERIOR.with_observation(one, 0.7)
-    anew = Posterior(ENCODING, joined(POINTS, one), np.append(LOSSES, 0.7), HYPER)
-    assert grown.predict(ELSEWHERE).mean == pytest.approx(anew.predict(ELSEWHERE).mean)
-    assert grown.predict(ELSEWHERE).variance == pytest.approx(anew.predict(ELSEWHERE).variance, rel=1e-4)
+def test_believing_is_the_same_as_knowing_what_was_expected() -> None:
+    expected = POSTERIOR.predict(ELSEWHERE).mean
+    believing = POSTERIOR.believing(ELSEWHERE)
+    anew = Posterior(ENCODING, joined(POINTS, ELSEWHERE), np.append(LOSSES, expected), HYPER)
+    assert believing.predict(POINTS).mean == pytest.approx(anew.predict(POINTS).mean)
+    assert believing.predict(POINTS).variance == pytest.approx(anew.predict(POINTS).variance)
 
 
 def test_what_is_believed_changes_no_mean() -> None:
     one = ELSEWHERE[np.array([2])]
-    believed = POSTERIOR.with_observation(one, float(POSTERIOR.predict(one).mean[0]))
-    assert believed.predict(ELSEWHERE).mean == pytest.approx(POSTERIOR.predict(ELSEWHERE).mean)
-    assert (believed.predict(ELSEWHERE).variance <= POSTERIOR.predict(ELSEWHERE).variance + 1e-9).all()
-    assert believed.predict(one).variance[0] < 2e-3
+    believing, before = POSTERIOR.believing(one), POSTERIOR.predict(ELSEWHERE)
+    assert believing.predict(ELSEWHERE).mean == pytest.approx(before.mean)
+    assert (believing.predict(ELSEWHERE).variance <= before.variance + 1e-9).all()
+    assert believing.predict(one).variance[0] < 2e-3
+
+
+def test_points_that_are_all_but_known_do_no_harm() -> None:
+    exact = Posterior(ENCODING, POINTS, LOSSES, replace(HYPER, log_noise=np.log(1e-7), log_amplitude=4.0))
+    believing = exact
+    for i in range(40):
+        numbers = POINTS.numbers[:1] + 1e-9 * i
+        believing = believing.believing(replace(POINTS[:1], numbers=numbers))
+    assert believing.predict(ELSEWHERE).mean == pytest.approx(exact.predict(ELSEWHERE).mean, abs=1e-3)
+    assert np.isfinite(believing.predict(ELSEWHERE).variance).all()
 
 
 def test_known_means_are_predictions() -> None:
