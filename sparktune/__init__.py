@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     )
     from sparktune.fmin import fmin
     from sparktune.plots.space import plot_space
-    from sparktune.search import anneal, grid, local, rand, sobol, tpe
+    from sparktune.search import anneal, gp, grid, local, rand, sobol, tpe
     from sparktune.search.ask_and_tell import Candidate, Searcher
     from sparktune.space import hp
     from sparktune.space.distributions import space_eval
@@ -141,7 +141,7 @@ _HOMES = {
     ),
     "sparktune.fmin": ("fmin",),
     "sparktune.plots.space": ("plot_space",),
-    "sparktune.search": ("anneal", "grid", "local", "rand", "sobol", "tpe"),
+    "sparktune.search": ("anneal", "gp", "grid", "local", "rand", "sobol", "tpe"),
     "sparktune.search.ask_and_tell": ("Candidate", "Searcher"),
     "sparktune.space": ("hp",),
     "sparktune.space.distributions": ("space_eval",),
@@ -260,6 +260,7 @@ __all__ = [
     "exceptions",
     "fmin",
     "fmin_pass_expr_memo_ctrl",
+    "gp",
     "grid",
     "hp",
     "local",

@@ -18,7 +18,8 @@ from types import ModuleType
 OURS = {
     "sparktune.hp": "sparktune.space.hp",
     **{
-        f"sparktune.{n}": f"sparktune.search.{n}" for n in ("anneal", "grid", "local", "rand", "sobol", "tpe")
+        f"sparktune.{n}": f"sparktune.search.{n}"
+        for n in ("anneal", "gp", "grid", "local", "rand", "sobol", "tpe")
     },
 }
 """Where the modules are that hyperopt has at its top, and ours beside them."""

@@ -41,6 +41,7 @@ OURS = [
     "WarmStartRefused",
     "compare",
     "doctor",
+    "gp",
     "grid",
     "local",
     "plot_space",

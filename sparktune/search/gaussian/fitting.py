@@ -1,0 +1,155 @@
+"""Hyperparameters of a Gaussian process: the likeliest ones given the trials and sound priors.
+
+The marginal likelihood and its gradient: Rasmussen and Williams 2006, "Gaussian processes for machine
+learning", equations 5.8 and 5.9.
+
+The gradient by all length scales and warpings costs one product of matrices more than the one by the
+amplitude alone: the sum of ``w_ij (x_i - x_j) ** 2`` over pairs is ``2 x (r x - w x)``, ``r`` the row sums
+of ``w``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from sparktune.search.gaussian.encoding import Encoding, Points
+from sparktune.search.gaussian.kernels import matern, squared_distances
+from sparktune.search.gaussian.posterior import MEAN_VARIANCE, Hyperparameters, inverse_and_root
+from sparktune.space.parameters import Array
+
+GRAIN = 2.0**-9
+"""Hyperparameters are rounded to multiples of it, so that the last digits of a machine's linear algebra do
+not change a suggestion."""
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A normal prior of the logarithm of a hyperparameter, and bounds of the logarithm."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+AMPLITUDE = Normal(0.0, 1.0, -4.0, 4.0)
+NOISE = Normal(math.log(1e-4), 2.5, math.log(1e-7), 0.0)
+WARP = Normal(0.0, 0.4, -1.5, 1.5)
+"""Of both parameters; Snoek et al. 2014, section 3.2, have priors of this form around the identity."""
+LENGTH_VARIANCE = 3.0
+"""Of the logarithm of a length scale, a priori."""
+
+
+def length_prior(n_parameters: float) -> Normal:
+    """Of length scales: they grow with the root of the dimension.
+
+    Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high dimensions" (ICML),
+    section 5: a log-normal prior of the length itself. The density of a length is highest at the mean less
+    the variance of its logarithm.
+    """
+    root = math.log(max(n_parameters, 1.0)) / 2
+    return Normal(math.sqrt(2) + root - LENGTH_VARIANCE, math.sqrt(LENGTH_VARIANCE), -4.0, 6.0)
+
+
+class LogPosterior:
+    """The negative logarithm of the density of hyperparameters given trials, up to a constant.
+
+    Args:
+        encoding: of the space.
+        points: the configurations, ``n`` of them.
+        losses: ``(n,)`` normalised.
+        with_warping: whether a warping is learned.
+
+    Attributes:
+        start: ``(m,)`` hyperparameters to begin with, as one vector.
+        bounds: ``(m, 2)``.
+    """
+
+    def __init__(self, encoding: Encoding, points: Points, losses: Array, with_warping: bool) -> None:
+        self._encoding, self._points, self._losses = encoding, points, losses
+        self._warped = np.flatnonzero(encoding.warpable) if with_warping else np.empty(0, np.intp)
+        self._with_warping = with_warping
+        n_active = encoding.n_parameters - (~points.active).mean(0).sum()
+        length = length_prior(n_active)
+        n_groups = encoding.n_groups
+        priors = [length] * n_groups + [AMPLITUDE, NOISE] + [WARP] * (2 * len(self._warped))
+        self._means = np.array([prior.mean for prior in priors])
+        self._stds = np.array([prior.std for prior in priors])
+        self.bounds = np.array([(prior.low, prior.high) for prior in priors])
+        self.start = self._means.copy()
+        self.start[n_groups + 1] = math.log(1e-3)
+
+    def hyperparameters(self, vector: Array) -> Hyperparameters:
+        """What a vector means."""
+        g, w = self._encoding.n_groups, len(self._warped)
+        lengths, amplitude, noise = vector[:g], float(vector[g]), float(vector[g + 1])
+        if not self._with_warping:
+            return Hyperparameters(lengths, amplitude, noise)
+        log_a, log_b = np.zeros((2, len(self._encoding.columns)))
+        log_a[self._warped], log_b[self._warped] = vector[g + 2 : g + 2 + w], vector[g + 2 + w :]
+        return Hyperparameters(lengths, amplitude, noise, log_a, log_b)
+
+    def __call__(self, vector: Array) -> tuple[float, Array]:
+        """The value at a vector, and its gradient."""
+        away = (vector - self._means) / self._stds
+        value, gradient = self._likelihood(self.hyperparameters(vector))
+        return value + float(away @ away) / 2, gradient + away / self._stds
+
+    def _likelihood(self, hyper: Hyperparameters) -> tuple[float, Array]:
+        encoding, points, losses = self._encoding, self._points, self._losses
+        n = len(losses)
+        warped = hyper.warped(points.numbers)
+        scales = np.exp(-hyper.log_lengths)[encoding.groups]
+        features = encoding.features(points, warped.values) * scales
+        amplitude, noise = math.exp(hyper.log_amplitude), math.exp(hyper.log_noise)
+        kernel, slope = matern(squared_distances(features, features))
+        # Rounding in the squared distances leaves the diagonal a little below 1.
+        kernel.flat[:: n + 1] = 1.0
+        prior = amplitude * kernel + MEAN_VARIANCE
+        prior.flat[:: n + 1] += noise
+        inverse, root = inverse_and_root(prior)
+        weights = inverse @ losses
+        value = float(losses @ weights) / 2 + float(np.log(root.diagonal()).sum())
+        by_prior = (inverse - np.outer(weights, weights)) / 2
+        by_square = by_prior * slope * amplitude
+        pull = features * by_square.sum(1)[:, None] - by_square @ features
+        # log length: the squared distance falls with the square of the length.
+        by_feature = (features * pull).sum(0)
+        by_length: Array = np.asarray(-4 * np.bincount(encoding.groups, by_feature, encoding.n_groups), float)
+        gradient: list[Array] = [
+            by_length,
+            np.array([amplitude * float((by_prior * kernel).sum()), noise * float(by_prior.trace())]),
+        ]
+        if self._with_warping:
+            by_warped = encoding.pull_back(points, warped, 4 * pull * scales)
+            gradient.append((by_warped * warped.by_log_a).sum(0)[self._warped])
+            gradient.append((by_warped * warped.by_log_b).sum(0)[self._warped])
+        return value, np.concatenate(gradient)
+
+
+def fitted(
+    encoding: Encoding, points: Points, losses: Array, with_warping: bool, max_steps: int
+) -> Hyperparameters:
+    """The likeliest hyperparameters, by L-BFGS from a fixed start: the same trials, the same answer.
+
+    Args:
+        encoding: of the space.
+        points: the configurations.
+        losses: normalised.
+        with_warping: whether a warping is learned.
+        max_steps: so many times the density is computed, roughly.
+    """
+    density = LogPosterior(encoding, points, losses, with_warping)
+    best = minimize(
+        density,
+        density.start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=density.bounds,
+        options={"maxfun": max_steps, "maxiter": max_steps, "maxcor": 20},
+    )
+    return density.hyperparameters(np.round(best.x / GRAIN) * GRAIN)

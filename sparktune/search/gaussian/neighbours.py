@@ -1,0 +1,126 @@
+"""Moves in a mixed, conditional space: perturbed configurations, and all those one step away."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sparktune.search.gaussian.branches import moved_into
+from sparktune.space.parameters import Array, Parameter
+from sparktune.space.search_space import SearchSpace
+
+SHORTEST_STEP, LONGEST_STEP = 0.003, 0.3
+"""Standard deviations of perturbations, as a share of the prior's range; the logarithm is drawn evenly."""
+MEAN_CHANGES = 2.0
+"""So many parameters of a configuration are perturbed, on average."""
+MOST_LEVELS = 24
+"""Of a parameter with more values than this only some are neighbours: near ones, and ever farther ones."""
+
+
+class Moves:
+    """Moves from configurations to others.
+
+    In *full unit* form a configuration is a row of numbers in [0, 1), also for parameters that are inactive:
+    what they become when a move makes them active.
+
+    Args:
+        space: the search space.
+        branch: all moves end in it; see ``branches``.
+        best_first: ``(n, n_params)`` known configurations, best first: parameters that become active take the
+            value that they have in the best one that has them.
+        rng: what is drawn from.
+    """
+
+    def __init__(
+        self, space: SearchSpace, branch: Array, best_first: Array, rng: np.random.Generator
+    ) -> None:
+        self._space, self._branch, self._rng = space, branch, rng
+        unit = space.to_unit(best_first)
+        has = ~np.isnan(unit)
+        self._spare = np.full(len(space), 0.5)
+        if len(unit):
+            first = has.argmax(0)
+            found = unit[first, np.arange(len(space))]
+            self._spare = np.where(np.isnan(found), 0.5, found)
+        self._is_choice = np.array([p.kind == "options" for p in space.parameters], bool)
+
+    def anywhere(self, n: int) -> Array:
+        """``n`` configurations drawn from the prior."""
+        return self._values(self._rng.random((n, len(self._space))))
+
+    def _values(self, unit: Array) -> Array:
+        return moved_into(self._space, unit, self._branch)
+
+    def full(self, values: Array) -> Array:
+        """``(n, n_params)`` configurations in full unit form."""
+        unit = self._space.to_unit(values)
+        return np.where(np.isnan(unit), self._spare, unit)
+
+    def perturbed(self, values: Array) -> Array:
+        """Configurations, each with some parameters changed a little, or drawn anew if they are choices."""
+        rng, n, d = self._rng, len(values), len(self._space)
+        unit = self.full(values)
+        # The options of the branch are not changed.
+        active = ~np.isnan(values) & np.isnan(self._branch)
+        share = MEAN_CHANGES / np.maximum(active.sum(1), 1)
+        changes = active & (rng.random((n, d)) < share[:, None])
+        # One change at the least, in a parameter that is active.
+        some = np.where(active, rng.random((n, d)), -1.0).argmax(1)
+        changes[np.arange(n), some] = True
+        spread = np.exp(rng.uniform(np.log(SHORTEST_STEP), np.log(LONGEST_STEP), (n, 1)))
+        near = unit + spread * rng.standard_normal((n, d))
+        near = 1 - np.abs(1 - np.abs(near))  # reflected at the bounds
+        near = np.clip(near, 0.0, 1 - 1e-12)
+        anew = rng.random((n, d))
+        # What becomes active by the change of another parameter is drawn anew half of the time.
+        spare = np.isnan(values) & (rng.random((n, d)) < 0.5)
+        moved = np.where(self._is_choice, anew, near)
+        return self._values(np.where(changes, moved, np.where(spare, anew, unit)))
+
+    def one_step_away(self, row: Array) -> Array:
+        """The neighbours of one configuration in its discrete parameters, ``(m, n_params)``."""
+        full = self.full(row[None])[0]
+        blocks = []
+        for i, parameter in enumerate(self._space.parameters):
+            if np.isnan(row[i]) or not np.isnan(self._branch[i]):
+                continue
+            others = self._other_units(parameter, float(row[i]))
+            if len(others):
+                block = np.tile(full, (len(others), 1))
+                block[:, i] = others
+                blocks.append(block)
+        if not blocks:
+            return np.empty((0, len(row)))
+        return self._values(np.concatenate(blocks))
+
+    def _other_units(self, parameter: Parameter, value: float) -> Array:
+        """Other values of a discrete parameter, as numbers in [0, 1)."""
+        if parameter.kind == "options":
+            others = _levels(float(parameter.coordinate(value)), 0, parameter.n_options - 1)
+            others = others[np.array([parameter.probabilities[int(k)] > 0 for k in others], bool)]
+            return np.asarray(parameter.cdf(others))
+        if parameter.q is None:
+            return np.empty(0)
+        low, high = _bounds(parameter)
+        at, lowest, highest = np.round(np.array([value, low, high]) / parameter.q).tolist()
+        levels = _levels(at, lowest, highest) * parameter.q
+        return np.asarray(np.clip(parameter.cdf(parameter.coordinate(levels)), 0.0, 1 - 1e-12))
+
+
+def _levels(at: float, low: float, high: float) -> Array:
+    """The whole numbers from low to high but for ``at``; of many some."""
+    if high - low < MOST_LEVELS:
+        found = np.arange(low, high + 1, dtype=float)
+    else:
+        steps = 2.0 ** np.arange(min(int(np.log2(high - low)), 50) + 1)
+        found = np.concatenate([at - steps[::-1], at + steps])
+    return np.asarray(found[(found != at) & (found >= low) & (found <= high)])
+
+
+def _bounds(parameter: Parameter) -> tuple[float, float]:
+    """The lowest and the highest value that is looked at."""
+    if parameter.kind == "uniform":
+        low, high = parameter.low, parameter.high
+    else:
+        low, high = parameter.mu - 4 * parameter.sigma, parameter.mu + 4 * parameter.sigma
+    ends = parameter.value(np.array([low, high]))
+    return float(ends[0]), float(ends[1])
