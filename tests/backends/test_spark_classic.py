@@ -90,7 +90,8 @@ class TestConformance(BackendConformance):
 def test_lost_workers_where_spark_does_not_try_again_and_on_executors(
     master: str, run: Any, spark_home: Path
 ) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::TestConformance"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-W", "default", f"{__file__}::TestConformance"]
     command += ["-k", "worker or success or stopping_one"]
     env = {"SPARKTUNE_TESTS_MASTER": master, "SPARK_HOME": str(spark_home)}
     done = run(command, env=env, cwd=ROOT)

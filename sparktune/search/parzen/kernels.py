@@ -236,7 +236,7 @@ def _kernel_quantiles(block: Block, centres: Array, widths: Array, uniform: Arra
 
 
 def _products(points: Array, centres: Array) -> Array:
-    """``points @ centres.T``, but bit for bit the same whatever BLAS there is: a study may be resumed elsewhere."""
+    """``points @ centres.T``, bit for bit the same whatever BLAS there is: a study may be resumed elsewhere."""
     return np.asarray(np.einsum("ik,jk->ij", points, centres))
 
 
@@ -267,5 +267,6 @@ def spread(numbers: Array, weights: Array, prior_std: Array) -> Array:
     own = weights.mean()
     total = weights.sum() + own
     mean = ((weights[:, None] * numbers).sum(0) + own * 0.5) / total
-    variance = ((weights[:, None] * (numbers - mean) ** 2).sum(0) + own * ((0.5 - mean) ** 2 + prior_std**2)) / total
+    squares = (weights[:, None] * (numbers - mean) ** 2).sum(0)
+    variance = (squares + own * ((0.5 - mean) ** 2 + prior_std**2)) / total
     return np.asarray(np.sqrt(variance))
