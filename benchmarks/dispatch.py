@@ -185,9 +185,10 @@ SECTIONS = {
 }
 
 TARGETS = (
-    Target("noop", "sparktune / floor", OFF, (FLOOR,), 0.85),
+    Target("noop", "sparktune / floor", OFF, (FLOOR,), 1.0),
     Target("noop", "sparktune / hyperopt.SparkTrials", OFF, (HYPEROPT,), 20.0),
     Target("noop", "sparktune + MLflow / half the floor, or the store's own rate", ON, (FLOOR, STORE), 1.0),
+    Target("noop", "sparktune + MLflow / floor", ON, (FLOOR,), 0.6),
     Target("noop", "sparktune + MLflow / floor beside writes", ON, (BESIDE,), 0.9),
     Target("connect", "sparktune / floor", OFF, (FLOOR,), 0.85),
     Target(OTHER, "sparktune / floor", OFF, (FLOOR,), 0.85),
