@@ -10,7 +10,8 @@ with its reason:
   kernels are near one good trial in everything, and the search may never leave it; the product puts together
   what is good in different trials, as Bergstra's one density per parameter does. One ratio judges all.
 - *Branches apart*: the options that decide which parameters there are, are drawn first (``branches``); then
-  the kernels are those of trials in the same branch, and good is what is good in that branch.
+  the kernels are those of trials in the same branch, and good is what is good in that branch. Four in ten
+  suggestions that would follow the best trial go to another branch, so that the runner-up is tuned as well.
 - *Weights by rank* in l: of the good trials the best tell most. The logarithmic ranks of CMA-ES (Hansen 2016,
   arXiv 1604.00772, equation 49), which depend on no scale of the loss, and so on no outlier.
 - *Bandwidths by the weighted spread* of the good trials (Scott's rule, as Falkner et al. 2018 do), in which

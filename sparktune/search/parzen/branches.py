@@ -4,6 +4,11 @@ A kernel over the whole tree locks into the branch whose untuned configurations 
 a choice that other parameters depend on are arms: a trial of an arm succeeds when it ends among the best of
 all trials that had the choice, and an arm is drawn by Thompson sampling (Thompson 1933; Chapelle and Li
 2011), so that an arm tried little is still tried, and each arm's own parameters go on improving meanwhile.
+
+That alone is greedy: once an arm is tuned, all of the best trials are its own, and the others are drawn by
+how little they were tried, no more by how good they are. So it is *top-two* Thompson sampling (Russo 2016,
+arXiv 1602.08448): sometimes the arm that holds the best trial is set aside, and the others play among
+themselves, where success is to be among the best of *their* trials. So the runner-up is tuned too.
 """
 
 from __future__ import annotations
@@ -16,6 +21,17 @@ from numpy.typing import NDArray
 PRIOR_TRIALS = 4.0
 """The prior of an arm counts as so many trials with the average share of successes."""
 
+CHALLENGES = 0.4
+"""The share of the suggestions that would follow the best trial in every choice, and must not."""
+
+
+def challenge_rate(n_choices: int) -> float:
+    """How often to challenge the leader of each of ``n_choices``, that all of them make ``CHALLENGES``.
+
+    Else a deep tree would hardly ever come back to the leaf that leads.
+    """
+    return float(1 - (1 - CHALLENGES) ** (1 / max(n_choices, 1)))
+
 
 def n_best(n: int) -> int:
     """How many of ``n`` trials count as successes: few, for the best one decides, not the mean."""
@@ -23,7 +39,11 @@ def n_best(n: int) -> int:
 
 
 def draw_option(
-    tried: NDArray[np.intp], pending: NDArray[np.intp], n_options: int, rng: np.random.Generator
+    tried: NDArray[np.intp],
+    pending: NDArray[np.intp],
+    n_options: int,
+    rng: np.random.Generator,
+    challenge: float = CHALLENGES,
 ) -> int:
     """The option to try next.
 
@@ -32,13 +52,27 @@ def draw_option(
         pending: the options of those that run.
         n_options: how many options there are.
         rng: what it is drawn from.
+        challenge: how often an option that is drawn and holds the best trial is set aside for another one.
     """
-    if not len(tried):
-        counts = np.bincount(pending, minlength=n_options)
-        return int(rng.choice(np.flatnonzero(counts == counts.min())))
+    left = np.arange(n_options)
+    while len(tried):
+        drawn = int(left[_thompson(tried, pending, n_options, rng)[left].argmax()])
+        leader = tried[0]
+        if len(left) == 1 or drawn != leader or rng.random() >= challenge:
+            return drawn
+        left = left[left != leader]
+        tried, pending = tried[tried != leader], pending[pending != leader]
+    counts = np.bincount(pending, minlength=n_options)[left]
+    return int(rng.choice(left[counts == counts.min()]))
+
+
+def _thompson(
+    tried: NDArray[np.intp], pending: NDArray[np.intp], n_options: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """For each option a share of successes that it may have."""
     successes = np.bincount(tried[: n_best(len(tried))], minlength=n_options)
     trials = np.bincount(tried, minlength=n_options) + np.bincount(pending, minlength=n_options)
     share = min(n_best(len(tried)) / len(tried), 0.5)
     alpha = successes + PRIOR_TRIALS * share
     beta = np.maximum(trials - successes, 0) + PRIOR_TRIALS * (1 - share)
-    return int(rng.beta(alpha, beta).argmax())
+    return np.asarray(rng.beta(alpha, beta))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparktune.search.history import History
-from sparktune.search.parzen.branches import draw_option
+from sparktune.search.parzen.branches import challenge_rate, draw_option
 from sparktune.search.parzen.candidates import Pool, block_of, good_density, other_kernels, thinned
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
@@ -91,14 +91,19 @@ class TreeModel:
         """A configuration of which only the options are set that decide which parameters there are."""
         space = self._space
         row = np.full((1, len(space)), np.nan)
-        for i, parameter in enumerate(space.parameters):
-            if parameter.is_branching and space.is_active(row, i)[0]:
+        branching = [i for i, parameter in enumerate(space.parameters) if parameter.is_branching]
+        n_choices = int((~np.isnan(self._best_first[:1, branching])).sum())  # of the best trial
+        challenge = challenge_rate(n_choices)
+        for i in branching:
+            if space.is_active(row, i)[0]:
+                parameter = space.parameters[i]
                 seen, running = self._best_first[:, i], self._pending[:, i]
                 option = draw_option(
                     parameter.coordinate(seen[~np.isnan(seen)]).astype(int),
                     parameter.coordinate(running[~np.isnan(running)]).astype(int),
                     parameter.n_options,
                     self._rng,
+                    challenge,
                 )
                 row[0, i] = parameter.value(option)
         return np.asarray(row[0])

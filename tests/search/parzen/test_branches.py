@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparktune.search.parzen.branches import draw_option, n_best
+from sparktune.search.parzen.branches import CHALLENGES, challenge_rate, draw_option, n_best
 
 NONE = np.empty(0, int)
 
@@ -21,7 +21,7 @@ def test_without_trials_the_option_with_fewest_running() -> None:
 
 
 def test_the_option_of_the_best_trials_is_preferred() -> None:
-    assert shares([1, 1, 1, 1, 1, 0, 2, 0, 2, 0, 2, 0, 2, 1, 1], [])[1] > 0.6
+    assert shares([1, 1, 1, 1, 1, 0, 2, 0, 2, 0, 2, 0, 2, 1, 1], [])[1] > 0.5
 
 
 def test_no_option_is_given_up() -> None:
@@ -35,6 +35,39 @@ def test_an_option_tried_in_vain_is_drawn_less() -> None:
 
 def test_running_trials_count_as_tries() -> None:
     assert shares([0, 1, 2, 0, 1, 2], [0] * 8)[0] < shares([0, 1, 2, 0, 1, 2], [])[0]
+
+
+TUNED = [0] * 100 + [1] * 10 + [2] * 10
+"""All the best trials are of one option; of the others, one is better at each number of trials."""
+
+
+def test_the_leader_keeps_most_of_the_trials() -> None:
+    assert 0.5 < shares(TUNED, [])[0] < 1 - 0.8 * CHALLENGES
+
+
+@pytest.mark.parametrize(("challenge", "least", "most"), [(0.0, 0.7, 1.15), (CHALLENGES, 1.15, 9.0)])
+def test_challengers_are_judged_among_themselves(challenge: float, least: float, most: float) -> None:
+    """As long as the leader plays too, none of their trials is a success, and both are drawn alike."""
+    rng = np.random.default_rng(0)
+    drawn = [draw_option(np.array(TUNED), NONE, 3, rng, challenge) for _ in range(2000)]
+    _, second, last = np.bincount(drawn, minlength=3)
+    assert least < second / last < most
+
+
+def test_the_only_option_that_was_tried_is_challenged_by_those_that_were_not() -> None:
+    rng = np.random.default_rng(0)
+    drawn = {draw_option(np.zeros(50, int), np.array([1]), 3, rng, challenge=1.0) for _ in range(600)}
+    assert drawn <= {1, 2}
+    assert 2 in drawn
+
+
+def test_one_option_is_always_drawn() -> None:
+    assert draw_option(np.zeros(5, int), NONE, 1, np.random.default_rng(0), challenge=1.0) == 0
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_all_choices_together_are_challenged_at_one_rate(n: int) -> None:
+    assert 1 - (1 - challenge_rate(n)) ** max(n, 1) == pytest.approx(CHALLENGES)
 
 
 @pytest.mark.parametrize(("n", "best"), [(1, 1), (4, 1), (5, 2), (16, 2), (100, 5), (10_000, 50)])
