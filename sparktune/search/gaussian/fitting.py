@@ -25,6 +25,9 @@ GRAIN = 2.0**-9
 """Hyperparameters are rounded to multiples of it, so that the last digits of a machine's linear algebra do
 not change a suggestion."""
 
+LEAST_GAIN = 1e-4
+"""A step that gains less than this share of the density's logarithm is the last one."""
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -170,6 +173,6 @@ def fitted(
         jac=True,
         method="L-BFGS-B",
         bounds=density.bounds,
-        options={"maxfun": max_steps, "maxiter": max_steps, "maxcor": 20},
+        options={"maxfun": max_steps, "maxiter": max_steps, "maxcor": 20, "ftol": LEAST_GAIN},
     )
     return density.hyperparameters(np.round(best.x / GRAIN) * GRAIN)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from sparktune.search.gaussian.acquisition import log_expected_improvement
+from sparktune.search.gaussian.acquisition import log_expected_improvement, log_h
 from sparktune.search.gaussian.encoding import Encoding, Points
 from sparktune.search.gaussian.neighbours import Moves
 from sparktune.search.gaussian.posterior import Posterior
@@ -59,7 +59,8 @@ class Acquisition:
     def at(self, values: Array) -> Array:
         """At ``(m, n_params)`` configurations: ``(m,)``."""
         found = self._posterior.predict(self.encoding.points(values))
-        return log_expected_improvement(found.mean, np.sqrt(found.variance), self._best).log
+        std = np.sqrt(found.variance)
+        return np.asarray(log_h((self._best - found.mean) / std) + np.log(std))
 
     def with_slopes(self, points: Points) -> tuple[Array, Array]:
         """At ``m`` points, and the derivatives by their ``(m, k)`` numbers."""
