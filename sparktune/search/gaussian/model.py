@@ -27,13 +27,14 @@ MOST_TO_FIT = 120
 MOST_STEPS = 40
 """So many times the density of hyperparameters is computed, at most."""
 SHARE_OF_LONG = 0.5
-"""So many of the suggestions come from a process with long length scales, the others from one with short ones.
+"""So many suggestions come from a process with long length scales, the others from one with short ones.
 
-One process whose hyperparameters are the likeliest is too sure of them, and may look at the same place for
-ever (Bull 2011, "Convergence rates of efficient global optimization algorithms", section 3). Short lengths
-follow details near the best trials; long ones see the trend across the space, and lead away from a local
-optimum. Neither is better everywhere, so they take turns by chance: each one has half of the suggestions at
-the least, and learns from those of the other.
+With the likeliest hyperparameters alone the search is too sure of them, and may never leave the neighbourhood
+of a local optimum (Bull 2011, "Convergence rates of efficient global optimization algorithms"). Short lengths
+follow the details near the best trials; long ones see the trend across the space, and lead elsewhere. Neither
+is better everywhere, so chance decides between them, as in a portfolio of acquisition functions (Hoffman et
+al. 2011, "Portfolio allocation for Bayesian optimization"), and each learns from the trials of the other. It
+costs no time, as averaging over both would.
 """
 FEWEST_IN_BRANCH = 8
 """With fewer trials in just this branch, those of all others are used too."""
