@@ -11,6 +11,7 @@ import pytest
 from hyperopt import hp
 
 from sparktune.search import gp
+from sparktune.search.gaussian import model
 from sparktune.search.history import History
 from sparktune.space.search_space import SearchSpace
 from tests.search.conformance import SuggestConformance
@@ -77,6 +78,23 @@ def test_the_order_in_which_trials_ended_does_not_matter() -> None:
 def test_many_at_once_are_different() -> None:
     rows = proposed(VALLEY, 16)
     assert len(set(rows)) == 16
+
+
+def test_long_and_short_length_scales_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[bool] = []
+    fitted = model.fitted
+
+    def noted(*args: Any) -> Any:
+        kinds.append(args[-1])
+        return fitted(*args)
+
+    monkeypatch.setattr(model, "fitted", noted)
+    for seed in range(12):
+        proposed(VALLEY, seed=seed)
+    assert 2 <= sum(kinds) <= 10
+    kinds.clear()
+    proposed(VALLEY, 12)
+    assert sorted(kinds) == [False, True]  # one fit of each for many suggestions
 
 
 def test_nothing_is_tried_twice_until_all_is_tried() -> None:

@@ -54,8 +54,8 @@ def log_expected_improvement(mean: Array, std: Array, best: float) -> Improvemen
     """How much lower than ``best`` a normal variable is expected to be, on a logarithmic scale."""
     z = (best - mean) / std
     h = log_h(z)
-    near = np.maximum(z, _FAR)
+    near, near_h = np.maximum(z, _FAR), np.where(z > _FAR, h, 0.0)
     # Farther out the differences of logarithms lose all digits, and the ratios are |z| and its square.
-    cdf_by_h = np.where(z > _FAR, np.exp(log_ndtr(near) - log_h(near)), -z)
-    pdf_by_h = np.where(z > _FAR, np.exp(-(near**2) / 2 - _LOG_ROOT_2PI - log_h(near)), z**2)
+    cdf_by_h = np.where(z > _FAR, np.exp(log_ndtr(near) - near_h), -z)
+    pdf_by_h = np.where(z > _FAR, np.exp(-(near**2) / 2 - _LOG_ROOT_2PI - near_h), z**2)
     return Improvement(log=h + np.log(std), by_mean=-cdf_by_h / std, by_std=pdf_by_h / std)

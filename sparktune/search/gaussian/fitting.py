@@ -25,6 +25,9 @@ GRAIN = 2.0**-9
 """Hyperparameters are rounded to multiples of it, so that the last digits of a machine's linear algebra do
 not change a suggestion."""
 
+LEAST_GAIN = 1e-4
+"""A step that gains less than this share of the density's logarithm is the last one."""
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -44,15 +47,21 @@ LENGTH_VARIANCE = 3.0
 """Of the logarithm of a length scale, a priori."""
 
 
-def length_prior(n_parameters: float) -> Normal:
+def length_prior(n_parameters: float, is_long: bool = False) -> Normal:
     """Of length scales: they grow with the root of the dimension.
 
     Hvarfner et al. 2024, "Vanilla Bayesian optimization performs great in high dimensions" (ICML),
-    section 5: a log-normal prior of the length itself. The density of a length is highest at the mean less
-    the variance of its logarithm.
+    section 5: a log-normal prior. What is likeliest under it depends on what is asked for: the density of a
+    length is highest at the mean of its logarithm less the variance, that of the logarithm at the mean
+    itself, which is the median length.
+
+    Args:
+        n_parameters: the dimension.
+        is_long: whether the likeliest logarithm is asked for, not the likeliest length.
     """
-    root = math.log(max(n_parameters, 1.0)) / 2
-    return Normal(math.sqrt(2) + root - LENGTH_VARIANCE, math.sqrt(LENGTH_VARIANCE), -4.0, 6.0)
+    median = math.sqrt(2) + math.log(max(n_parameters, 1.0)) / 2
+    likeliest = median if is_long else median - LENGTH_VARIANCE
+    return Normal(likeliest, math.sqrt(LENGTH_VARIANCE), -4.0, 6.0)
 
 
 class LogPosterior:
@@ -63,18 +72,26 @@ class LogPosterior:
         points: the configurations, ``n`` of them.
         losses: ``(n,)`` normalised.
         with_warping: whether a warping is learned.
+        is_long: see ``length_prior``.
 
     Attributes:
         start: ``(m,)`` hyperparameters to begin with, as one vector.
         bounds: ``(m, 2)``.
     """
 
-    def __init__(self, encoding: Encoding, points: Points, losses: Array, with_warping: bool) -> None:
+    def __init__(
+        self,
+        encoding: Encoding,
+        points: Points,
+        losses: Array,
+        with_warping: bool,
+        is_long: bool = False,
+    ) -> None:
         self._encoding, self._points, self._losses = encoding, points, losses
         self._warped = np.flatnonzero(encoding.warpable) if with_warping else np.empty(0, np.intp)
         self._with_warping = with_warping
         n_active = encoding.n_parameters - (~points.active).mean(0).sum()
-        length = length_prior(n_active)
+        length = length_prior(n_active, is_long)
         n_groups = encoding.n_groups
         priors = [length] * n_groups + [AMPLITUDE, NOISE] + [WARP] * (2 * len(self._warped))
         self._means = np.array([prior.mean for prior in priors])
@@ -132,7 +149,12 @@ class LogPosterior:
 
 
 def fitted(
-    encoding: Encoding, points: Points, losses: Array, with_warping: bool, max_steps: int
+    encoding: Encoding,
+    points: Points,
+    losses: Array,
+    with_warping: bool,
+    max_steps: int,
+    is_long: bool = False,
 ) -> Hyperparameters:
     """The likeliest hyperparameters, by L-BFGS from a fixed start: the same trials, the same answer.
 
@@ -142,14 +164,15 @@ def fitted(
         losses: normalised.
         with_warping: whether a warping is learned.
         max_steps: so many times the density is computed, roughly.
+        is_long: see ``length_prior``.
     """
-    density = LogPosterior(encoding, points, losses, with_warping)
+    density = LogPosterior(encoding, points, losses, with_warping, is_long)
     best = minimize(
         density,
         density.start,
         jac=True,
         method="L-BFGS-B",
         bounds=density.bounds,
-        options={"maxfun": max_steps, "maxiter": max_steps, "maxcor": 20},
+        options={"maxfun": max_steps, "maxiter": max_steps, "maxcor": 20, "ftol": LEAST_GAIN},
     )
     return density.hyperparameters(np.round(best.x / GRAIN) * GRAIN)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from sparktune.search.gaussian.acquisition import log_expected_improvement
+from sparktune.search.gaussian.acquisition import log_expected_improvement, log_h
 from sparktune.search.gaussian.encoding import Encoding, Points
 from sparktune.search.gaussian.neighbours import Moves
 from sparktune.search.gaussian.posterior import Posterior
@@ -59,7 +59,8 @@ class Acquisition:
     def at(self, values: Array) -> Array:
         """At ``(m, n_params)`` configurations: ``(m,)``."""
         found = self._posterior.predict(self.encoding.points(values))
-        return log_expected_improvement(found.mean, np.sqrt(found.variance), self._best).log
+        std = np.sqrt(found.variance)
+        return np.asarray(log_h((self._best - found.mean) / std) + np.log(std))
 
     def with_slopes(self, points: Points) -> tuple[Array, Array]:
         """At ``m`` points, and the derivatives by their ``(m, k)`` numbers."""
@@ -122,24 +123,27 @@ class Maximiser:
             values[moving], heights[moving] = self._glided(acquisition, values[moving], heights[moving])
             if not self._is_discrete:
                 break
-            moving = np.array(
-                [i for i in moving.tolist() if self._stepped(acquisition, values, heights, i)], np.intp
-            )
+            moving = self._stepped(acquisition, values, heights, moving)
             if not len(moving):
                 break
         return values, heights
 
-    def _stepped(self, acquisition: Acquisition, values: Array, heights: Array, i: int) -> bool:
-        """Go to the best neighbour of one configuration, if it is better; whether it is."""
-        neighbours = self._moves.one_step_away(values[i])
+    def _stepped(
+        self, acquisition: Acquisition, values: Array, heights: Array, moving: NDArray[np.intp]
+    ) -> NDArray[np.intp]:
+        """Go from some configurations to the best neighbour of each, if it is better; which have gone."""
+        neighbours, whose = self._moves.one_step_away(values[moving])
         if not len(neighbours):
-            return False
-        around = acquisition.at(neighbours)
-        best = int(np.argmax(np.round(around, DIGITS)))
-        if not around[best] > heights[i] + 10.0**-DIGITS:
-            return False
-        values[i], heights[i] = neighbours[best], around[best]
-        return True
+            return moving[:0]
+        around = np.round(acquisition.at(neighbours), DIGITS)
+        # The best of each one first, and of equal ones that which comes first.
+        order = np.lexsort((-around, whose))
+        owners, first = np.unique(whose[order], return_index=True)
+        best, gone = order[first], moving[owners]
+        better = around[best] > heights[gone] + 10.0**-DIGITS
+        best, gone = best[better], gone[better]
+        values[gone], heights[gone] = neighbours[best], around[best]
+        return gone
 
     def _glided(self, acquisition: Acquisition, values: Array, heights: Array) -> tuple[Array, Array]:
         """L-BFGS over the continuous parameters of all configurations at once, the discrete ones fixed."""

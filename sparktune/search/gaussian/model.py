@@ -26,6 +26,16 @@ MOST_TO_FIT = 120
 """Its hyperparameters are fitted to so many at most."""
 MOST_STEPS = 40
 """So many times the density of hyperparameters is computed, at most."""
+SHARE_OF_LONG = 0.5
+"""So many suggestions come from a process with long length scales, the others from one with short ones.
+
+With the likeliest hyperparameters alone the search is too sure of them, and may never leave the neighbourhood
+of a local optimum (Bull 2011, "Convergence rates of efficient global optimization algorithms"). Short lengths
+follow the details near the best trials; long ones see the trend across the space, and lead elsewhere. Neither
+is better everywhere, so chance decides between them, as in a portfolio of acquisition functions (Hoffman et
+al. 2011, "Portfolio allocation for Bayesian optimization"), and each learns from the trials of the other. It
+costs no time, as averaging over both would.
+"""
 FEWEST_IN_BRANCH = 8
 """With fewer trials in just this branch, those of all others are used too."""
 FEWEST_TO_WARP = 20
@@ -73,14 +83,15 @@ class Model:
         self._is_weak = history.is_weak[order]
         self._ranked = self._values[np.lexsort((np.arange(len(order)), self._losses, self._is_weak))]
         self._pending = _sorted(history.pending)
-        self._processes: dict[bytes, BranchProcess] = {}
+        self._processes: dict[tuple[bytes, bool], BranchProcess] = {}
 
     def best_first(self) -> Array:
         """Configurations, most promising first."""
         branch = drawn_branch(self._space, self._ranked, self._pending, self._rng)
-        key = branch.tobytes()
+        is_long = bool(self._rng.random() < SHARE_OF_LONG)
+        key = branch.tobytes(), is_long
         if key not in self._processes:
-            self._processes[key] = self._process_in(branch)
+            self._processes[key] = self._process_in(branch, is_long)
         return self._processes[key].best_first()
 
     def add_pending(self, row: Array) -> None:
@@ -89,7 +100,7 @@ class Model:
         for process in self._processes.values():
             process.add_pending(row[None])
 
-    def _process_in(self, branch: Array) -> BranchProcess:
+    def _process_in(self, branch: Array, is_long: bool) -> BranchProcess:
         """The process of the trials in a branch, or of all trials where these are few."""
         inside = is_in(self._values, branch)
         chosen = inside if inside.sum() >= FEWEST_IN_BRANCH else np.ones(len(inside), bool)
@@ -98,6 +109,7 @@ class Model:
             branch,
             self._values[chosen],
             normalised(self._losses[chosen], self._is_weak[chosen]),
+            is_long,
             self._rng,
         )
         process.add_pending(self._pending)
@@ -112,11 +124,18 @@ class BranchProcess:
         branch: see ``branches``.
         values: ``(n, n_params)`` configurations to learn from, at least one.
         losses: ``(n,)`` of them, normalised.
+        is_long: whether its length scales are long; see ``fitting.length_prior``.
         rng: what candidates are drawn from.
     """
 
     def __init__(
-        self, space: SearchSpace, branch: Array, values: Array, losses: Array, rng: np.random.Generator
+        self,
+        space: SearchSpace,
+        branch: Array,
+        values: Array,
+        losses: Array,
+        is_long: bool,
+        rng: np.random.Generator,
     ) -> None:
         self._encoding = encoding_of(space)
         by_loss = np.argsort(losses, kind="stable")
@@ -124,7 +143,7 @@ class BranchProcess:
         points = self._encoding.points(values)
         to_fit, kept = telling(len(values), MOST_TO_FIT), telling(len(values), MOST_TRIALS)
         with_warping = len(values) >= FEWEST_TO_WARP and bool(self._encoding.warpable.any())
-        hyper = fitted(self._encoding, points[to_fit], losses[to_fit], with_warping, MOST_STEPS)
+        hyper = fitted(self._encoding, points[to_fit], losses[to_fit], with_warping, MOST_STEPS, is_long)
         self._posterior = Posterior(self._encoding, points[kept], losses[kept], hyper)
         means = np.round(self._posterior.known_mean(), 9)
         inside = is_in(values[kept], branch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparktune.search.gaussian.branches import moved_into
 from sparktune.space.parameters import Array, Parameter
@@ -41,6 +42,9 @@ class Moves:
             first = has.argmax(0)
             found = unit[first, np.arange(len(space))]
             self._spare = np.where(np.isnan(found), 0.5, found)
+        is_discrete = [p.q is not None or p.n_options > 1 for p in space.parameters]
+        self._discrete = np.flatnonzero(np.array(is_discrete, bool) & np.isnan(branch))
+        self._known_units: dict[tuple[int, float], Array] = {}
         self._is_choice = np.array([p.kind == "options" for p in space.parameters], bool)
 
     def anywhere(self, n: int) -> Array:
@@ -76,34 +80,49 @@ class Moves:
         moved = np.where(self._is_choice, anew, near)
         return self._values(np.where(changes, moved, np.where(spare, anew, unit)))
 
-    def one_step_away(self, row: Array) -> Array:
-        """The neighbours of one configuration in its discrete parameters, ``(m, n_params)``."""
-        full = self.full(row[None])[0]
-        blocks = []
-        for i, parameter in enumerate(self._space.parameters):
-            if np.isnan(row[i]) or not np.isnan(self._branch[i]):
-                continue
-            others = self._other_units(parameter, float(row[i]))
-            if len(others):
-                block = np.tile(full, (len(others), 1))
-                block[:, i] = others
-                blocks.append(block)
-        if not blocks:
-            return np.empty((0, len(row)))
-        return self._values(np.concatenate(blocks))
+    def one_step_away(self, rows: Array) -> tuple[Array, NDArray[np.intp]]:
+        """The neighbours of configurations in their discrete parameters, and whose neighbour each is.
 
-    def _other_units(self, parameter: Parameter, value: float) -> Array:
+        Args:
+            rows: ``(k, n_params)``.
+
+        Returns:
+            ``(m, n_params)`` configurations and ``(m,)`` indices of rows, in order.
+        """
+        full = self.full(rows)
+        whose, changed, others = [], [], [np.empty(0)]
+        for k, row in enumerate(rows):
+            for i in self._discrete.tolist():
+                if not np.isnan(row[i]):
+                    others.append(self._other_units(i, float(row[i])))
+                    whose += [k] * len(others[-1])
+                    changed += [i] * len(others[-1])
+        owners = np.array(whose, np.intp)
+        units = full[owners]
+        units[np.arange(len(units)), np.array(changed, np.intp)] = np.concatenate(others)
+        return self._values(units), owners
+
+    def _other_units(self, column: int, value: float) -> Array:
         """Other values of a discrete parameter, as numbers in [0, 1)."""
-        if parameter.kind == "options":
-            others = _levels(float(parameter.coordinate(value)), 0, parameter.n_options - 1)
-            others = others[np.array([parameter.probabilities[int(k)] > 0 for k in others], bool)]
-            return np.asarray(parameter.cdf(others))
-        if parameter.q is None:
-            return np.empty(0)
-        low, high = _bounds(parameter)
-        at, lowest, highest = np.round(np.array([value, low, high]) / parameter.q).tolist()
-        levels = _levels(at, lowest, highest) * parameter.q
-        return np.asarray(np.clip(parameter.cdf(parameter.coordinate(levels)), 0.0, 1 - 1e-12))
+        found = self._known_units.get((column, value))
+        if found is None:
+            found = _other_units(self._space.parameters[column], value)
+            self._known_units[column, value] = found
+        return found
+
+
+def _other_units(parameter: Parameter, value: float) -> Array:
+    """Other values of a discrete parameter, as numbers in [0, 1)."""
+    if parameter.kind == "options":
+        others = _levels(float(parameter.coordinate(value)), 0, parameter.n_options - 1)
+        others = others[np.array([parameter.probabilities[int(k)] > 0 for k in others], bool)]
+        return np.asarray(parameter.cdf(others))
+    if parameter.q is None:
+        return np.empty(0)
+    low, high = _bounds(parameter)
+    at, lowest, highest = np.round(np.array([value, low, high]) / parameter.q).tolist()
+    levels = _levels(at, lowest, highest) * parameter.q
+    return np.asarray(np.clip(parameter.cdf(parameter.coordinate(levels)), 0.0, 1 - 1e-12))
 
 
 def _levels(at: float, low: float, high: float) -> Array:

@@ -47,5 +47,11 @@ def test_a_warping_is_learned_where_it_helps() -> None:
     assert abs(hyper.log_a[1]) < 0.3
 
 
+def test_what_the_trials_do_not_tell_is_long_or_short_as_it_is_asked_for() -> None:
+    encoding, points, losses = studied(MIXED, 8)
+    short, long = (fitted(encoding, points, losses, False, 40, is_long) for is_long in (False, True))
+    assert np.median(long.log_lengths - short.log_lengths) > 1
+
+
 def test_lengths_grow_with_the_dimension() -> None:
     assert length_prior(40).mean == pytest.approx(length_prior(10).mean + np.log(2))

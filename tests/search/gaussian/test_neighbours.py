@@ -22,7 +22,7 @@ def moves(seed: int = 0) -> tuple[Moves, np.ndarray]:
 
 def test_every_move_is_a_configuration_of_the_branch() -> None:
     some, known = moves()
-    rows = np.concatenate([some.perturbed(known), some.anywhere(20), some.one_step_away(known[0])])
+    rows = np.concatenate([some.perturbed(known), some.anywhere(20), some.one_step_away(known)[0]])
     assert is_in(rows, BRANCH).all()
     for row in rows:
         assert_point_fits(CONDITIONAL, MIXED.config(row))
@@ -41,7 +41,7 @@ def test_neighbours_of_a_finite_space_are_all_with_one_change() -> None:
     space = SearchSpace({"c": hp.choice("c", [0, 1, 2]), "n": hp.quniform("n", 1, 5, 1)})
     row = space.row({"c": 1, "n": 3})
     anywhere = np.full(2, np.nan)
-    found = Moves(space, anywhere, row[None], np.random.default_rng(0)).one_step_away(row)
+    found = Moves(space, anywhere, row[None], np.random.default_rng(0)).one_step_away(row[None])[0]
     assert len(np.unique(found, axis=0)) == 2 + 4
     assert ((found != row).sum(1) == 1).all()
 
@@ -49,7 +49,7 @@ def test_neighbours_of_a_finite_space_are_all_with_one_change() -> None:
 def test_impossible_options_are_no_neighbours() -> None:
     space = SearchSpace(hp.pchoice("c", [(0.5, 1), (0.0, 2), (0.5, 3)]))
     row = space.row({"c": 0})
-    found = Moves(space, np.full(1, np.nan), row[None], np.random.default_rng(0)).one_step_away(row)
+    found = Moves(space, np.full(1, np.nan), row[None], np.random.default_rng(0)).one_step_away(row[None])[0]
     assert found.tolist() == [[2.0]]
 
 
