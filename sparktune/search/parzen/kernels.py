@@ -236,7 +236,7 @@ def _kernel_quantiles(block: Block, centres: Array, widths: Array, uniform: Arra
 
 
 def _products(points: Array, centres: Array) -> Array:
-    """``points @ centres.T``, bit for bit the same whatever BLAS there is: a study may be resumed elsewhere."""
+    """``points @ centres.T``, bit for bit the same with any BLAS: a study may be resumed elsewhere."""
     return np.asarray(np.einsum("ik,jk->ij", points, centres))
 
 
