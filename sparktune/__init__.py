@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         InvalidSweep,
         NoMorePoints,
         ObjectiveNotPicklable,
+        OptunaNotAvailable,
         PlotlyNotAvailable,
         SaveFileError,
         SparkNotAvailable,
@@ -76,8 +77,9 @@ if TYPE_CHECKING:
     )
     from sparktune.fmin import fmin
     from sparktune.plots.space import plot_space
-    from sparktune.search import anneal, gp, grid, local, rand, sobol, tpe
+    from sparktune.search import anneal, auto, gp, grid, local, rand, sobol, tpe
     from sparktune.search.ask_and_tell import Candidate, Searcher
+    from sparktune.search.optuna_sampler import optuna_sampler
     from sparktune.space import hp
     from sparktune.space.distributions import space_eval
     from sparktune.space.sampling import sample
@@ -133,6 +135,7 @@ _HOMES = {
         "InvalidSweep",
         "NoMorePoints",
         "ObjectiveNotPicklable",
+        "OptunaNotAvailable",
         "PlotlyNotAvailable",
         "SaveFileError",
         "SparkNotAvailable",
@@ -141,8 +144,9 @@ _HOMES = {
     ),
     "sparktune.fmin": ("fmin",),
     "sparktune.plots.space": ("plot_space",),
-    "sparktune.search": ("anneal", "gp", "grid", "local", "rand", "sobol", "tpe"),
+    "sparktune.search": ("anneal", "auto", "gp", "grid", "local", "rand", "sobol", "tpe"),
     "sparktune.search.ask_and_tell": ("Candidate", "Searcher"),
+    "sparktune.search.optuna_sampler": ("optuna_sampler",),
     "sparktune.space": ("hp",),
     "sparktune.space.distributions": ("space_eval",),
     "sparktune.space.sampling": ("sample",),
@@ -237,6 +241,7 @@ __all__ = [
     "MedianStoppingPolicy",
     "NoMorePoints",
     "ObjectiveNotPicklable",
+    "OptunaNotAvailable",
     "PlotlyNotAvailable",
     "SaveFileError",
     "Searcher",
@@ -253,6 +258,7 @@ __all__ = [
     "WarmStartRefused",
     "anneal",
     "atpe",
+    "auto",
     "base",
     "compare",
     "doctor",
@@ -265,6 +271,7 @@ __all__ = [
     "hp",
     "local",
     "mix",
+    "optuna_sampler",
     "partial",
     "plot_space",
     "pyll",

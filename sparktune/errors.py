@@ -5,6 +5,7 @@
     SparktuneError
     ├── SparkNotAvailable      (ImportError)  pyspark or Java is missing
     ├── PlotlyNotAvailable     (ImportError)  plotly is missing, and a picture was asked for
+    ├── OptunaNotAvailable     (ImportError)  optuna is missing, and one of its samplers was asked for
     ├── ObjectiveNotPicklable  (TypeError)    the objective cannot be sent to a worker
     ├── InvalidPoint           (ValueError)   a point of points_to_evaluate does not fit the search space
     ├── InvalidSpace           (ValueError)   the search space cannot be searched: an empty range, ...
@@ -39,6 +40,10 @@ class SparkNotAvailable(SparktuneError, ImportError):
 
 class PlotlyNotAvailable(SparktuneError, ImportError):
     """A picture was asked for, and plotly is not installed."""
+
+
+class OptunaNotAvailable(SparktuneError, ImportError):
+    """One of Optuna's samplers was asked for, and optuna is not installed."""
 
 
 class ObjectiveNotPicklable(SparktuneError, TypeError):

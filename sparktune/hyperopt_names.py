@@ -19,7 +19,7 @@ OURS = {
     "sparktune.hp": "sparktune.space.hp",
     **{
         f"sparktune.{n}": f"sparktune.search.{n}"
-        for n in ("anneal", "gp", "grid", "local", "rand", "sobol", "tpe")
+        for n in ("anneal", "auto", "gp", "grid", "local", "rand", "sobol", "tpe")
     },
 }
 """Where the modules are that hyperopt has at its top, and ours beside them."""

@@ -25,6 +25,7 @@ DOORS = {
     "py4j": ["sparktune.backends.session", "sparktune.backends.spark_*"],
     "mlflow": ["sparktune.tracking.*", "sparktune.comparison.record", "sparktune.demo", "sparktune.cli"],
     "sklearn": ["sparktune.demo"],
+    "optuna": ["sparktune.search.optuna_sampler", "sparktune.search.samplers.*"],
     "plotly": ["sparktune.plots.*"],
     "pydantic": ["sparktune.sweeps.model", "sparktune.sweeps.validation"],
     "yaml": ["sparktune.sweeps.document", "sparktune.sweeps.commands"],
@@ -239,7 +240,7 @@ assert not loaded, loaded
 """
 
 
-@pytest.mark.parametrize("package", ["pyspark", "mlflow", "sklearn", "plotly", "pydantic", "yaml"])
+@pytest.mark.parametrize("package", ["pyspark", "mlflow", "sklearn", "plotly", "optuna", "pydantic", "yaml"])
 def test_sparktune_imports_without(package: str, run) -> None:
     """On Databricks the runtime brings pyspark; elsewhere the first use says what to install."""
     done = run([sys.executable, "-W", "error", "-c", BLOCKED_IMPORT.format(packages={package})])

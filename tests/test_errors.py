@@ -11,6 +11,7 @@ from sparktune import errors
 
 TREE = {
     "SparkNotAvailable": ImportError,
+    "OptunaNotAvailable": ImportError,
     "PlotlyNotAvailable": ImportError,
     "ObjectiveNotPicklable": TypeError,
     "InvalidPoint": ValueError,

@@ -17,7 +17,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from sparktune import BanditPolicy, SparkTrials, Trials, hp, rand, tpe
+from sparktune import BanditPolicy, SparkTrials, Trials, auto, hp, optuna_sampler, rand, tpe
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
 from sparktune.tracking import lease as leases
 from sparktune.trials.simulated import SimulatedTrials
@@ -149,6 +149,26 @@ def interrupt_after(n: int, **options: Any) -> str:
     with pytest.raises(KeyboardInterrupt):
         tune(fn=fn, trials=trials, **options)
     return str(trials.run_id)
+
+
+def of_optuna(name: str, **options: Any) -> Any:
+    return optuna_sampler(getattr(pytest.importorskip("optuna").samplers, name)(**options))
+
+
+@pytest.mark.parametrize("name", ["auto", "TPESampler", "NSGAIISampler"])
+def test_other_algorithms_go_on_as_if_nothing_had_been(name: str, mlflow_store: str) -> None:
+    options = {"population_size": 3} if name == "NSGAIISampler" else {}
+    algo = auto.suggest if name == "auto" else of_optuna(name, **options)
+    whole = SimulatedTrials(1)
+    tune(trials=whole, algo=algo)
+    run_id = interrupt_after(7, algo=algo)
+    again = auto.suggest if name == "auto" else of_optuna(name, **options)
+    assert facts(tune(resume=run_id, algo=again)) == facts(whole)
+    tags, params = mlflow.get_run(run_id).data.tags, mlflow.get_run(run_id).data.params
+    if name == "auto":
+        assert tags["sparktune.algo_reason"].startswith("tpe: 1 of 3 parameters are not always active")
+    else:
+        assert params["algo"] == f"sparktune.search.optuna_sampler.optuna_sampler({name})"
 
 
 @pytest.mark.parametrize("n", [0, 1, 6])

@@ -35,6 +35,7 @@ class StudyInfo:
         timeout_s: the limit on the whole study, or None.
         max_queue_len: as given to ``fmin``.
         space: the search space as text.
+        algo_reason: why the algorithm does what it does in this space, where it chooses; else None.
         metric: the name under which reports are written.
         goal: what is good in it.
         policy: the early termination policy as text, or None.
@@ -56,6 +57,7 @@ class StudyInfo:
     timeout_s: float | None
     max_queue_len: int
     space: str
+    algo_reason: str | None = None
     metric: str = "loss"
     goal: str = "minimize"
     policy: str | None = None

@@ -12,6 +12,8 @@ ALGORITHMS = {
     "bayesian": "sparktune.search.tpe",
     "sobol": "sparktune.search.sobol",
     "tpe": "sparktune.search.tpe",
+    "gp": "sparktune.search.gp",
+    "auto": "sparktune.search.auto",
     "anneal": "sparktune.search.anneal",
     "local": "sparktune.search.local",
 }

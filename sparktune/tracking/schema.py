@@ -388,6 +388,8 @@ def parent_tags(info: StudyInfo) -> dict[str, str]:
     tags = {"space": info.space, "sparktune.metric": info.metric, "sparktune.goal": info.goal}
     if info.policy is not None:
         tags["sparktune.early_termination"] = info.policy
+    if info.algo_reason is not None:
+        tags["sparktune.algo_reason"] = info.algo_reason
     return {key: cut(value, MAX_TAG_VALUE) for key, value in tags.items()}
 
 

@@ -19,6 +19,7 @@ import hyperopt
 from hyperopt.base import JOB_STATE_RUNNING
 
 from sparktune.private import of_hyperopt
+from sparktune.search import auto
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Failed, Finished
 from sparktune.study.study import beats, judged
@@ -138,6 +139,7 @@ def recorded(
         timeout_s=options["timeout"],
         max_queue_len=options["max_queue_len"],
         space=str(view.expression),
+        algo_reason=auto.reason(algo, view.expression),
     )
     tracker.begin(info)
     objective = Recorded(fn, view, trials, tracker)

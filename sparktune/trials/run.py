@@ -15,7 +15,7 @@ import hyperopt
 
 from sparktune.errors import AllTrialsFailed, CannotResume, SaveFileError, StudyTakenOver
 from sparktune.private import of_hyperopt
-from sparktune.search import suggestion, tpe
+from sparktune.search import auto, suggestion, tpe
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space
 from sparktune.space.signature import signature
@@ -277,6 +277,7 @@ def _info(
         timeout_s=timeout,
         max_queue_len=max_queue_len,
         space=str(view.expression),
+        algo_reason=auto.reason(algo, view.expression),
         metric=trials.metric,
         goal=trials.goal,
         policy=None if trials.early_termination is None else str(trials.early_termination),

@@ -22,11 +22,14 @@ from tests.tracking.studies import completed, info, running
 
 
 def test_the_parent_tells_the_space_and_what_ends_trials() -> None:
-    assert schema.parent_tags(info(metric="accuracy", goal="maximize", policy="AshaPolicy(...)")) == {
+    assert schema.parent_tags(
+        info(metric="accuracy", goal="maximize", policy="AshaPolicy(...)", algo_reason="gp: few")
+    ) == {
         "space": "{'C': hp.uniform('C', 0, 1)}",
         "sparktune.metric": "accuracy",
         "sparktune.goal": "maximize",
         "sparktune.early_termination": "AshaPolicy(...)",
+        "sparktune.algo_reason": "gp: few",
     }
     tags = schema.parent_tags(info(space="x" * 10**6))
     assert len(tags["space"]) <= schema.MAX_TAG_VALUE

@@ -1,0 +1,1 @@
+"""Optuna's samplers on hyperopt's trials: what ``optuna_sampler`` is made of."""
