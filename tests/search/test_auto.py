@@ -18,6 +18,7 @@ from tests.search.conformance import SuggestConformance, config_of, domain_of, t
 class TestAuto(SuggestConformance):
     suggest = staticmethod(auto.suggest)
     name = "sparktune.search.auto:suggest"
+    uses_blas = True
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tests.search.conformance import SuggestConformance
 class TestGp(SuggestConformance):
     suggest = staticmethod(gp.suggest)
     name = "sparktune.search.gp:suggest"
+    uses_blas = True
 
 
 LINE = SearchSpace(hp.uniform("x", 0, 1))
