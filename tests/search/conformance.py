@@ -381,9 +381,9 @@ class SuggestConformance:
         """Whatever processor this is: a search of a local optimum magnifies differences of rounding."""
         if platform.machine() != "x86_64":
             pytest.skip("the golden points are those of an x86-64 processor")
-        kind = type(self)
+        kind, module = type(self), type(self).__module__.rpartition(".")[2]
         code = (
-            f"import json; from {kind.__module__} import {kind.__name__}; "
+            f"import json; from tests.search.{module} import {kind.__name__}; "
             "from tests.search.conformance import golden_points; "
             f"print(json.dumps(golden_points({kind.__name__}())))"
         )
