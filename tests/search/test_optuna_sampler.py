@@ -143,6 +143,20 @@ def test_generations_go_on_in_a_restored_study() -> None:
     assert generations == [i // 6 for i in range(30)]
 
 
+def test_parents_of_another_study_are_not_taken_for_trials_of_this_one() -> None:
+    """A warm start: trials of an earlier study stand before this one's, without those that failed."""
+    domain, trials = domain_of({"x": hp.uniform("x", 0, 1)}), hyperopt.Trials()
+    for i in range(40):
+        if i == 20:
+            earlier = [d for d in trials._dynamic_trials if d["tid"] not in (0, 3, 4)]
+            trials = hyperopt.Trials()
+            trials._dynamic_trials.extend(earlier)
+        trials.insert_trial_docs(nsga([i], domain, trials, i))
+        some_end(trials._dynamic_trials[-1], 1)
+        trials.refresh()
+    assert len(trials._dynamic_trials) == 37
+
+
 def test_a_sequence_goes_on_across_calls() -> None:
     """QMC: the points of eight calls are those of one sequence, a point per cell."""
     with warnings.catch_warnings():
