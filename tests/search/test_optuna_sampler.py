@@ -21,8 +21,10 @@ from hyperopt.base import JOB_STATE_DONE, JOB_STATE_RUNNING, STATUS_OK
 from sparktune import Searcher, optuna_sampler
 from sparktune.errors import OptunaNotAvailable
 from sparktune.search.samplers.dimensions import dimension
+from sparktune.search.samplers.mirror import Mirror
 from sparktune.search.samplers.seeding import reseed
-from sparktune.space.search_space import SearchSpace
+from sparktune.space.search_space import SearchSpace, space_of
+from sparktune.space.view import SpaceView
 from sparktune.study.tracker import algorithm_name
 from tests.search.conformance import OUTCOMES, SuggestConformance, config_of, domain_of, end, trials_with
 from tests.search.spaces import CONDITIONAL, KINDS, assert_point_fits
@@ -141,6 +143,26 @@ def test_generations_go_on_in_a_restored_study() -> None:
         for d in trials._dynamic_trials
     ]
     assert generations == [i // 6 for i in range(30)]
+
+
+def test_parents_of_another_study_are_not_taken_for_trials_of_this_one() -> None:
+    """A warm start: trials of an earlier study stand before this one's, without those that failed."""
+    domain, trials = domain_of({"x": hp.uniform("x", 0, 1)}), hyperopt.Trials()
+    for i in range(20):
+        trials.insert_trial_docs(nsga([i], domain, trials, i))
+        some_end(trials._dynamic_trials[-1], 1)
+        trials.refresh()
+
+    def parents(documents: list[Any]) -> set[str]:
+        mirror = Mirror(space_of(domain), SpaceView(domain.expr), "NSGAIISampler")
+        mirror.follow(documents)
+        return {key for key in mirror._storage.get_study_system_attrs(mirror._study_id) if "parent" in key}
+
+    assert len(parents(trials._dynamic_trials)) == 3
+    assert not parents(trials._dynamic_trials[1:])
+    later = hyperopt.Trials()
+    later._dynamic_trials.extend(trials._dynamic_trials[3:])
+    assert len(nsga([20], domain, later, 0)) == 1
 
 
 def test_a_sequence_goes_on_across_calls() -> None:

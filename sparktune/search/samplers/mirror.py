@@ -109,7 +109,9 @@ class Mirror:
         )
         self._study.add_trial(trial)
         for key, left in mark.get("study", {}).items():
-            self._storage.set_study_system_attr(self._study_id, key, left)
+            # Lists name trials by their numbers (parents), which differ where others stand before them.
+            if not isinstance(left, list) or mark.get("number") == len(self._documents):
+                self._storage.set_study_system_attr(self._study_id, key, left)
         self._note(document, document["result"], is_over=state.is_finished())
 
     def _note(self, document: Document | None, result: Any, *, is_over: bool) -> None:
@@ -144,12 +146,14 @@ class Mirror:
                 self._storage.set_trial_param(own_id, label, inside, d.distribution)
         config = self.space.config(row[0])
         after = self._storage.get_study_system_attrs(self._study_id)
-        left = {
+        left: dict[str, Any] = {
             "trial": dict(self._storage.get_trial_system_attrs(own_id)),
             "study": {key: value for key, value in after.items() if before.get(key, _NOTHING) != value},
             "seed": seed,
         }
         left = {name: value for name, value in left.items() if value not in ({}, None)}
+        if "study" in left:
+            left["number"] = number
         own = {"sampler": self._name, **left} if left else {}
         self._suggested[number] = (trial_id, config, own)
         self._note(None, None, is_over=False)
