@@ -21,6 +21,26 @@ TEST_MASTER = os.environ.get("SPARKTUNE_TESTS_MASTER", "local[2,4]")
 ON_CONNECT = os.environ.get("SPARKTUNE_TESTS_ON") == "connect"
 """Run what uses the shared session on Spark Connect (``scripts/matrix connect``)."""
 
+
+def _import_connect() -> None:
+    """Import the client of Spark Connect in one of pytest-xdist's workers.
+
+    PySpark takes a process whose main module has no file (``python -c``, such a worker) for a run of its own
+    doctests, and ends it where only pyspark-client is installed.
+    """
+    main = sys.modules["__main__"]
+    if hasattr(main, "__file__"):
+        return
+    main.__file__ = __file__
+    try:
+        importlib.import_module("pyspark.sql.connect.session")
+    finally:
+        del main.__file__
+
+
+if ON_CONNECT:
+    _import_connect()
+
 needs_classic = pytest.mark.skipif(
     importlib.util.find_spec("py4j") is None, reason="pyspark-client has no classic Spark"
 )
