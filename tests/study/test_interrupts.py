@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from sparktune.study import interrupts
+
+
+@pytest.fixture(autouse=True)
+def _handled() -> Iterator[None]:
+    """Python's handler, which a run in the background of a shell, where SIGINT is ignored, does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def press() -> None:
