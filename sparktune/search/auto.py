@@ -1,10 +1,10 @@
 """The algorithm that measurements favour for a space, and why in one line.
 
 What was measured is in ``docs/search.md``: regret after 200 trials relative to random search's. ``gp`` is far
-ahead of ``tpe`` on small spaces that are smooth, noisy or finite; ``tpe`` is ahead where parameters are not
-always active. Where now one and now the other is ahead, they take turns, each learning from the trials of
-both: spaces of many parameters, spaces of choices alone, and studies of very many trials, of which ``gp``
-uses a part. Whose turn it is, the trial's id decides, so the same seed and trials give the same suggestions.
+ahead of ``tpe`` on small spaces that are smooth, noisy or finite. Elsewhere they take turns, each learning
+from the trials of both, which is better than either alone: where parameters are not always active, in spaces
+of many parameters, in spaces of choices alone, and in studies of very many trials, of which ``gp`` uses a
+part. Whose turn it is, the trial's id decides, so the same seed and trials give the same suggestions.
 
 The first points are spread evenly by each of them, however many are asked for.
 """
@@ -65,8 +65,8 @@ def rule(n_params: int, n_at_times: int, n_choices: int) -> Rule:
         n_choices: those that are options, and no numbers.
     """
     if n_at_times:
-        why = f"tpe: {n_at_times} of {n_params} parameters are not always active, where tpe is ahead of gp"
-        return Rule(("tpe",), ("tpe",), why)
+        why = f"tpe and gp in turn: {n_at_times} of {n_params} parameters are not always active"
+        return Rule(_IN_TURN, _IN_TURN, why)
     if n_params > MANY_PARAMETERS:
         why = f"tpe and gp in turn: {n_params} parameters, where now one and now the other is ahead"
         return Rule(_IN_TURN, _IN_TURN, why)

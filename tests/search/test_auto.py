@@ -29,8 +29,15 @@ class TestAuto(SuggestConformance):
         (0, 0, 0, ["gp"], ["tpe", "gp"], "gp: "),
         (21, 0, 0, ["tpe", "gp"], ["tpe", "gp"], "tpe and gp in turn: 21 parameters"),
         (6, 0, 6, ["tpe", "gp"], ["tpe", "gp"], "tpe and gp in turn: a space of choices alone"),
-        (6, 2, 1, ["tpe"], ["tpe"], "tpe: 2 of 6 parameters are not always active"),
-        (36, 30, 36, ["tpe"], ["tpe"], "tpe: 30 of 36 parameters"),
+        (
+            6,
+            2,
+            1,
+            ["tpe", "gp"],
+            ["tpe", "gp"],
+            "tpe and gp in turn: 2 of 6 parameters are not always active",
+        ),
+        (36, 30, 36, ["tpe", "gp"], ["tpe", "gp"], "tpe and gp in turn: 30 of 36 parameters"),
     ],
 )
 def test_the_rule(
@@ -47,10 +54,10 @@ X = hp.uniform("x", 0, 1)
 SPACES: dict[str, tuple[Any, str]] = {
     "numbers": ({"x": X, "n": hp.randint("n", 5)}, "gp:"),
     "choices": ({"n": hp.randint("n", 5), "c": hp.choice("c", "ab")}, "tpe and gp in turn: a space of"),
-    "in a branch": (hp.choice("c", [{"x": X}, 1]), "tpe: 1 of 2"),
+    "in a branch": (hp.choice("c", [{"x": X}, 1]), "tpe and gp in turn: 1 of 2"),
     "in every branch": (hp.choice("c", [{"x": X}, {"x": X, "y": 1}]), "gp:"),
     "in every branch that may be": (hp.pchoice("c", [(1.0, {"x": X}), (0.0, 1)]), "gp:"),
-    "deeper": (hp.choice("c", [hp.choice("d", [{"x": X}, {"x": X}]), 1]), "tpe: 2 of 3"),
+    "deeper": (hp.choice("c", [hp.choice("d", [{"x": X}, {"x": X}]), 1]), "tpe and gp in turn: 2 of 3"),
 }
 
 
@@ -71,8 +78,12 @@ def points(suggest: Any, space: Any, ids: list[int], n: int = 30) -> list[dict[s
 
 def test_one_algorithm_alone_suggests_the_same_without_auto() -> None:
     assert points(auto.suggest, {"x": X}, [30, 31]) == points(gp.suggest, {"x": X}, [30, 31])
+
+
+def test_in_a_conditional_space_they_take_turns() -> None:
     branches = SPACES["in a branch"][0]
-    assert points(auto.suggest, branches, [30, 31]) == points(tpe.suggest, branches, [30, 31])
+    assert points(auto.suggest, branches, [30]) == points(tpe.suggest, branches, [30])
+    assert points(auto.suggest, branches, [31]) == points(gp.suggest, branches, [31])
 
 
 def test_they_take_turns_by_the_trials_id() -> None:
