@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ PAGES = {
 
 project = PROJECT["name"]
 author = "The sparktune authors"
-version = release = PROJECT.get("version", "")
+version = release = PROJECT.get("version") or metadata.version("sparktune")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
@@ -69,7 +70,7 @@ napoleon_numpy_docstring = False
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"  # its fonts are the reader's own, its scripts are in the site
-html_title = f"sparktune {release}".strip()
+html_title = f"sparktune {release}"
 html_static_path = ["_static"]
 html_css_files = ["sparktune.css"]
 html_extra_path = ["_root"]
