@@ -180,7 +180,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     @property
     def parallelism(self) -> int:
-        """The most trials that will run at once: as asked for, or as many as there are slots now."""
+        """The most trials that will run at once, as asked for, or as many as there are slots now."""
         return self._asked_parallelism or max(1, self._slots_now())
 
     @parallelism.setter
@@ -210,7 +210,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     @property
     def best_trial(self) -> documents.Document:
-        """The document of the best trial: lowest loss, terminated early only where nothing completed.
+        """The document of the best trial (lowest loss; terminated early only where nothing completed).
 
         Raises:
             hyperopt.exceptions.AllTrialsFailed: there is none.
@@ -236,7 +236,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     @property
     def best_params(self) -> dict[str, Any]:
-        """Label -> value of the best trial: values as the objective received them, not indices.
+        """The best trial's parameters by label, with values as the objective received them, not indices.
 
         Raises:
             AllTrialsFailed: no trial completed.
