@@ -32,6 +32,7 @@ OURS = [
     "SaveFileError",
     "Searcher",
     "SimulatedTrials",
+    "SklearnNotAvailable",
     "SparkNotAvailable",
     "SparktuneError",
     "StudyInProgress",
