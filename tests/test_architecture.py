@@ -70,7 +70,18 @@ ROOMS = {
         "trials",
         "worker",
     ],
-    "sklearn": ["early_termination", "errors", "fmin", "private", "search", "space", "study", "trials", "worker"],
+    "sklearn": [
+        "early_termination",
+        "errors",
+        "fmin",
+        "private",
+        "search",
+        "space",
+        "study",
+        "tracking.worker",
+        "trials",
+        "worker",
+    ],
     "comparison": ["errors", "fmin", "plots", "space", "study", "tracking", "trials", "worker"],
 }
 """Room (or module at the top) -> the only others whose modules its own may import. They point one way."""

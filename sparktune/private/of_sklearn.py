@@ -162,6 +162,8 @@ def _by_cross_validate(
         found |= {"test_scores": error_score, "train_scores": error_score, "fit_error": str(error)}
         return found | {"fit_time": math.nan, "score_time": 0.0}
     for part in ("test", "train"):
-        scores = {k.removeprefix(f"{part}_"): float(v[0]) for k, v in told.items() if k.startswith(f"{part}_")}
+        scores = {
+            k.removeprefix(f"{part}_"): float(v[0]) for k, v in told.items() if k.startswith(f"{part}_")
+        }
         found[f"{part}_scores"] = scores["score"] if list(scores) == ["score"] else scores
     return found | {"fit_time": float(told["fit_time"][0]), "score_time": float(told["score_time"][0])}

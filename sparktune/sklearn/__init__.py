@@ -6,7 +6,8 @@
     search.fit(X, y)
     search.best_params_, search.best_score_, search.predict(X)
 
-The name is imported when it is first used: workers import other parts of this package, and may have no hyperopt.
+The name is imported when it is first used: workers import other parts of this package, and may have no
+hyperopt.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -39,9 +39,7 @@ def as_search_space(space: Any, names: frozenset[str], estimator: str) -> Any:
     )
 
 
-def _branch(
-    space: Mapping[str, Any], prefix: str, names: frozenset[str], estimator: str
-) -> dict[str, Any]:
+def _branch(space: Mapping[str, Any], prefix: str, names: frozenset[str], estimator: str) -> dict[str, Any]:
     _check_names(space, names, estimator)
     return {key: _node(f"{prefix}{key}", value) for key, value in space.items()}
 
@@ -69,9 +67,10 @@ def _check_names(space: Mapping[str, Any], names: frozenset[str], estimator: str
         is_searched = isinstance(key, str) and any(key.startswith(f"{other}__") for other in space)
         if key in names or is_searched or isinstance(value, pyll.Apply | Mapping):
             continue  # an hp node may give a branch
-        near = difflib.get_close_matches(str(key), names, 1)
+        lowered = {name.lower(): name for name in names}
+        near = difflib.get_close_matches(str(key).lower(), lowered, 1)
+        hint = f"; did you mean {lowered[near[0]]!r}?" if near else "."
         raise InvalidSpace(
-            f"space has {key!r}, which is no parameter of {estimator}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
-            + f" Its parameters: {', '.join(sorted(names))}"
+            f"space has {key!r}, which is no parameter of {estimator}{hint} "
+            f"Its parameters: {', '.join(sorted(names))}"
         )

@@ -1,4 +1,4 @@
-"""What runs on a worker: one candidate is fitted and scored, fold after fold; the objective of ``SearchCV``."""
+"""The objective of ``SearchCV``, on a worker: a candidate is fitted and scored, fold after fold."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sklearn.base import clone
 
 from sparktune.private import of_sklearn
 from sparktune.study.trial import in_one_line
+from sparktune.tracking.worker import autologging
 from sparktune.worker.reporting import report
 
 Parameters = dict[str, Any]
@@ -67,7 +68,8 @@ class Folds:
             Exception: of the fit, where ``error_score`` is "raise"; of the first one where every fit failed;
                 of ``set_params``.
         """
-        with sklearn.config_context(**self.config):
+        # Five fits of one run would each log their parameters, scores and model.
+        with sklearn.config_context(**self.config), autologging.paused():
             return self._evaluated(parameters(point, self.names))
 
     def _evaluated(self, candidate: Parameters) -> dict[str, Any]:
@@ -92,7 +94,7 @@ class Folds:
             result |= {f"split{number}_{name}": float(told[name]) for name in TIMES}
             if told["fit_error"] is not None:
                 errors.append(told["fit_error"])
-                result[f"split{number}_fit_error"] = in_one_line(told["fit_error"])
+                result[f"split{number}_fit_error"] = in_one_line(cause(told["fit_error"]))
             for part in ("test", "train") if self.return_train_score else ("test",):
                 if told["fit_error"] is None or isinstance(told[f"{part}_scores"], dict):
                     scores = by_name(told[f"{part}_scores"])
@@ -101,7 +103,9 @@ class Folds:
             if number + 1 < len(self.splits):
                 report(statistics.fmean(guiding), step=number + 1)
         if len(errors) == len(self.splits) and math.isnan(guiding[-1]):
-            raise RuntimeError(f"every fit of this candidate failed.\n{errors[0]}")
+            error = RuntimeError(f"every fit of this candidate failed: {cause(errors[0])}")
+            error.add_note(errors[0])
+            raise error
         return result | self._summary(result, guiding, errors)
 
     def _guiding(self, scores: Any) -> float:
@@ -127,9 +131,17 @@ class Folds:
                 found |= {f"mean_{name}": float(values.mean()), f"std_{name}": float(values.std())}
         mean = found[self.metric] = statistics.fmean(guiding)
         if math.isnan(mean):
-            text = in_one_line(errors[0]) if errors else "a scorer failed, or gave NaN"
+            text = in_one_line(cause(errors[0])) if errors else "a scorer failed, or gave NaN"
             found |= {"status": "fail", "error": text}
         return found
+
+
+def cause(traceback: str) -> str:
+    """The exception at the end of a traceback, with all lines of its message."""
+    lines = traceback.rstrip().splitlines()
+    last_frame = max((n for n, line in enumerate(lines) if line.startswith("  File ")), default=-1)
+    behind = (n for n in range(last_frame + 1, len(lines)) if not lines[n].startswith(" "))
+    return "\n".join(lines[next(behind, 0) :])
 
 
 def by_name(scores: Any) -> dict[str, float]:

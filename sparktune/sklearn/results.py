@@ -49,10 +49,9 @@ class Candidate:
 
     def folds_of_reports(self) -> list[float]:
         """The scores behind the reported means: of the n-th, n means less n - 1 of those before."""
-        means = [] if self.curve is None else self.curve.values
-        sums = [n * mean for n, mean in enumerate(means, 1)]
-        before = [0.0, *sums]
-        return [total - last if math.isfinite(total - last) else math.nan for total, last in zip(sums, before)]
+        sums = [0.0] + [n * mean for n, mean in enumerate(self.curve.values if self.curve else (), 1)]
+        scores = np.diff(sums)
+        return [float(score) if math.isfinite(score) else math.nan for score in scores]
 
 
 def score_names(candidates: Sequence[Candidate]) -> list[str]:

@@ -29,7 +29,7 @@ from sparktune.search import grid
 from sparktune.sklearn.candidates import as_search_space
 from sparktune.sklearn.folds import Folds, RefitUnknown, parameters
 from sparktune.sklearn.results import Candidate, cv_results, score_names
-from sparktune.study.trial import TrialError, TrialState
+from sparktune.study.trial import TrialError
 from sparktune.trials import arguments
 from sparktune.trials.run import RunnableTrials
 from sparktune.trials.spark import SparkTrials
@@ -140,7 +140,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             Exception: of a fit, where ``error_score="raise"``.
         """
         self._check_arguments()
-        X, y = indexable(X, y)
+        X, y = indexable(X, y)  # noqa: N806
         routed = of_sklearn.routed(self, params)
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         splits = list(splitter.split(X, y, **routed.splitter.split))
@@ -183,9 +183,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             self._check_refit(known)
         guide = self._guide(scorers) if several or not self.multimetric_ else self._first(known)
         error_score = math.nan if self.error_score == "raise" else float(self.error_score)
-        results = cv_results(
-            candidates, len(splits), guide, error_score, with_train=self.return_train_score
-        )
+        results = cv_results(candidates, len(splits), guide, error_score, with_train=self.return_train_score)
         if self.refit or not self.multimetric_:
             self._choose(results, guide)
         if self.refit:
@@ -198,20 +196,25 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
 
     def _check_arguments(self) -> None:
         if not hasattr(self.estimator, "fit"):
-            raise TypeError(f"estimator is {self.estimator!r}, which has no fit; give a scikit-learn estimator")
-        if self.n_iter is not None and (not _is_whole(self.n_iter) or self.n_iter < 1):
+            raise TypeError(
+                f"estimator is {self.estimator!r}, which has no fit; give a scikit-learn estimator"
+            )
+        if self.n_iter is not None and (not _is_whole(self.n_iter) or int(self.n_iter) < 1):
             raise ValueError(f"n_iter is {self.n_iter!r}; it must be a whole number of at least 1, or None")
         if self.n_jobs is not None and not _is_whole(self.n_jobs):
             raise ValueError(f"n_jobs is {self.n_jobs!r}; it must be a whole number or None")
         if self.n_jobs is not None and self.parallelism is not None:
             raise ValueError(
-                f"n_jobs is {self.n_jobs} and parallelism is {self.parallelism}, which mean the same: give one"
+                f"n_jobs is {self.n_jobs}, and parallelism, which means the same, is {self.parallelism}: give "
+                "one"
             )
         is_number = isinstance(self.error_score, numbers.Real) and not isinstance(self.error_score, bool)
         if not is_number and self.error_score != "raise":
             raise ValueError(f"error_score is {self.error_score!r}; it must be a number, NaN, or 'raise'")
         if not (isinstance(self.refit, bool | np.bool_ | str) or callable(self.refit)):
-            raise ValueError(f"refit is {self.refit!r}; it must be a bool, the name of a score, or a function")
+            raise ValueError(
+                f"refit is {self.refit!r}; it must be a bool, the name of a score, or a function"
+            )
         arguments.check_early_termination(self.early_termination)
         if self.trials is not None and not isinstance(self.trials, RunnableTrials):
             raise TypeError(
@@ -249,8 +252,8 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         if self.refit is False or callable(self.refit) or self.refit in names:
             return
         raise ValueError(
-            f"scoring has several scores ({', '.join(names)}), and refit is {self.refit!r}: name the one that "
-            f"tells the best candidate, refit={names[0]!r}, or give a function, or refit=False"
+            f"scoring has several scores ({', '.join(names)}), and refit is {self.refit!r}: name the one "
+            f"that tells the best candidate, refit={names[0]!r}, or give a function, or refit=False"
         )
 
     def _first(self, names: Sequence[str]) -> str:
@@ -293,11 +296,11 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
                 show_progressbar=self.verbose > 0,
             )
         except AllTrialsFailed as error:
-            self._raise_first(folds)
-            if any(trial.state is TrialState.COMPLETED for trial in self.trials_._records.values()):
-                return
-            raise ValueError(f"no candidate has a score: {error}") from error
-        self._raise_first(folds)
+            self._raise_first()
+            # As in scikit-learn, scores that are all NaN are no error where a fit has succeeded.
+            if all(not trial.result for trial in self.trials_._records.values()):
+                raise ValueError(f"no candidate could be scored: {error}") from error
+        self._raise_first()
 
     def _max_evals(self) -> int | None:
         if self.n_iter is not None:
@@ -307,7 +310,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             algo = algo.func
         return None if algo is grid.suggest else DEFAULT_N_ITER
 
-    def _raise_first(self, folds: Folds) -> None:
+    def _raise_first(self) -> None:
         """What a candidate raised that is no matter of the candidate."""
         for trial in self.trials_._records.values():
             if trial.error is None:
@@ -327,7 +330,9 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             return
         total = n_folds * len(candidates)
         known = [c.trial.error.summary for c in candidates if c.trial.error is not None]
-        known += [str(v) for c in candidates for k, v in (c.trial.result or {}).items() if k.endswith("_fit_error")]
+        known += [
+            str(v) for c in candidates for k, v in (c.trial.result or {}).items() if k.endswith("_fit_error")
+        ]
         example = known[0] if known else "unknown"
         if failed == total:
             raise ValueError(f"all {total} fits failed. The first cause: {example}")
@@ -345,12 +350,20 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             index = self.refit(results)
             if not isinstance(index, numbers.Integral):
                 raise TypeError(f"the function refit gave {index!r}; it must give the index of a candidate")
-            if not 0 <= index < len(results["params"]):
+            if not 0 <= int(index) < len(results["params"]):
                 raise IndexError(
                     f"the function refit gave {index}; there are {len(results['params'])} candidates"
                 )
         else:
             index = int(results[f"rank_test_{guide}"].argmin())
+            if np.isnan(results[f"mean_test_{guide}"]).all():
+                state = results["state"][index]
+                warnings.warn(
+                    f"no candidate has a score of every fold, so the best one is taken from those that are "
+                    f"{state.replace('_', ' ')}, and best_score_ is NaN",
+                    UserWarning,
+                    stacklevel=3,
+                )
             self.best_score_ = results[f"mean_test_{guide}"][index]
         self.best_index_ = index
         self.best_params_ = results["params"][index]

@@ -343,7 +343,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         new = copy.copy(self)
         # What a pickle does not hold.
         new.__dict__.update({name: value for name, value in vars(self).items() if name in SESSION})
-        new.delete_all()
+        new._reset()
+        of_hyperopt.forget(new)
+        hyperopt.Trials.__init__(new)  # its lists and sets are not shared
         return new
 
     # -- the driver's side: records and documents ------------------------------------------------------
