@@ -6,6 +6,7 @@ scorers as they do, and tells a fit that failed from a score that did. Imported 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 from sklearn.model_selection import cross_validate
 
 from sparktune.private import presence
+from sparktune.private.presence import read
 
 NAMES = {
     "_fit_and_score": (
@@ -43,10 +45,14 @@ class _Several:
 def _has_score_params() -> bool:
     """Whether this is scikit-learn 1.4 or newer."""
     try:
-        from sklearn.model_selection._validation import _fit_and_score
-    except ImportError:
+        return "score_params" in inspect.signature(_fit_and_score()).parameters
+    except (ImportError, AttributeError):
         return True
-    return "score_params" in inspect.signature(_fit_and_score).parameters
+
+
+def _fit_and_score() -> Any:
+    module = importlib.import_module("sklearn.model_selection._validation")
+    return read(module, "_fit_and_score")
 
 
 def _missing(name: str) -> None:
@@ -108,14 +114,14 @@ def fold(
         ``fit_time`` and ``score_time`` in seconds; ``fit_error``: a traceback, or None.
     """
     try:
-        from sklearn.model_selection._validation import _fit_and_score
-    except ImportError:
+        fit_and_score = _fit_and_score()
+    except (ImportError, AttributeError):
         _missing("_fit_and_score")
         return _by_cross_validate(
             estimator, X, y, scorer, (train, test), dict(fit_params), return_train_score, error_score
         )
     options: dict[str, Any] = {"score_params": dict(score_params)} if _has_score_params() else {}
-    found: dict[str, Any] = _fit_and_score(
+    found: dict[str, Any] = fit_and_score(
         estimator,
         X,
         y,

@@ -205,8 +205,8 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             raise ValueError(f"n_jobs is {self.n_jobs!r}; it must be a whole number or None")
         if self.n_jobs is not None and self.parallelism is not None:
             raise ValueError(
-                f"n_jobs is {self.n_jobs}, and parallelism, which means the same, is {self.parallelism}: give "
-                "one"
+                f"n_jobs is {self.n_jobs}, and parallelism, which means the same, is {self.parallelism}: "
+                "give one"
             )
         is_number = isinstance(self.error_score, numbers.Real) and not isinstance(self.error_score, bool)
         if not is_number and self.error_score != "raise":

@@ -6,9 +6,9 @@ import warnings
 from typing import Any
 
 import pytest
-from sklearn.linear_model import Ridge
-from sklearn.naive_bayes import GaussianNB
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 from sparktune import SimulatedTrials
 from sparktune.sklearn import SearchCV
@@ -27,16 +27,17 @@ def search(estimator: Any, space: dict[str, list[float]]) -> SearchCV:
 
 
 @parametrize_with_checks(
-    [search(GaussianNB(), {"var_smoothing": [1e-9, 1e-8]}), search(Ridge(), {"alpha": [0.1, 1.0]})]
+    [search(LogisticRegression(), {"C": [0.1, 1.0]}), search(Ridge(), {"alpha": [0.1, 1.0]})]
 )
 def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     name = getattr(getattr(check, "func", check), "__name__", "")
     reason = NOT_FOR_SEARCHES.get(name)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # the checks give data that estimators warn of
         try:
             check(estimator)
         except (AssertionError, TypeError):
             if reason is None:
                 raise
-            pytest.xfail(reason)
+    if reason is not None:  # that it passes with some estimators, or versions, says nothing
+        pytest.xfail(reason)
