@@ -6,6 +6,7 @@ PYTHON is the interpreter of the environment in which sparktune is installed.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -32,7 +33,7 @@ def refused_by_pyright(python: str, file: Path) -> dict[int, str]:
 
 
 def main() -> None:
-    python, checker = sys.argv[1:]
+    python, checker = os.path.abspath(sys.argv[1]), sys.argv[2]
     expected = {n for n, line in enumerate(FILE.read_text().splitlines(), 1) if line.endswith("# error")}
     with tempfile.TemporaryDirectory() as folder:  # away from the sources: what is installed is looked at
         file = Path(folder, FILE.name)
