@@ -47,6 +47,12 @@ class Candidate:
         """Whether it could not be fitted at all: every fold failed, or its worker was lost."""
         return self.trial.state is TrialState.FAILED and not self.trial.result
 
+    @property
+    def causes(self) -> list[str]:
+        """Why its fits failed."""
+        own = [str(v) for key, v in (self.trial.result or {}).items() if key.endswith("_fit_error")]
+        return own + ([] if self.trial.error is None else [self.trial.error.summary])
+
     def folds_of_reports(self) -> list[float]:
         """The scores behind the reported means: of the n-th, n means less n - 1 of those before."""
         sums = [0.0] + [n * mean for n, mean in enumerate(self.curve.values if self.curve else (), 1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import math
 import numbers
@@ -16,8 +15,6 @@ import hyperopt
 import numpy as np
 import sklearn
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import FitFailedWarning
-from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, check_cv
 from sklearn.utils import indexable
 
@@ -27,9 +24,10 @@ from sparktune.fmin import fmin
 from sparktune.private import of_sklearn
 from sparktune.search import grid
 from sparktune.sklearn.candidates import as_search_space
+from sparktune.sklearn.failures import raised, tell_failed_fits
 from sparktune.sklearn.folds import Folds, RefitUnknown, parameters
 from sparktune.sklearn.results import Candidate, cv_results, score_names
-from sparktune.study.trial import TrialError
+from sparktune.sklearn.scoring import check_refit, scorers_of
 from sparktune.trials import arguments
 from sparktune.trials.run import RunnableTrials
 from sparktune.trials.spark import SparkTrials
@@ -155,7 +153,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             y,
             splits,
             of_sklearn.scorers_of(self, self._scorers),
-            self.refit if isinstance(self.refit, str) and self._has_several(scorers) else None,
+            self.refit if isinstance(self.refit, str) and isinstance(scorers, dict) else None,
             f"mean_test_{self._guide(scorers)}",
             dict(routed.estimator.fit),
             dict(routed.scorer.score),
@@ -175,12 +173,12 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             )
             for trial in self.trials_._records.values()
         ]
-        self._check_fits(candidates)
-        several = self._has_several(scorers)
+        tell_failed_fits(candidates, len(splits), self.error_score)
+        several = isinstance(scorers, dict)
         known = score_names(candidates)
         self.multimetric_ = several or (callable(self.scoring) and known not in (["score"], []))
         if self.multimetric_ and not several:
-            self._check_refit(known)
+            check_refit(self.refit, known)
         guide = self._guide(scorers) if several or not self.multimetric_ else self._first(known)
         error_score = math.nan if self.error_score == "raise" else float(self.error_score)
         results = cv_results(candidates, len(splits), guide, error_score, with_train=self.return_train_score)
@@ -224,44 +222,17 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
 
     def _scorers(self) -> Any:
         """The scorer, or the scorers by name; see ``scorer_``."""
-        if callable(self.scoring):
-            return self.scoring
-        if self.scoring is None or isinstance(self.scoring, str):
-            return check_scoring(self.estimator, self.scoring)
-        if isinstance(self.scoring, dict):
-            named = dict(self.scoring)
-        else:
-            named = {name: name for name in self.scoring}
-            if len(named) != len(list(self.scoring)) or not all(isinstance(name, str) for name in named):
-                raise ValueError(
-                    f"scoring is {self.scoring!r}; a list of scores holds different names, such as "
-                    "['accuracy', 'f1_macro']; for functions give a dict of name -> scorer"
-                )
-        if not named:
-            raise ValueError(f"scoring is {self.scoring!r}; give at least one score")
-        found = {name: check_scoring(self.estimator, scoring) for name, scoring in named.items()}
-        self._check_refit(list(found))
+        found = scorers_of(self.estimator, self.scoring)
+        if isinstance(found, dict):
+            check_refit(self.refit, list(found))
         return found
-
-    @staticmethod
-    def _has_several(scorers: Any) -> bool:
-        return isinstance(scorers, dict)
-
-    def _check_refit(self, names: Sequence[str]) -> None:
-        """Of several scores, ``refit`` names the one that tells the best candidate."""
-        if self.refit is False or callable(self.refit) or self.refit in names:
-            return
-        raise ValueError(
-            f"scoring has several scores ({', '.join(names)}), and refit is {self.refit!r}: name the one "
-            f"that tells the best candidate, refit={names[0]!r}, or give a function, or refit=False"
-        )
 
     def _first(self, names: Sequence[str]) -> str:
         return self.refit if isinstance(self.refit, str) else names[0]
 
     def _guide(self, scorers: Any) -> str:
         """The name of the score that is searched by, where it is known before a candidate has run."""
-        return self._first(list(scorers)) if self._has_several(scorers) else "score"
+        return self._first(list(scorers)) if isinstance(scorers, dict) else "score"
 
     def _new_trials(self, metric: str, n_splits: int) -> RunnableTrials:
         trials = SparkTrials() if self.trials is None else self.trials._anew()
@@ -316,32 +287,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             if trial.error is None:
                 continue
             if self.error_score == "raise" or trial.error.type_name == RefitUnknown.__name__:
-                raise _raised(trial.error)
-
-    def _check_fits(self, candidates: Sequence[Candidate]) -> None:
-        """Warn of fits that failed.
-
-        Raises:
-            ValueError: all did.
-        """
-        n_folds = self.n_splits_
-        failed = sum(n_folds if c.is_unfit else c.n_failed for c in candidates)
-        if not failed:
-            return
-        total = n_folds * len(candidates)
-        known = [c.trial.error.summary for c in candidates if c.trial.error is not None]
-        known += [
-            str(v) for c in candidates for k, v in (c.trial.result or {}).items() if k.endswith("_fit_error")
-        ]
-        example = known[0] if known else "unknown"
-        if failed == total:
-            raise ValueError(f"all {total} fits failed. The first cause: {example}")
-        warnings.warn(
-            f"{failed} of {total} fits failed; their score is {self.error_score} (error_score). To look into "
-            f"it, set error_score='raise'. The first cause: {example}",
-            FitFailedWarning,
-            stacklevel=3,
-        )
+                raise raised(trial.error)
 
     # -- after the search ------------------------------------------------------------------------------
 
@@ -383,18 +329,3 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _raised(error: TrialError) -> Exception:
-    """The exception of a worker, as far as its class is known here."""
-    module, _, name = error.kind.removeprefix("<class '").removesuffix("'>").rpartition(".")
-    made: Any = None
-    try:
-        kind = getattr(importlib.import_module(module or "builtins"), name)
-        if issubclass(kind, Exception):
-            made = kind(error.message)
-    except Exception:
-        made = None
-    found: Exception = RuntimeError(error.summary) if made is None else made
-    found.add_note(f"on a worker:\n{error.traceback}")
-    return found
