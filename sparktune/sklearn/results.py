@@ -70,6 +70,7 @@ def score_names(candidates: Sequence[Candidate]) -> list[str]:
 def cv_results(
     candidates: Sequence[Candidate],
     n_splits: int,
+    names: Sequence[str],
     guide: str,
     error_score: float,
     *,
@@ -80,6 +81,7 @@ def cv_results(
     Args:
         candidates: in the order of their trials.
         n_splits: how many folds there are.
+        names: of the scores.
         guide: the score that was searched by.
         error_score: the score of a fit that failed.
         with_train: whether the fitted rows were scored, too.
@@ -92,7 +94,7 @@ def cv_results(
         _add(results, name, _folds(candidates, n_splits, name, math.nan), splits=False)
     results |= _parameters(candidates)
     results["params"] = [candidate.params for candidate in candidates]
-    for score in score_names(candidates) or ["score"]:
+    for score in names:
         for part in ("test", "train") if with_train else ("test",):
             values = _folds(candidates, n_splits, f"{part}_{score}", error_score)
             if part == "test" and score == guide:

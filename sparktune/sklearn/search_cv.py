@@ -175,13 +175,20 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         ]
         tell_failed_fits(candidates, len(splits), self.error_score)
         several = isinstance(scorers, dict)
-        known = score_names(candidates)
+        known = score_names(candidates) or (list(scorers) if several else [])
         self.multimetric_ = several or (callable(self.scoring) and known not in (["score"], []))
         if self.multimetric_ and not several:
             check_refit(self.refit, known)
         guide = self._guide(scorers) if several or not self.multimetric_ else self._first(known)
         error_score = math.nan if self.error_score == "raise" else float(self.error_score)
-        results = cv_results(candidates, len(splits), guide, error_score, with_train=self.return_train_score)
+        results = cv_results(
+            candidates,
+            len(splits),
+            known or ["score"],
+            guide,
+            error_score,
+            with_train=self.return_train_score,
+        )
         if self.refit or not self.multimetric_:
             self._choose(results, guide)
         if self.refit:

@@ -34,6 +34,7 @@ from sparktune import (
     TruncationSelectionPolicy,
     grid,
 )
+from sparktune.early_termination.base import Decision
 from sparktune.sklearn import SearchCV
 
 X, Y = load_iris(return_X_y=True)
@@ -263,6 +264,23 @@ def test_weak_candidates_end_after_the_first_folds() -> None:
     assert results["rank_test_accuracy"][~ended].max() < results["rank_test_accuracy"][ended].min()
     assert not ended[made.best_index_]
     assert made.best_score_ == np.nanmax(results["mean_test_accuracy"])
+
+
+class FirstFold:
+    """Ends every candidate after its first fold."""
+
+    def decide(self, trial_id: int, curves: Any, goal: str) -> Decision:
+        return Decision("first fold", 1, curves[trial_id].values[-1], 1.0)
+
+
+def test_where_nothing_completes_the_best_is_one_that_was_ended() -> None:
+    for scoring, refit in ((None, True), (["accuracy", "f1_macro"], "accuracy")):
+        made = search(SVC(), {"C": [1e-4, 1.0]}, algo=grid.suggest, early_termination=FirstFold())
+        with pytest.warns(UserWarning, match="taken from those that are early terminated"):
+            made.set_params(scoring=scoring, refit=refit).fit(X, Y)
+        assert made.best_params_ == {"C": 1.0}
+        assert np.isnan(made.best_score_)
+        assert made.predict(X).shape == (150,)
 
 
 def test_a_candidate_is_never_ended_after_its_last_fold() -> None:
