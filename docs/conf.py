@@ -41,6 +41,7 @@ PAGES = {
             "troubleshooting",
             "comparison",
             "architecture",
+            "releasing",
             "Changelog <../CHANGELOG>",
         ],
     },

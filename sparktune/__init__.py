@@ -16,7 +16,6 @@ numpy, import parts of this package.
 import importlib
 import sys
 import types
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from sparktune import hyperopt_names
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
         OptunaNotAvailable,
         PlotlyNotAvailable,
         SaveFileError,
+        SklearnNotAvailable,
         SparkNotAvailable,
         SparktuneError,
         StudyInProgress,
@@ -88,6 +88,9 @@ if TYPE_CHECKING:
     from sparktune.trials.simulated import SimulatedTrials
     from sparktune.trials.spark import SparkTrials
     from sparktune.worker.reporting import TrialTerminated, report
+
+__version__ = "0.1.0"
+"""The one place of the version; ``pyproject.toml`` reads it here."""
 
 _HOMES = {
     "hyperopt": (
@@ -138,6 +141,7 @@ _HOMES = {
         "OptunaNotAvailable",
         "PlotlyNotAvailable",
         "SaveFileError",
+        "SklearnNotAvailable",
         "SparkNotAvailable",
         "SparktuneError",
         "StudyInProgress",
@@ -167,6 +171,7 @@ _ROOMS = (
     "plots",
     "private",
     "search",
+    "sklearn",
     "space",
     "study",
     "sweeps",
@@ -178,12 +183,8 @@ _ROOMS = (
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        try:
-            found: Any = version("sparktune")
-        except PackageNotFoundError:
-            found = "unknown"
-    elif name in _HOME:
+    found: Any
+    if name in _HOME:
         home = importlib.import_module(_HOME[name])
         is_there = hasattr(home, name)
         found = getattr(home, name) if is_there else importlib.import_module(f"{home.__name__}.{name}")
@@ -196,7 +197,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS, "__version__"})
+    return sorted({*globals(), *__all__, *_ROOMS})
 
 
 class _Package(types.ModuleType):
@@ -246,6 +247,7 @@ __all__ = [
     "SaveFileError",
     "Searcher",
     "SimulatedTrials",
+    "SklearnNotAvailable",
     "SparkNotAvailable",
     "SparkTrials",
     "SparktuneError",

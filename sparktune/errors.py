@@ -6,6 +6,7 @@
     ├── SparkNotAvailable      (ImportError)  pyspark or Java is missing
     ├── PlotlyNotAvailable     (ImportError)  plotly is missing, and a picture was asked for
     ├── OptunaNotAvailable     (ImportError)  optuna is missing, and one of its samplers was asked for
+    ├── SklearnNotAvailable    (ImportError)  scikit-learn is missing, and SearchCV was asked for
     ├── ObjectiveNotPicklable  (TypeError)    the objective cannot be sent to a worker
     ├── InvalidPoint           (ValueError)   a point of points_to_evaluate does not fit the search space
     ├── InvalidSpace           (ValueError)   the search space cannot be searched: an empty range, ...
@@ -44,6 +45,10 @@ class PlotlyNotAvailable(SparktuneError, ImportError):
 
 class OptunaNotAvailable(SparktuneError, ImportError):
     """One of Optuna's samplers was asked for, and optuna is not installed."""
+
+
+class SklearnNotAvailable(SparktuneError, ImportError):
+    """``sparktune.sklearn.SearchCV`` was asked for, and scikit-learn is not installed."""
 
 
 class ObjectiveNotPicklable(SparktuneError, TypeError):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ DOORS = {
     ],
     "py4j": ["sparktune.backends.session", "sparktune.backends.spark_*"],
     "mlflow": ["sparktune.tracking.*", "sparktune.comparison.record", "sparktune.demo", "sparktune.cli"],
-    "sklearn": ["sparktune.demo"],
+    "sklearn": ["sparktune.demo", "sparktune.private.of_sklearn", "sparktune.sklearn.*"],
     "optuna": ["sparktune.search.optuna_sampler", "sparktune.search.samplers.*"],
     "plotly": ["sparktune.plots.*"],
     "pydantic": ["sparktune.sweeps.model", "sparktune.sweeps.validation"],
@@ -66,6 +67,18 @@ ROOMS = {
         "space",
         "study",
         "tracking",
+        "trials",
+        "worker",
+    ],
+    "sklearn": [
+        "early_termination",
+        "errors",
+        "fmin",
+        "private",
+        "search",
+        "space",
+        "study",
+        "tracking.worker",
         "trials",
         "worker",
     ],
@@ -160,10 +173,14 @@ def test_lower_layers_know_nothing_of_higher_ones(pattern: str) -> None:
             assert {i for i in our_imports(module) if not matches(i, MAY_IMPORT[pattern])} == set(), module
 
 
-PRIVATE_NAMES = {
+OF_SKLEARN = {"_fit_and_score", "_get_scorers", "_get_routed_params_for_fit"}
+"""Written out, for scikit-learn need not be there."""
+
+PRIVATE_NAMES: dict[str, tuple[Any, set[str]]] = {
     "sparktune.private.of_pyspark": (of_pyspark.NAMES, {"_path", "ctx", "environment"}),
     "sparktune.private.of_hyperopt": (of_hyperopt.NAMES, {"_trials", "_ids"}),
     "sparktune.private.of_cloudpickle": (of_cloudpickle.NAMES, set()),
+    "sparktune.private.of_sklearn": (OF_SKLEARN, set()),
 }
 """Module -> the names of another library that are used in it alone, and those of them that our own classes
 have too: these may stand behind ``self`` elsewhere."""

@@ -13,6 +13,7 @@ TREE = {
     "SparkNotAvailable": ImportError,
     "OptunaNotAvailable": ImportError,
     "PlotlyNotAvailable": ImportError,
+    "SklearnNotAvailable": ImportError,
     "ObjectiveNotPicklable": TypeError,
     "InvalidPoint": ValueError,
     "InvalidSpace": ValueError,

@@ -56,7 +56,13 @@ def test_the_lowest_versions_that_are_tested_are_those_of_the_metadata() -> None
     """What the package allows is tested, and nothing lower is allowed."""
     tested = pins(ROOT / "scripts" / "constraints" / "lowest.txt")
     extras = project()["optional-dependencies"]
-    wanted = [*project()["dependencies"], *extras["spark"], *extras["demo"], *extras["plots"]]
+    wanted = [
+        *project()["dependencies"],
+        *extras["spark"],
+        *extras["demo"],
+        *extras["plots"],
+        *extras["sweeps"],
+    ]
     bounds = dict(requirement.split(">=") for requirement in wanted)
     assert bounds.keys() == tested.keys() & bounds.keys()
     for name, bound in bounds.items():

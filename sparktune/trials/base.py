@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
 import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import hyperopt
 from hyperopt.base import (
@@ -57,6 +58,8 @@ class StudyStart(NamedTuple):
     first_id: int = 0
 
 
+SESSION = ("_spark", "_resource_profile")
+"""Attributes that belong to a Spark session."""
 COLUMNS = ("trial", "state", "loss", "duration_s", "attempts", "steps", "error", "run_id")
 """The columns of ``to_dataframe`` before those of the parameters."""
 
@@ -334,6 +337,16 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._reset()
         of_hyperopt.forget(self)
         super().delete_all()
+
+    def _anew(self) -> Self:
+        """Empty trials with the options of these, that run where these do."""
+        new = copy.copy(self)
+        # What a pickle does not hold.
+        new.__dict__.update({name: value for name, value in vars(self).items() if name in SESSION})
+        new._reset()
+        of_hyperopt.forget(new)
+        hyperopt.Trials.__init__(new)  # its lists and sets are not shared
+        return new
 
     # -- the driver's side: records and documents ------------------------------------------------------
 

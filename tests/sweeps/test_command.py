@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,48 @@ def test_nothing_stays_when_the_study_ends_the_trial(tmp_path, scratch) -> None:
     with reported(stop_at=2.0) as seen, pytest.raises(reporting.TrialTerminated):
         command(f"python train.py {tmp_path / 'told'}", source, tmp_path)({})
     assert [value for _, value in seen] == [1.0, 2.0]
+    assert [pid for pid in family(tmp_path / "told") if not is_over(pid)] == []
+    assert list(scratch.iterdir()) == []
+
+
+SAVES = """
+import signal, sys, time
+def save(*_):
+    open(sys.argv[1], "w").write("saved")
+    sys.exit(1)
+signal.signal(signal.SIGTERM, save)
+print("score=1", flush=True)
+time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("shell", [False, True])
+def test_a_command_can_save_what_it_has(shell, tmp_path, scratch) -> None:
+    saved = tmp_path / "saved"
+    text = ["/bin/sh", "-c", f"python train.py '{saved}'; true"] if shell else f"python train.py {saved}"
+    began = time.monotonic()
+    with reported(stop_at=1.0), pytest.raises(reporting.TrialTerminated):
+        command(text, SAVES, tmp_path)({})
+    assert saved.read_text() == "saved"
+    assert time.monotonic() - began < 30
+    assert list(scratch.iterdir()) == []
+
+
+STUBBORN = (
+    FAMILY
+    + """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("score=1", flush=True)
+time.sleep(3600)
+"""
+)
+
+
+def test_one_that_does_not_end_is_killed_after_a_while(tmp_path, scratch, monkeypatch) -> None:
+    monkeypatch.setattr("sparktune.sweeps.worker.guarded.GRACE_S", 0.3)
+    with reported(stop_at=1.0), pytest.raises(reporting.TrialTerminated):
+        command(f"python train.py {tmp_path / 'told'}", STUBBORN, tmp_path)({})
     assert [pid for pid in family(tmp_path / "told") if not is_over(pid)] == []
     assert list(scratch.iterdir()) == []
 

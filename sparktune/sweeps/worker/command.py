@@ -235,7 +235,8 @@ class _Execution:
         self._doomed.set()
         self._guarded.end()
         self._over.wait(ENDED_S)
-        if self._run is not None and OwnRun.is_loaded():
+        if self._run is not None:
+            # Where MLflow is still being imported, in the first seconds of a worker, it is waited for.
             keeping = threading.Thread(target=self._keep, daemon=True)
             keeping.start()
             keeping.join(KEPT_S)

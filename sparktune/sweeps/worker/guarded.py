@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 BOOT = "import sys; exec(sys.stdin.buffer.read(int(sys.argv[1])))"
+GRACE_S = 3.0
+"""How long a command that is to end has between SIGTERM and SIGKILL."""
 END_S = 5.0
 """How long the guardian may take to end a command and to remove its folder."""
 
@@ -41,7 +43,13 @@ class Guarded:
         source = pkgutil.get_data(__package__, "guardian.py")
         assert source is not None
         result, result_fd = os.pipe()
-        config = {"argv": list(argv), "cwd": cwd, "folder": folder, "result_fd": result_fd}
+        config = {
+            "argv": list(argv),
+            "cwd": cwd,
+            "folder": folder,
+            "result_fd": result_fd,
+            "grace_s": GRACE_S,
+        }
         try:
             self._guardian = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-X", "utf8", "-c", BOOT, str(len(source))],
@@ -82,7 +90,7 @@ class Guarded:
         return int(told["code"])
 
     def end(self) -> None:
-        """End the command, and all that it has started; its folder stays."""
+        """End the command, and all that it has started; its folder stays. See ``GRACE_S``."""
         with self._lock, contextlib.suppress(OSError, ValueError):
             self._lifeline.write(b"x")
             self._lifeline.flush()

@@ -3,9 +3,10 @@
 A program of its own, which needs Python's standard library alone. The worker sends it, on its standard input,
 one line of JSON. Then
 
-- a byte says: end the command, and all that it has started;
-- the end of the input says so, too, and: remove the folder. It comes when the worker closes it, and when the
-  worker dies, however it dies.
+- a byte says: end the command, and all that it has started. Its process group gets SIGTERM, so that it can
+  save what it has; after ``grace_s`` seconds, or as soon as the command has ended, what is left is killed;
+- the end of the input says: kill it now, and remove the folder. It comes when the worker closes it, and when
+  the worker dies, however it dies.
 
 On Linux whatever the command starts stays below this process (PR_SET_CHILD_SUBREAPER, prctl(2)), in the
 background and in sessions of its own, too. Elsewhere the command's process group is all that is known of it.
@@ -55,7 +56,7 @@ def main() -> None:
             if os.getppid() != guardian:
                 os._exit(127)
 
-    listener = threading.Thread(target=_listen, daemon=True)
+    listener = threading.Thread(target=_listen, args=(config["grace_s"],), daemon=True)
     try:
         command = subprocess.Popen(
             config["argv"],
@@ -90,14 +91,31 @@ def _leave_output() -> None:
         os.dup2(null, fd)
 
 
-def _listen() -> None:
+def _listen(grace_s: float) -> None:
     """Wait for the word to end, or for the end of the worker."""
-    is_there = True
-    while is_there:
-        is_there = bool(sys.stdin.buffer.read(1))
-        _ending.set()
-        _kill_all()
+    is_asked = False
+    while sys.stdin.buffer.read(1):
+        if not is_asked and not _ending.is_set():
+            is_asked = True
+            _ask()
+            timer = threading.Timer(grace_s, _end)
+            timer.daemon = True
+            timer.start()
+    _end()
     _gone.set()
+
+
+def _ask() -> None:
+    """Ask the command to end, as a terminal or a scheduler does."""
+    with contextlib.suppress(OSError):
+        if _command["pid"]:
+            os.killpg(_command["pid"], signal.SIGTERM)
+            os.killpg(_command["pid"], signal.SIGCONT)  # one that is stopped would not hear of it
+
+
+def _end() -> None:
+    _ending.set()
+    _kill_all()
 
 
 def _reap() -> int:

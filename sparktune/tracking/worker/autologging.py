@@ -1,9 +1,11 @@
-"""MLflow's autologging, put back after a trial: it is a setting of the whole process."""
+"""MLflow's autologging, a setting of the whole process: put back after a trial, or paused."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _UTILS = "mlflow.utils.autologging_utils"
@@ -37,3 +39,28 @@ def noted() -> Callable[[], None]:
                     del hooks._post_import_hooks[name]
 
     return restore
+
+
+class _Pause:
+    """Of this process: how many blocks want it, and what ends it."""
+
+    lock = threading.Lock()
+    wanted = 0
+    end = contextlib.ExitStack()
+
+
+@contextlib.contextmanager
+def paused() -> Iterator[None]:
+    """While the block runs, in whichever threads, nothing is logged automatically in this process."""
+    with _Pause.lock:
+        _Pause.wanted += 1
+        utils: Any = sys.modules.get(_UTILS)
+        if _Pause.wanted == 1 and utils is not None:
+            _Pause.end.enter_context(utils.disable_autologging())
+    try:
+        yield
+    finally:
+        with _Pause.lock:
+            _Pause.wanted -= 1
+            if _Pause.wanted == 0:
+                _Pause.end.close()

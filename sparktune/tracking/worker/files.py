@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,6 @@ class OwnRun:
         """The run; None where nothing is tracked. Waits for a run that does not exist yet."""
         run_id, uri = os.environ.get("MLFLOW_RUN_ID"), os.environ.get("MLFLOW_TRACKING_URI")
         return cls(run_id, uri) if run_id and uri else None
-
-    @staticmethod
-    def is_loaded() -> bool:
-        """Whether MLflow need not be imported any more, which takes seconds."""
-        return hasattr(sys.modules.get("mlflow"), "MlflowClient")
 
     @staticmethod
     def load() -> None:

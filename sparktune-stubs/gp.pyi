@@ -1,0 +1,1 @@
+from sparktune.search.gp import *

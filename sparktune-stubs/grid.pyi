@@ -1,0 +1,1 @@
+from sparktune.search.grid import *

@@ -1,0 +1,1 @@
+from sparktune.space.hp import *

@@ -1,0 +1,76 @@
+"""The search space of ``SearchCV``: hyperopt's language, or what ``RandomizedSearchCV`` takes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from hyperopt import pyll
+
+from sparktune.errors import InvalidSpace
+from sparktune.space import hp
+from sparktune.space.distributions import as_space
+
+
+def as_search_space(space: Any, names: frozenset[str], estimator: str) -> Any:
+    """A space in hyperopt's language.
+
+    Args:
+        space: whatever ``fmin`` takes that gives dicts; lists in a dict are values to choose from, and a list
+            of dicts gives the points of one of them.
+        names: the parameters of the estimator.
+        estimator: its name, for messages.
+
+    Raises:
+        InvalidSpace: a key is no parameter of the estimator, or a value cannot be searched.
+    """
+    if isinstance(space, pyll.Apply):
+        return space
+    if isinstance(space, Mapping):
+        return as_space(_branch(space, "", names, estimator))
+    if isinstance(space, Sequence) and space and all(isinstance(part, Mapping) for part in space):
+        parts = [_branch(part, f"{n}.", names, estimator) for n, part in enumerate(space)]
+        return as_space(hp.choice("space", parts) if len(parts) > 1 else parts[0])
+    raise InvalidSpace(
+        f"space is {space!r} ({type(space).__name__}); it must be a dict of parameter -> list of values, "
+        "scipy.stats distribution or hp node, a list of such dicts, or an hp expression that gives a dict"
+    )
+
+
+def _branch(space: Mapping[str, Any], prefix: str, names: frozenset[str], estimator: str) -> dict[str, Any]:
+    _check_names(space, names, estimator)
+    return {key: _node(f"{prefix}{key}", value) for key, value in space.items()}
+
+
+def _node(label: str, value: Any) -> Any:
+    if isinstance(value, list | tuple | range | np.ndarray) or type(value).__name__ in ("Series", "Index"):
+        # As literals: an option that is a list, or an array, is handed on as it is.
+        return hp.choice(label, [pyll.Literal(_plain(option)) for option in value])
+    if hasattr(value, "rvs") and not type(value).__module__.startswith("scipy.stats"):
+        raise InvalidSpace(
+            f"{label!r} is {value!r}, which has rvs and is no distribution of scipy.stats; use one of these, "
+            "a list of values, or a node of hp"
+        )
+    return value
+
+
+def _plain(option: Any) -> Any:
+    return option.item() if isinstance(option, np.generic) else option
+
+
+def _check_names(space: Mapping[str, Any], names: frozenset[str], estimator: str) -> None:
+    if not space:
+        raise InvalidSpace("space is empty; give at least one parameter, such as {'C': [0.1, 1, 10]}")
+    for key, value in space.items():
+        is_searched = isinstance(key, str) and any(key.startswith(f"{other}__") for other in space)
+        if key in names or is_searched or isinstance(value, pyll.Apply | Mapping):
+            continue  # an hp node may give a branch
+        lowered = {name.lower(): name for name in names}
+        near = difflib.get_close_matches(str(key).lower(), lowered, 1)
+        hint = f"; did you mean {lowered[near[0]]!r}?" if near else "."
+        raise InvalidSpace(
+            f"space has {key!r}, which is no parameter of {estimator}{hint} "
+            f"Its parameters: {', '.join(sorted(names))}"
+        )

@@ -1,0 +1,48 @@
+"""Fits that failed, told as scikit-learn tells them."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn.exceptions import FitFailedWarning
+
+from sparktune.sklearn.results import Candidate
+from sparktune.study.trial import TrialError
+
+
+def tell_failed_fits(candidates: Sequence[Candidate], n_folds: int, error_score: Any) -> None:
+    """Warn of fits that failed, once for all.
+
+    Raises:
+        ValueError: all did.
+    """
+    failed = sum(n_folds if candidate.is_unfit else candidate.n_failed for candidate in candidates)
+    if not failed:
+        return
+    total = n_folds * len(candidates)
+    example = next(cause for candidate in candidates for cause in candidate.causes)
+    if failed == total:
+        raise ValueError(f"all {total} fits failed. The first cause: {example}")
+    warnings.warn(
+        f"{failed} of {total} fits failed; their score is {error_score} (error_score). To look into it, set "
+        f"error_score='raise'. The first cause: {example}",
+        FitFailedWarning,
+        stacklevel=3,
+    )
+
+
+def raised(error: TrialError) -> Exception:
+    """The exception of a worker, as far as its class is known here; the traceback is a note of it."""
+    module, _, name = error.kind.removeprefix("<class '").removesuffix("'>").rpartition(".")
+    found: Exception
+    try:
+        kind = getattr(importlib.import_module(module or "builtins"), name)
+        made = kind(error.message)
+        found = made if isinstance(made, Exception) else RuntimeError(error.summary)
+    except Exception:  # its module is not here, or it takes other arguments
+        found = RuntimeError(error.summary)
+    found.add_note(f"on a worker:\n{error.traceback}")
+    return found
