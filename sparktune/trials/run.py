@@ -20,11 +20,18 @@ from sparktune.space import compiling
 from sparktune.space.distributions import as_space
 from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
-from sparktune.study import interrupts, progress, randomness
+from sparktune.study import interrupts, progress, randomness, words
 from sparktune.study.backend import Backend, Reported
 from sparktune.study.driver import Chore, Driver, Observer
 from sparktune.study.study import INTERRUPTED, Study
-from sparktune.study.tracker import Continued, StudyInfo, StudySummary, Tracker, algorithm_name
+from sparktune.study.tracker import (
+    Continued,
+    StudyInfo,
+    StudySummary,
+    Tracker,
+    algorithm_name,
+    objective_name,
+)
 from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import arguments, observers, savefile, summary
 from sparktune.trials import resume as resuming
@@ -144,7 +151,7 @@ class RunnableTrials(StudyTrials):
                     began_s = backend.now() - spent_s
                     self._warn_of_slots(backend.slots())
                     _warn_of_parallelism(algo, self._asked_parallelism, backend.slots(), max_new)
-                    info = _info(algo, limit, timeout, max_queue_len, view, self, stream, continues)
+                    info = _info(fn, algo, limit, timeout, max_queue_len, view, self, stream, continues)
                     tracker.begin(info)
                     _record_missing(self, tracker, continues)
                     if self.early_termination is not None:
@@ -260,6 +267,7 @@ def _points(trials: StudyTrials, domain: Any, view: SpaceView, points: Any) -> l
 
 
 def _info(
+    fn: Any,
     algo: Any,
     limit: int | None,
     timeout: Any,
@@ -290,6 +298,7 @@ def _info(
         warm_start=trials._warm_from,
         used_s=trials._used_s,
         continues=continues,
+        objective=objective_name(fn),
     )
 
 
@@ -483,7 +492,7 @@ def _record_end(
         trials._unfinished = False
         if save is not None:
             save.finish(anew=True)
-    familiar.info("Total Trials: %s.", summary.counted(trials.counts()))
+    familiar.info("Total Trials: %s.", words.counted(trials.counts()))
 
 
 def _answer(trials: StudyTrials, study: Study, space: Any, return_argmin: bool) -> Any:
