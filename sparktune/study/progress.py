@@ -133,6 +133,12 @@ def reporter(show: bool | Reporter, verbose: bool) -> Reporter:
     return bar if someone_watches() else lines
 
 
+def begin(context: Any) -> None:
+    """The trials begin: what came before does not count in a bar's time per trial."""
+    if hasattr(context, "unpause"):
+        context.unpause()
+
+
 def show(context: Any, text: str) -> None:
     """Have a reporter of this module show a text at once; hyperopt's protocol has no way to."""
     if hasattr(context, "refresh"):
@@ -141,7 +147,12 @@ def show(context: Any, text: str) -> None:
 
 
 def postfix(
-    best_loss: float | None, counts: Mapping[TrialState, int], n_running: int = 0, n_ended: int = 1
+    best_loss: float | None,
+    counts: Mapping[TrialState, int],
+    n_running: int = 0,
+    n_ended: int = 1,
+    *,
+    is_short: bool = False,
 ) -> str:
     """What stands behind the bar: the best loss, and how many trials run, failed and were terminated.
 
@@ -150,11 +161,13 @@ def postfix(
         counts: of trials by state.
         n_running: how many are under way.
         n_ended: how many have ended in this call.
+        is_short: with six digits of the loss; else with all, as hyperopt has it.
     """
     if n_ended == 0 and n_running:
         waiting = "the first trial" if n_running == 1 else f"the first of {n_running} trials"
         return f"waiting for {waiting}"
-    text = UNKNOWN if best_loss is None else f"best loss: {best_loss}"
+    loss = f"{best_loss:.6g}" if is_short and best_loss is not None else str(best_loss)
+    text = UNKNOWN if best_loss is None else f"best loss: {loss}"
     words = {TrialState.FAILED: "failed", TrialState.EARLY_TERMINATED: "terminated"}
     words[TrialState.TIMED_OUT] = "timed out"
     shown = {"running": n_running} | {word: counts.get(state, 0) for state, word in words.items()}

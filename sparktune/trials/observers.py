@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import numbers
 import time
 from typing import Any
@@ -93,7 +94,7 @@ class Progress:
     def __init__(self, context: Any, study: Study) -> None:
         self._context, self._study = context, study
         self._every_s = getattr(context, "refresh_every_s", None)
-        self._refreshed_s = time.monotonic()
+        self._refreshed_s = -math.inf  # at once: the first trial may take long
         self._n_ended = 0
         self._shown_running = -1
 
@@ -121,4 +122,5 @@ class Progress:
         best, study = self._study.best, self._study
         self._shown_running = study.n_running
         loss = None if best is None else best.loss
-        return progress.postfix(loss, study.counts, study.n_running, self._n_ended)
+        is_ours = self._every_s is not None
+        return progress.postfix(loss, study.counts, study.n_running, self._n_ended, is_short=is_ours)

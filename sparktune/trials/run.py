@@ -169,6 +169,7 @@ class RunnableTrials(StudyTrials):
                     self.run_id, self._study_id = tracker.run_id, tracker.study_id
                     if save is not None:
                         save.begin(lambda: before_s + backend.now() - began_s)
+                progress.begin(bar)
                 shown = observers.Progress(bar, study)
                 Driver(
                     study,

@@ -157,3 +157,19 @@ def test_what_is_done_is_told_where_a_person_looks_on(monkeypatch: pytest.Monkey
         monkeypatch.setattr(sys, "stderr", stream)
         progress.tell("starting Spark")
     assert (terminal.getvalue(), file.getvalue()) == ("starting Spark\n", "")
+
+
+def test_a_loss_is_short_in_our_own_bar_and_whole_in_the_users() -> None:
+    assert progress.postfix(1 / 3, {}, is_short=True) == "best loss: 0.333333"
+    assert progress.postfix(1 / 3, {}) == f"best loss: {1 / 3}"
+
+
+def test_what_comes_before_the_trials_is_not_in_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress.bar(0, 3) as shown:
+        shown.start_t -= 100.0
+        shown.last_print_t -= 100.0
+        progress.begin(shown)
+        assert shown.format_dict["elapsed"] < 50.0
+    with progress.silent(0, 3) as shown:
+        progress.begin(shown)
