@@ -79,10 +79,10 @@ def _digest(text: str, study_id: str) -> str:
     return hashlib.sha256(f"{study_id} {text}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def escaped(value: Any) -> str:
+def escaped(value: Any, limit: int = MAX_VALUE) -> str:
     """Text of the user's, on one line, that Markdown shows as it is."""
     text = " ".join(schema.param_value(value).split())
-    text = text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 1]}…"
+    text = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return _SPECIAL.sub(r"\\\1", html.escape(text, quote=False))
 
 
@@ -135,7 +135,10 @@ def of_study(
     if summary.best is None:
         parts.append(f"**No trial gave a loss**; {count}.")
     else:
-        parts.append(f"**Best: {_result(summary.best, info)}** ({_linked(summary.best, run_ids, place)}).")
+        # MLflow's UI shows the first lines of a long description only.
+        found = f"**Best: {_result(summary.best, info)}** ({_linked(summary.best, run_ids, place)})"
+        params = _params(summary.best)
+        parts.append(f"{found}: {params}" if params else f"{found}.")
         parts.append(f"{count[0].upper()}{count[1:]}.")
     if summary.share_saved is not None:
         parts.append(f"Early termination saved about {summary.share_saved:.0%} of the compute.")
@@ -156,7 +159,7 @@ def of_study(
             (
                 _linked(trial, run_ids, place),
                 _number(trial.loss),
-                escaped(" ".join(f"{k}={format_value(v)}" for k, v in trial.params.items())),
+                _params(trial),
             )
             for trial in leading
         ]
@@ -203,6 +206,11 @@ def best_of(trials: Iterable[Trial]) -> Trial | None:
 def _ranked(trials: Iterable[Trial]) -> list[Trial]:
     done = [t for t in trials if t.state is TrialState.COMPLETED and t.loss is not None]
     return sorted(done, key=lambda trial: (trial.loss, trial.trial_id))
+
+
+def _params(trial: Trial) -> str:
+    text = ", ".join(f"{label}={format_value(value)}" for label, value in trial.params.items())
+    return escaped(text, 2 * MAX_VALUE)
 
 
 def _result(trial: Trial, info: StudyInfo) -> str:

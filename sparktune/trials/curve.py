@@ -89,7 +89,7 @@ def svg(losses: Sequence[float | None], *, label: str = "loss") -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{HEIGHT}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11" fill="currentColor">'
         f"<title>{title}</title>"
-        f"{_axes(n_most, (low, high) if known else None, label, width, height)}"
+        f"{_axes(n_most, (low, high) if known else None, label, bool(without))}"
         # What lies outside of an inner <svg> is not drawn.
         f'<svg x="{LEFT}" y="{TOP}" width="{width}" height="{height}">'
         f'<g fill="{ENDED}" fill-opacity="0.7">{dots}</g>'
@@ -99,12 +99,14 @@ def svg(losses: Sequence[float | None], *, label: str = "loss") -> str:
     )
 
 
-def _axes(n_most: int, shown: tuple[float, float] | None, label: str, width: float, height: float) -> str:
+def _axes(n_most: int, shown: tuple[float, float] | None, label: str, has_ticks: bool) -> str:
+    width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+    below = "trials that have ended" + (" (ticks: without a loss)" if has_ticks else "")
     bottom = TOP + height
     parts = [
         f'<path d="M{LEFT} {TOP}V{bottom}H{LEFT + width}" stroke="currentColor" stroke-opacity="0.5" '
         'fill="none"/>',
-        f'<text x="{LEFT + width / 2}" y="{HEIGHT - 4}" text-anchor="middle">trials that have ended</text>',
+        f'<text x="{LEFT + width / 2}" y="{HEIGHT - 4}" text-anchor="middle">{below}</text>',
         f'<text x="{LEFT + width}" y="{bottom + 14}" text-anchor="end">{n_most}</text>',
         f'<text x="12" y="{TOP + height / 2}" text-anchor="middle" '
         f'transform="rotate(-90 12 {TOP + height / 2})">{html.escape(label)}</text>',

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sparktune.study.trial import Trial
+from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import curve
 
 if TYPE_CHECKING:
@@ -37,17 +37,24 @@ class LivePlot:
     def __init__(self, handle: Any, name: str, earlier: Sequence[Trial] = ()) -> None:
         self._handle, self._name = handle, name
         ended = sorted((t for t in earlier if t.state.is_final), key=lambda trial: trial.ended_s or 0.0)
-        self._losses = [trial.loss for trial in ended]
-        self._best = min((x for x in self._losses if x is not None), default=math.inf)
+        self._losses: list[float | None] = []
+        self._best = math.inf
+        for trial in ended:
+            self._add(trial)
         self._drawn = -1
         self._due_s = 0.0
 
     def changed(self, trial: Trial) -> None:
         """See ``Observer``."""
         if self._handle is not None and trial.state.is_final:
-            self._losses.append(trial.loss)
-            if trial.loss is not None:
-                self._best = min(self._best, trial.loss)
+            self._add(trial)
+
+    def _add(self, trial: Trial) -> None:
+        # As in the study, what was terminated early does not count for the best.
+        loss = trial.loss if trial.state is TrialState.COMPLETED else None
+        self._losses.append(loss)
+        if loss is not None:
+            self._best = min(self._best, loss)
 
     def due_in_s(self) -> float | None:
         """See ``Chore``."""

@@ -113,7 +113,7 @@ def text_of(summary: StudySummary, trials: list[Trial], **changes: Any) -> str:
 def test_the_description_of_a_study() -> None:
     trials = [completed(running(0), 0.5), completed(running(1), 0.25), failed(running(2))]
     text = text_of(StudySummary(trials, trials[1]), trials)
-    assert "**Best: loss 0.25** ([trial 1](#/experiments/7/runs/bbb))." in text
+    assert text.startswith("**Best: loss 0.25** ([trial 1](#/experiments/7/runs/bbb)): C=0.1\n")
     assert "3 trials in 3 min 5 s: 2 succeeded, 1 failed." in text
     assert "| C | 0.1 |" in text
     assert text.index("| [trial 1](#/experiments/7/runs/bbb) | 0.25 | C=0.1 |") < text.index("[trial 0]")
