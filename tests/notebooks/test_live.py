@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from typing import Any
 
@@ -40,8 +41,7 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory, clean_env: dict[str, str]) -> tuple[int, list[Any]]:
-    import subprocess
-
+    pytest.importorskip("nbclient")
     folder = tmp_path_factory.mktemp("kernel")
     done = subprocess.run(
         [sys.executable, "-c", KERNEL],
