@@ -25,6 +25,7 @@ from sparktune.backends import session
 from sparktune.errors import SparktuneError
 from sparktune.space import hp
 from sparktune.study.trial import format_value
+from sparktune.tracking.ahead import import_mlflow
 
 EXPERIMENT = "sparktune demo"
 DEFAULT_FOLDER = "sparktune-demo"
@@ -189,7 +190,7 @@ def run(
     log = Path(DEFAULT_FOLDER if target.folder is None else target.folder) / "spark.log"
     print(f"Tuning SVM, random forest and gradient boosting on digits: {max_evals} trials", flush=True)
     with _standard_error_in(log):
-        spark = session.get_or_create()
+        spark = session.get_or_create(import_mlflow)
         trials = SparkTrials(parallelism, spark_session=spark)
     slots = spark.sparkContext.defaultParallelism
     used = min(trials.parallelism, slots)

@@ -28,6 +28,7 @@ DOORS = {
     "sklearn": ["sparktune.demo", "sparktune.private.of_sklearn", "sparktune.sklearn.*"],
     "optuna": ["sparktune.search.optuna_sampler", "sparktune.search.samplers.*"],
     "plotly": ["sparktune.plots.*"],
+    "tqdm": ["sparktune.study.progress"],
     "pydantic": ["sparktune.sweeps.model", "sparktune.sweeps.validation"],
     "yaml": ["sparktune.sweeps.document", "sparktune.sweeps.commands"],
 }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import SparkNotAvailable
 from sparktune.private import of_pyspark
+from sparktune.study import progress
+from sparktune.worker.task import ready
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -46,16 +51,16 @@ def is_connect(spark: Any) -> bool:
     return any(base.__module__.startswith("pyspark.sql.connect") for base in type(spark).__mro__)
 
 
-def alive(spark: SparkSession | None) -> SparkSession:
+def alive(spark: SparkSession | None, meanwhile: Callable[[], None] | None = None) -> SparkSession:
     """The session given, or, where there is none or it was stopped, the one of ``get_or_create``."""
     if spark is None:
-        return get_or_create()
+        return get_or_create(meanwhile)
     stopped = (
         bool(getattr(spark, "is_stopped", False))
         if is_connect(spark)
         else of_pyspark.has_stopped(spark.sparkContext)
     )
-    return get_or_create() if stopped else spark
+    return get_or_create(meanwhile) if stopped else spark
 
 
 def application(
@@ -77,10 +82,14 @@ def application(
     return ClassicApplication(spark, profile, fresh_worker=fresh_worker)
 
 
-def get_or_create() -> SparkSession:
+def get_or_create(meanwhile: Callable[[], None] | None = None) -> SparkSession:
     """The active Spark session, the one that another thread created, or a new one with ``SETTINGS``.
 
     Without a master in Spark's configuration the new session runs on this machine, on every core.
+
+    Args:
+        meanwhile: where a session is created, called in another thread until it is there: starting one takes
+            seconds in which Python is idle. What it raises is dropped.
 
     Raises:
         SparkNotAvailable: pyspark is not installed, or Java is missing.
@@ -114,6 +123,7 @@ def get_or_create() -> SparkSession:
         return SparkSession.builder.getOrCreate()
     _require_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    progress.tell("starting Spark")
     try:
         # Only with Java running does a SparkConf know spark-defaults.conf and what spark-submit was told.
         if not of_pyspark.start_java(SparkContext):
@@ -127,7 +137,51 @@ def get_or_create() -> SparkSession:
     for key, value in {"spark.master": LOCAL_MASTER, **SETTINGS}.items():
         if conf.get(key, FILLED_IN.get(key)) == FILLED_IN.get(key):
             conf.set(key, value)
-    return SparkSession.builder.config(conf=conf).getOrCreate()
+    # A thread begins only now: starting Java forks this process.
+    with _beside(meanwhile):
+        created = SparkSession.builder.config(conf=conf).getOrCreate()
+    if str(conf.get("spark.master", "")).startswith("local"):
+        _start_workers(created)
+    return created
+
+
+@contextlib.contextmanager
+def _beside(work: Callable[[], None] | None) -> Iterator[None]:
+    """While the block runs, and until it is done, work in another thread."""
+    if work is None:
+        yield
+        return
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):  # whoever needs it does it again, and tells what is wrong
+            work()
+
+    thread = threading.Thread(target=quietly, name="sparktune-meanwhile", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+WORKERS_AT_FIRST = 4
+"""How many Python workers a new session on this machine starts at once; the others when they are needed."""
+
+
+def _start_workers(spark: SparkSession) -> None:
+    """Have Python workers of a new session started and sparktune imported there, while the driver goes on.
+
+    The first trials would wait for it, and for what Spark's own code takes the first time.
+    """
+    sc: Any = spark.sparkContext
+    n = min(WORKERS_AT_FIRST, int(sc.defaultParallelism))
+
+    def start() -> None:
+        with contextlib.suppress(Exception):  # trials will meet the same, and tell
+            sc.setJobDescription("sparktune: start of Python workers")
+            sc.parallelize(range(n), n).mapPartitions(ready).collect()
+
+    threading.Thread(target=start, name="sparktune-workers", daemon=True).start()
 
 
 def wants_connect() -> bool:

@@ -23,6 +23,7 @@ from sparktune.space import compiling
 from sparktune.space.distributions import as_space
 from sparktune.space.view import SpaceView
 from sparktune.study import progress
+from sparktune.study.tracker import objective_name
 from sparktune.trials.spark import SparkTrials
 from sparktune.worker import pickling
 
@@ -116,7 +117,7 @@ def compare(
     if mlflow:
         from sparktune.comparison.record import ComparisonRun
 
-        record = ComparisonRun(algos, str(expression), settings)
+        record = ComparisonRun(algos, str(expression), settings, objective=objective_name(fn))
     else:
         record = None
     result: Comparison | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import PlotlyNotAvailable
 from sparktune.study.tracker import algorithm_name
-from sparktune.tracking import schema
+from sparktune.tracking import description, schema
 from sparktune.tracking.places import absolute_uri, is_remote
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
@@ -42,6 +42,7 @@ class ComparisonRun:
         algos: name -> suggest function.
         space: the search space as text.
         settings: of the comparison, by name.
+        objective: what it is called.
         clock: Unix time in seconds.
     """
 
@@ -51,12 +52,14 @@ class ComparisonRun:
         space: str,
         settings: Mapping[str, Any],
         *,
+        objective: str = "objective",
         clock: Callable[[], float] = time.time,
     ) -> None:
         import mlflow
 
         self._clock = clock
         self._id = uuid.uuid4().hex
+        self._objective, self._settings = objective, dict(settings)
         params = {"algos": ", ".join(algos)} | {
             f"algo.{name}": algorithm_name(algo) for name, algo in algos.items()
         }
@@ -70,7 +73,9 @@ class ComparisonRun:
         self._store = MlflowStore(uri)
         self._writer = Writer(self._store, 1)
         self._record = RunRecord(
-            name="comparison",
+            name=description.comparison_name(
+                objective, algos, settings.get("max_evals"), settings.get("repeats")
+            ),
             start_ms=self._now_ms(),
             identity={TAG: self._id, "sparktune.role": "comparison"},
             prepare=self._open,
@@ -130,6 +135,11 @@ class ComparisonRun:
             self._record.tags[self._free("sparktune.error", "tags")] = text
         if result is not None:
             self._add_result(result, now_ms)
+        if description.may_be_replaced({} if self._taken is None else self._taken.tags, self._id):
+            rows = [] if result is None else result.table.to_dict("records")
+            why = None if failure is None else f"{type(failure).__name__}: {failure}"
+            note = description.of_comparison(self._objective, rows, self._settings, why)
+            self._record.tags |= description.note_tags(note, self._id)
 
     def _add_result(self, result: Comparison, now_ms: int) -> None:
         metrics: list[tuple[str, float, int]] = []

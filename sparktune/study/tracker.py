@@ -7,6 +7,7 @@ docstring says, and none may raise because the tracking server is in trouble.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,6 +22,20 @@ def algorithm_name(algo: Any) -> str:
         return f"{algorithm_name(algo.func)}({', '.join(options)})"
     name = f"{getattr(algo, '__module__', '')}.{getattr(algo, '__qualname__', type(algo).__name__)}"
     return name.removeprefix(".")
+
+
+def objective_name(fn: Any) -> str:
+    """What people call an objective: its function's name, also inside a ``partial``; else its class."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    name = getattr(fn, "__name__", None)
+    if not isinstance(name, str) or not name:
+        return type(fn).__name__
+    owner = getattr(fn, "__self__", None)
+    if owner is not None and not inspect.ismodule(owner):
+        owner = owner if isinstance(owner, type) else type(owner)
+        return f"{owner.__name__}.{name}"
+    return "lambda" if name == "<lambda>" else name
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class StudyInfo:
         warm_start: the parent runs of the studies that inform the search.
         used_s: seconds that earlier calls for this same study took.
         continues: the recorded part of this same study, or None.
+        objective: see ``objective_name``; empty where it is not known.
     """
 
     study_id: str
@@ -70,6 +86,7 @@ class StudyInfo:
     warm_start: tuple[str, ...] = ()
     used_s: float = 0.0
     continues: Continued | None = None
+    objective: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,7 @@ class Continued:
         runs: trial id -> its run, of those, and of trials that are to be completed in the run they have.
         to_end: runs that its driver left running -> MLflow's status for them; None for those of trials that
             it did not see the end of, and the runs below them.
+        marked: runs that are marked as the best trial's.
         last_seen_s: Unix time at which that driver was last heard of.
     """
 
@@ -101,6 +119,7 @@ class Continued:
     trials: Sequence[Trial] = ()
     runs: Mapping[int, str] = field(default_factory=dict)
     to_end: Mapping[str, str | None] = field(default_factory=dict)
+    marked: Sequence[str] = ()
     last_seen_s: float | None = None
 
 

@@ -121,10 +121,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_sweep(sweep: Any, output: Path | None) -> int:
     from sparktune.backends import session
+    from sparktune.tracking.ahead import import_mlflow
 
     # Read when mlflow is imported: no complaint on a machine without git.
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    spark = session.get_or_create()
+    spark = session.get_or_create(import_mlflow)
     try:
         trials = sweep.run(spark)
     except (SparkNotAvailable, StudyTakenOver) as error:

@@ -121,6 +121,7 @@ class Sweep:
             Exception: see ``sparktune.fmin``.
         """
         from sparktune.fmin import fmin
+        from sparktune.study import progress
         from sparktune.sweeps import algorithms
         from sparktune.sweeps.space import space_of
         from sparktune.tracking.chosen import chosen
@@ -141,7 +142,8 @@ class Sweep:
                 timeout=file.limits.timeout,
                 trials=trials,
                 rstate=file.sampling_algorithm.seed,
-                show_progressbar=show_progressbar,
+                # In a log there is a line for each trial already.
+                show_progressbar=show_progressbar and progress.someone_watches(),
                 resume=file.resume,
             )
         return trials

@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sparktune.study.tracker import (
@@ -26,6 +26,7 @@ from sparktune.study.tracker import (
 )
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import places, schema
+from sparktune.tracking.description import best_of
 from sparktune.tracking.lease import Lease, LeaseKeeper
 from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
 from sparktune.tracking.recorded import INTERRUPTED_TAG
@@ -96,7 +97,7 @@ class MlflowTracker:
         patience_s: how long ``finish`` waits for a store that does not answer. A store that is only slow is
             waited for as long as it makes progress.
         directory: where ``finish`` leaves what could not be written; the working directory by default.
-        run_name: of the parent run, where one is created; MLflow's own choice by default.
+        run_name: of the parent run, where one is created; what the study is by default.
         run_tags: further tags of the parent run, where one is created.
     """
 
@@ -339,18 +340,24 @@ class MlflowTracker:
             if self._watcher is not None:
                 self._watcher.close()
             final = {trial.trial_id: trial for trial in summary.trials if trial.state.is_final}
+            own = [trial for trial in summary.trials if trial.trial_id in self._children]
             for trial_id, trial in list(self._open.items()):
                 lost = trial if trial.state.is_final else trial.to(TrialState.CANCELLED)
                 self.ended(final.get(trial_id, lost), {"tid": trial_id})
             self._finished = True
+            if self._taken_over_by is None:
+                self._mark_best(own)
             began = self._writer.now()
             if self._writer.in_trouble:
                 logger.warning("the study is over; MLflow gets %g s more to answer", self._patience_s)
+            parents_tags: Mapping[str, str] | None = None
             try:
                 self._writer.flush(None, self._patience_s)
+                parents_tags = self._parents_tags()
             finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
                 if self._taken_over_by is None:
-                    self._study.close(summary, self.run_ids(), self._now_ms())
+                    described = self._study.is_to_be_described(parents_tags)
+                    self._study.close(summary, self.run_ids(), self._now_ms(), own, described=described)
                     self._writer.put(self._study.record)
             self._writer.flush([self._study.record], self._patience_s, since=began)
         finally:
@@ -362,6 +369,33 @@ class MlflowTracker:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+    def _mark_best(self, trials: Sequence[Trial]) -> None:
+        """Have the run of the study's best trial marked, once, at its end; and no other one."""
+        assert self._writer is not None
+        best = best_of(trials)
+        record = None if best is None else self._children[best.trial_id]
+        marked = self._info.continues.marked if self._info is not None and self._info.continues else ()
+        with self._writer.lock:
+            for run_id in marked:
+                if record is None or record.run_id != run_id:
+                    known = (child for child in self._children.values() if child.run_id == run_id)
+                    other = next(known, RunRecord(run_id, 0, parent=self._study.record, run_id=run_id))
+                    other.tags[schema.BEST_TAG] = "false"
+                    self._writer.put(other)
+            if record is not None and (record.run_id is None or record.run_id not in marked):
+                record.tags[schema.BEST_TAG] = "true"
+                self._writer.put(record)
+
+    def _parents_tags(self) -> Mapping[str, str] | None:
+        """The tags of the parent run at this moment; None where the store does not tell."""
+        if self._writer is None or self.run_id is None or self._writer.in_trouble:
+            return None
+        try:
+            return self._store.snapshot(self.run_id).tags
+        except Exception as error:  # whatever a store raises; the study's end is written later, then
+            logger.debug("the description of the run %s cannot be read: %s", self.run_id, error)
+            return None
 
     def _record_of(self, trial: Trial) -> RunRecord:
         assert self._info is not None

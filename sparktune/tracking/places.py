@@ -114,6 +114,16 @@ def where_to_look(uri: str, experiment_id: str, parent_run_id: str) -> str:
         parent_run_id: the study's own run.
     """
     uri = without_password(uri)
+    page = trials_page(experiment_id, parent_run_id)
+    if uri.startswith("databricks"):
+        return f"the experiment {experiment_id} of your workspace (#mlflow/experiments/{experiment_id})"
+    if is_remote(uri):
+        return f"{uri.rstrip('/')}/{page}"
+    return f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/{page}"
+
+
+def trials_page(experiment_id: str, parent_run_id: str) -> str:
+    """The place in MLflow's UI that shows a study's trials, the best first."""
     query = urlencode(
         {
             "searchFilter": f"tags.mlflow.parentRunId = '{parent_run_id}'",
@@ -123,9 +133,4 @@ def where_to_look(uri: str, experiment_id: str, parent_run_id: str) -> str:
         },
         quote_via=quote,
     )
-    page = f"#/experiments/{experiment_id}/runs?{query}"
-    if uri.startswith("databricks"):
-        return f"the experiment {experiment_id} of your workspace (#mlflow/experiments/{experiment_id})"
-    if is_remote(uri):
-        return f"{uri.rstrip('/')}/{page}"
-    return f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/{page}"
+    return f"#/experiments/{experiment_id}/runs?{query}"

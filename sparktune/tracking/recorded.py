@@ -52,6 +52,7 @@ class RecordedTrial:
         is_interrupted: its driver died while it ran, and the trial is run again in another run.
         document: the trial document as it was recorded; None where it was not. Of a trial whose end is not
             recorded, what is needed to run it again.
+        is_best: it is marked as the best of its study.
     """
 
     trial_id: int
@@ -59,6 +60,7 @@ class RecordedTrial:
     status: str
     is_interrupted: bool
     document: Mapping[str, Any] | None
+    is_best: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -199,7 +201,14 @@ class Reader:
         if document is None:
             with contextlib.suppress(ValueError):
                 document = json.loads(schema.joined(tags, schema.POINT_TAG) or "null")
-        return RecordedTrial(trial_id, run.info.run_id, run.info.status, INTERRUPTED_TAG in tags, document)
+        return RecordedTrial(
+            trial_id,
+            run.info.run_id,
+            run.info.status,
+            INTERRUPTED_TAG in tags,
+            document,
+            tags.get(schema.BEST_TAG) == "true",
+        )
 
     def _artifact(self, run_id: str, name: str) -> str:
         from mlflow import MlflowClient

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sparktune.tracking import layout
 from sparktune.tracking.patience import with_short_patience
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord
 from sparktune.tracking.schema import PARENT_TAG, ROOT_TAG, Batch, batches
@@ -87,7 +88,8 @@ class MlflowStore:
         if self._store is not None:
             return
         logging.getLogger("mlflow.store.db.utils").addFilter(_said_by_the_writer)
-        store = _mlflow("tracking")._get_store(self.tracking_uri)
+        with layout.quick(self.tracking_uri):
+            store = _mlflow("tracking")._get_store(self.tracking_uri)
         # Where MLflow before 3.4 lays out a database, Alembic silences every logger of the process.
         for name in ("sparktune", "hyperopt-spark"):
             logging.getLogger(name).disabled = False

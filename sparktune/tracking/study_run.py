@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState
-from sparktune.tracking import schema
+from sparktune.tracking import description, schema
+from sparktune.tracking.description import study_name
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
@@ -31,8 +32,8 @@ class StudyRun:
         lock: the writer's, which guards the record.
         joined: the id of the run to join, or None to create one.
         start_ms: when the study began.
-        name: of a run that is created.
-        tags: further ones of a run that is created.
+        name: of a run that is created; empty for what the study is.
+        tags: further ones of a run that is created; a description among them stands before ours.
 
     Attributes:
         record: what is still to be written to the run.
@@ -49,12 +50,16 @@ class StudyRun:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         identity = {schema.STUDY_TAG: info.study_id, "sparktune.role": "study"}
-        self.record = RunRecord(name=name, start_ms=start_ms, identity=identity, prepare=self._open)
+        self.record = RunRecord(
+            name=name or study_name(info), start_ms=start_ms, identity=identity, prepare=self._open
+        )
         self._info, self._store, self._lock, self._joined = info, store, lock, joined
         self._is_own = joined is None if info.continues is None else info.continues.is_own
         self._ends = self._is_own if info.continues is None else info.continues.ends
         self._start_ms = start_ms
         self._tags = dict(tags or {}) if joined is None else {}
+        self._tags.pop(schema.NOTE_TAG, None)
+        self._foreword = (tags or {}).get(schema.NOTE_TAG, "") if self._is_own else ""
         self._knows_experiment = False
         self._taken: Snapshot | None = None
         self._number = 0  # of studies that were recorded in the run before this one
@@ -103,9 +108,14 @@ class StudyRun:
         if self._joined is not None:  # a run that was created has it from the beginning
             tags[schema.STUDY_TAG] = self._info.study_id
         record = self._study_record()
+        note: dict[str, str] = {}
+        if self._is_own and self.is_to_be_described(None):
+            text = description.of_running_study(self._info, record.began_s, self._foreword)
+            note = description.note_tags(text, self._info.study_id)
         with self._lock:
             self.record.params |= self._free(self._own(schema.parent_params(self._info)), "params")
             self.record.tags |= self._tags | self._free(tags, "tags") | record.tags() | {STATE: record.state}
+            self.record.tags |= note
 
     def _study_record(self) -> StudyRecord:
         continues = self._info.continues
@@ -129,13 +139,33 @@ class StudyRun:
         if trial.state is TrialState.COMPLETED and trial.loss is not None:
             self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
 
-    def close(self, summary: StudySummary, run_ids: Mapping[int, str], now_ms: int) -> None:
+    def is_to_be_described(self, tags: Mapping[str, str] | None) -> bool:
+        """Whether the run gets a description at the end: it has none, or ours as we left it.
+
+        Args:
+            tags: of the run, at this moment; None for those at the beginning.
+        """
+        if tags is None:
+            tags = {} if self._taken is None else self._taken.tags
+        return description.may_be_replaced(tags, self._info.study_id)
+
+    def close(
+        self,
+        summary: StudySummary,
+        run_ids: Mapping[int, str],
+        now_ms: int,
+        trials: Sequence[Trial] | None = None,
+        *,
+        described: bool = True,
+    ) -> None:
         """Note the study's results, and the run's end unless it was joined.
 
         Args:
             summary: how the study ended.
             run_ids: trial id -> run, of the trials that have one.
             now_ms: the end, milliseconds since 1970.
+            trials: the study's own; all of the summary by default.
+            described: write the description.
         """
         params: dict[str, str] = {}
         tags: dict[str, str] = {}
@@ -152,18 +182,37 @@ class StudyRun:
         # What the user or an exception has ended may be gone on with; all else came to its end.
         is_cut_off = schema.parent_status(summary) != "FINISHED"
         record = replace(self._study_record(), state=INTERRUPTED if is_cut_off else FINISHED)
+        note: dict[str, str] = {}
+        if described:
+            text = description.of_study(
+                self._info,
+                summary,
+                summary.trials if trials is None else trials,
+                run_ids,
+                elapsed_s=self._info.used_s + (now_ms - self._start_ms) / 1000,
+                place=self._place(),
+                table_name=table,
+                foreword=self._foreword,
+            )
+            note = description.note_tags(text, self._info.study_id)
         with self._lock:
             if self.record.run_id is None:  # never opened: the file of unwritten runs is to hold all of it
                 self._describe()
             self.record.params |= self._free(self._own(params), "params")
             self.record.tags |= self._free(tags, "tags") | self._logged_table(table)
-            self.record.tags |= record.tags() | {STATE: record.state}
+            self.record.tags |= record.tags() | {STATE: record.state} | note
             self.record.artifacts[table] = schema.trials_table(summary.trials, run_ids)
             self._add_counts(now_ms)
             if summary.share_saved is not None:
                 self._add("compute_saved_share", summary.share_saved, now_ms, 0)
             if self._ends:
                 self.record.status, self.record.end_ms = schema.parent_status(summary), now_ms
+
+    def _place(self) -> tuple[str, str] | None:
+        """Where MLflow's UI shows the run; None where it has no run yet, or places of another form."""
+        if self.run_id is None or self._store.tracking_uri.startswith("databricks"):
+            return None
+        return self._store.experiment_id, self.run_id
 
     @property
     def _n_ended(self) -> int:

@@ -32,6 +32,16 @@ def checked_max_evals(max_evals: Any) -> int | None:
     return int(max_evals)
 
 
+def check_flag(name: str, value: Any) -> None:
+    """An argument that must be True or False.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be True or False")
+
+
 def check_fmin(
     fn: Any,
     algo: Any,

@@ -33,7 +33,7 @@ from sparktune.study.backend import Backend
 from sparktune.study.randomness import SeedStream
 from sparktune.study.tracker import NullTracker, Tracker
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, documents, journal
+from sparktune.trials import arguments, documents, html_view, journal
 from sparktune.worker.objective import Objective
 
 if TYPE_CHECKING:
@@ -79,10 +79,12 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         max_failures: end the study when so many of its trials have failed; ``math.inf`` for never. None ends
             it only where nothing can succeed: its first trials, 20 or twice the parallelism, all failed
             with the same exception.
+        live_plot: in a notebook, draw the best loss so far while ``fmin`` runs.
 
     Raises:
         Exception: ``timeout`` or ``loss_threshold`` is invalid (hyperopt's messages).
-        TypeError: ``parallelism`` is not a whole number, ``early_termination`` is no policy.
+        TypeError: ``parallelism`` is not a whole number, ``early_termination`` is no policy, ``live_plot`` is
+            neither True nor False.
         ValueError: ``metric``, ``goal`` or ``trial_timeout`` is invalid.
     """
 
@@ -90,6 +92,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     _keeps_real_time = True
     watch_interval = 5.0
     # What pickles of earlier versions do not have:
+    live_plot: bool = False
     _unfinished: bool = False
     """Whether an ``fmin`` call is under way; in a file, that it was when its process was killed."""
     _used_s: float = 0.0
@@ -108,6 +111,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
         max_failures: float | None = None,
+        live_plot: bool = False,
     ) -> None:
         arguments.check_max_failures(max_failures)
         arguments.check_limits(timeout, loss_threshold)
@@ -116,6 +120,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         arguments.check_early_termination(early_termination)
         if trial_timeout is not None:
             arguments.check_seconds("trial_timeout", trial_timeout)
+        arguments.check_flag("live_plot", live_plot)
+        self.live_plot = live_plot
         self.metric = metric
         self.goal: Goal = goal
         self.early_termination = early_termination
@@ -140,6 +146,10 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return f"{type(self).__name__}({text}{best})"
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the best trial, its curve, a table."""
+        return html_view.of_trials(repr(self), list(self._records.values()), self.run_id)
 
     def _reset(self) -> None:
         self._records: dict[int, Trial] = {}

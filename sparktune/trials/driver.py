@@ -39,8 +39,8 @@ class DriverTrials(RunnableTrials):
         timeout, loss_threshold: as in ``SparkTrials``.
         spark_session: the session of the objective, classic or Connect; None for the active one, or a new
             one on this machine. Without Spark trials run all the same.
-        mlflow, metric, goal, early_termination, trial_timeout, max_failures, watch_interval: as in
-            ``SparkTrials``.
+        mlflow, metric, goal, early_termination, trial_timeout, max_failures, live_plot, watch_interval: as
+            in ``SparkTrials``.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -59,6 +59,7 @@ class DriverTrials(RunnableTrials):
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
         max_failures: float | None = None,
+        live_plot: bool = False,
         watch_interval: float = 5.0,
     ) -> None:
         super().__init__(
@@ -70,6 +71,7 @@ class DriverTrials(RunnableTrials):
             early_termination=early_termination,
             trial_timeout=trial_timeout,
             max_failures=max_failures,
+            live_plot=live_plot,
         )
         arguments.check_seconds("watch_interval", watch_interval)
         self.mlflow = mlflow
@@ -80,7 +82,9 @@ class DriverTrials(RunnableTrials):
         return self._asked_parallelism or DEFAULT_PARALLELISM
 
     def _application(self) -> Application:
-        self._spark = session.alive(self._spark)
+        from sparktune.tracking.ahead import import_mlflow
+
+        self._spark = session.alive(self._spark, import_mlflow if self.mlflow else None)
         return session.application(self._spark)
 
     def _backend(self, objective: Objective) -> Backend:

@@ -23,7 +23,7 @@ from sparktune.search import auto
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Failed, Finished
 from sparktune.study.study import beats, judged
-from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_name
+from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_name, objective_name
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
@@ -140,6 +140,7 @@ def recorded(
         max_queue_len=options["max_queue_len"],
         space=str(view.expression),
         algo_reason=auto.reason(algo, view.expression),
+        objective=objective_name(fn),
     )
     tracker.begin(info)
     objective = Recorded(fn, view, trials, tracker)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import numbers
+import time
 from typing import Any
 
 from hyperopt.base import JOB_STATE_DONE
@@ -84,14 +86,41 @@ class EarlyStop:
 
 
 class Progress:
-    """Moves the progress bar on, and shows the best loss behind it."""
+    """Moves the progress bar on, and shows behind it how the study stands (an ``Observer`` and a ``Chore``).
+
+    A reporter of the user's own, which knows ``update`` alone, is told of ends only.
+    """
 
     def __init__(self, context: Any, study: Study) -> None:
         self._context, self._study = context, study
+        self._every_s = getattr(context, "refresh_every_s", None)
+        self._refreshed_s = -math.inf  # at once: the first trial may take long
+        self._n_ended = 0
+        self._shown_running = -1
 
     def changed(self, trial: Trial) -> None:
         """See ``Observer``."""
         if trial.state.is_final:
-            best = self._study.best
-            self._context.postfix = progress.postfix(None if best is None else best.loss, self._study.counts)
+            self._n_ended += 1
+            self._context.postfix = self._text()
             self._context.update(1)
+
+    def due_in_s(self) -> float | None:
+        """See ``Chore``."""
+        if self._every_s is None:
+            return None
+        is_news = self._study.n_running != self._shown_running
+        wait_s = min(self._every_s, progress.CHANGED_AFTER_S) if is_news else self._every_s
+        return self._refreshed_s + float(wait_s) - time.monotonic()
+
+    def do(self) -> None:
+        """See ``Chore``."""
+        self._refreshed_s = time.monotonic()
+        progress.show(self._context, self._text())
+
+    def _text(self) -> str:
+        best, study = self._study.best, self._study
+        self._shown_running = study.n_running
+        loss = None if best is None else best.loss
+        is_ours = self._every_s is not None
+        return progress.postfix(loss, study.counts, study.n_running, self._n_ended, is_short=is_ours)

@@ -330,6 +330,7 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
         trials=[trials._records[n] for n in runs if n in ended],
         runs=runs,
         to_end=to_end,
+        marked=[run.run_id for run in study.runs if run.is_best],
         last_seen_s=study.lease.renewed_s if study.lease is not None else time.time(),
     )
 

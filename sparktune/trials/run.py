@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import hyperopt
@@ -20,13 +20,21 @@ from sparktune.space import compiling
 from sparktune.space.distributions import as_space
 from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
-from sparktune.study import interrupts, progress, randomness
+from sparktune.study import interrupts, progress, randomness, words
 from sparktune.study.backend import Backend, Reported
 from sparktune.study.driver import Chore, Driver, Observer
 from sparktune.study.study import INTERRUPTED, Study
-from sparktune.study.tracker import Continued, StudyInfo, StudySummary, Tracker, algorithm_name
+from sparktune.study.tracker import (
+    Continued,
+    NullTracker,
+    StudyInfo,
+    StudySummary,
+    Tracker,
+    algorithm_name,
+    objective_name,
+)
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, observers, savefile, summary
+from sparktune.trials import arguments, live_plot, observers, savefile, summary
 from sparktune.trials import resume as resuming
 from sparktune.trials import warm_start as warming
 from sparktune.trials.base import StudyStart, StudyTrials
@@ -131,20 +139,29 @@ class RunnableTrials(StudyTrials):
                 curves=self._curves,
             )
             self._fmin_cancelled_reason = self.elapsed_s = None
+            n_earlier = sum(trial.state.is_final for trial in earlier)
+            total = sys.maxsize if limit is None else limit
             low_level = bool(domain.pass_expr_memo_ctrl)
             objective = Objective(domain.fn, domain.expr, low_level, self.metric, self.goal)
             with contextlib.ExitStack() as stack:
                 with interrupts.held():
                     backend = stack.enter_context(contextlib.closing(self._backend(objective)))
+                    display = stack.enter_context(contextlib.ExitStack())
+                    reporter = progress.reporter(show_progressbar, verbose)
+                    bar = display.enter_context(reporter(n_earlier, total))
+                    live = display.enter_context(live_plot.shown(self.live_plot, self, earlier))
                     tracker = self._tracker()
                     stack.enter_context(_concluded(self, study, tracker, save))
+                    stack.push(display)  # closed before the study's end is told
                     self._stream = stream
                     self._unfinished, self._used_s, self._saved_by = True, before_s, None
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
                     began_s = backend.now() - spent_s
                     self._warn_of_slots(backend.slots())
                     _warn_of_parallelism(algo, self._asked_parallelism, backend.slots(), max_new)
-                    info = _info(algo, limit, timeout, max_queue_len, view, self, stream, continues)
+                    info = _info(fn, algo, limit, timeout, max_queue_len, view, self, stream, continues)
+                    if not isinstance(tracker, NullTracker):
+                        progress.show(bar, "opening MLflow")
                     tracker.begin(info)
                     _record_missing(self, tracker, continues)
                     if self.early_termination is not None:
@@ -152,17 +169,16 @@ class RunnableTrials(StudyTrials):
                     self.run_id, self._study_id = tracker.run_id, tracker.study_id
                     if save is not None:
                         save.begin(lambda: before_s + backend.now() - began_s)
-                n_earlier = sum(trial.state.is_final for trial in earlier)
-                total = sys.maxsize if limit is None else limit
-                bar = stack.enter_context(progress.reporter(show_progressbar, verbose)(n_earlier, total))
+                progress.begin(bar)
+                shown = observers.Progress(bar, study)
                 Driver(
                     study,
                     backend,
                     tracker,
                     observers=[self] if save is None else [self, save],
                     keeper=save,
-                    listeners=_listeners(self, study, tracker, stopper, bar),
-                    chores=_chores(save, tracker),
+                    listeners=_listeners(self, study, tracker, stopper, [shown, live]),
+                    chores=_chores(save, tracker, [shown, live] if self._keeps_real_time else []),
                     parallelism=self._asked_parallelism,
                     deadline_s=None if timeout is None else began_s + max(timeout - before_s, spent_s),
                     trial_timeout_s=self.trial_timeout,
@@ -260,6 +276,7 @@ def _points(trials: StudyTrials, domain: Any, view: SpaceView, points: Any) -> l
 
 
 def _info(
+    fn: Any,
     algo: Any,
     limit: int | None,
     timeout: Any,
@@ -290,6 +307,7 @@ def _info(
         warm_start=trials._warm_from,
         used_s=trials._used_s,
         continues=continues,
+        objective=objective_name(fn),
     )
 
 
@@ -329,8 +347,8 @@ LOOK_S = 5.0
 """How often it is looked whether another driver has taken the study over."""
 
 
-def _chores(save: savefile.SaveFile | None, tracker: Tracker) -> list[Chore]:
-    chores: list[Chore] = [] if save is None else [save]
+def _chores(save: savefile.SaveFile | None, tracker: Tracker, displays: Iterable[Chore]) -> list[Chore]:
+    chores: list[Chore] = [*displays] if save is None else [*displays, save]
     if tracker.run_id is not None:
         chores.append(_Possession(tracker))
     return chores
@@ -408,13 +426,13 @@ def _listeners(
     study: Study,
     tracker: Tracker,
     stopper: observers.EarlyStop | None,
-    bar: Any,
+    displays: Iterable[Observer],
 ) -> list[Observer]:
     """Who hears of an end, in their order, when it is in the documents and in the save file."""
     listening: list[Observer | None] = [observers.Recorder(tracker, trials)]
     if trials.early_termination is not None:
         listening.append(observers.MetricCheck(trials.metric, tracker, study))
-    listening += [stopper, observers.Progress(bar, study)]
+    listening += [stopper, *displays]
     return [listener for listener in listening if listener is not None]
 
 
@@ -483,7 +501,7 @@ def _record_end(
         trials._unfinished = False
         if save is not None:
             save.finish(anew=True)
-    familiar.info("Total Trials: %s.", summary.counted(trials.counts()))
+    familiar.info("Total Trials: %s.", words.counted(trials.counts()))
 
 
 def _answer(trials: StudyTrials, study: Study, space: Any, return_argmin: bool) -> Any:

@@ -18,8 +18,8 @@ class SimulatedTrials(RunnableTrials):
     Args:
         slots: how many trials the simulated cluster can run at once.
         duration_s: virtual seconds that a trial takes, of its config (label -> raw value) and its result.
-        parallelism, timeout, loss_threshold, metric, goal, early_termination, trial_timeout, max_failures: as
-            in ``SparkTrials``; the timeouts are in virtual seconds.
+        parallelism, timeout, loss_threshold, metric, goal, early_termination, trial_timeout, max_failures,
+            live_plot: as in ``SparkTrials``; the timeouts are in virtual seconds.
     """
 
     _keeps_real_time = False
@@ -37,6 +37,7 @@ class SimulatedTrials(RunnableTrials):
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
         max_failures: float | None = None,
+        live_plot: bool = False,
     ) -> None:
         super().__init__(
             parallelism,
@@ -47,6 +48,7 @@ class SimulatedTrials(RunnableTrials):
             early_termination=early_termination,
             trial_timeout=trial_timeout,
             max_failures=max_failures,
+            live_plot=live_plot,
         )
         self._slots = slots
         self._duration_s = duration_s

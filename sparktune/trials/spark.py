@@ -42,6 +42,8 @@ class SparkTrials(RunnableTrials):
         max_failures: end the study when so many of its trials have failed; ``math.inf`` for never. None ends
             it only where nothing can succeed: its first trials, 20 or twice the parallelism, all failed
             with the same exception.
+        live_plot: in a notebook, draw the best loss so far while ``fmin`` runs; updated in place, about once
+            a second. Elsewhere it has no effect, and a warning says so.
         watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.
         max_attempts: how often the objective of one trial may begin whose worker dies under it, or is lost
             with its executor or machine; Spark's own retries count. None for 4, and for 2 where Spark runs a
@@ -72,6 +74,7 @@ class SparkTrials(RunnableTrials):
         early_termination: EarlyTerminationPolicy | None = None,
         trial_timeout: float | None = None,
         max_failures: float | None = None,
+        live_plot: bool = False,
         watch_interval: float = 5.0,
         max_attempts: int | None = None,
         fresh_worker: bool = False,
@@ -85,11 +88,11 @@ class SparkTrials(RunnableTrials):
             early_termination=early_termination,
             trial_timeout=trial_timeout,
             max_failures=max_failures,
+            live_plot=live_plot,
         )
         arguments.check_seconds("watch_interval", watch_interval)
         arguments.check_max_attempts(max_attempts)
-        if not isinstance(fresh_worker, bool):
-            raise TypeError(f"fresh_worker is {fresh_worker!r}; it must be True or False")
+        arguments.check_flag("fresh_worker", fresh_worker)
         self.mlflow = mlflow
         self.watch_interval = watch_interval
         self.max_attempts = max_attempts
@@ -109,7 +112,9 @@ class SparkTrials(RunnableTrials):
         return application.slots_later(application.slots_now())
 
     def _session(self) -> SparkSession:
-        self._spark = session.alive(self._spark)
+        from sparktune.tracking.ahead import import_mlflow
+
+        self._spark = session.alive(self._spark, import_mlflow if self.mlflow else None)
         return self._spark
 
     def _application(self) -> Application:

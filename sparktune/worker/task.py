@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -150,6 +150,13 @@ class _Process:
 
 
 _process = _Process()
+
+
+def ready(rows: Iterable[Any]) -> Iterator[Any]:
+    """What a worker does that is started before there is a trial: import this module, and no more."""
+    for _ in rows:
+        pass
+    return iter(())
 
 
 def run_announced(study: Assignment, rows: Any) -> list[bytes]:

@@ -93,6 +93,38 @@ def test_a_session_of_ours(run: Any) -> None:
     assert done.stdout.splitlines() == [f"{session.LOCAL_MASTER} True", "{}"]
 
 
+MEANWHILE = """
+import logging, sys, threading
+logging.basicConfig(level=logging.INFO, format="%(name)s %(message)s")
+logging.getLogger("py4j").setLevel(logging.WARNING)
+from sparktune.backends import session
+
+seen = []
+def work():
+    seen.append(threading.current_thread() is threading.main_thread())
+    raise ValueError("dropped")
+
+spark = session.get_or_create(work)
+print(seen)
+session.get_or_create(work)
+print(seen)
+for thread in threading.enumerate():
+    if thread.name == "sparktune-workers":
+        thread.join()
+        print("joined")
+modules = spark.sparkContext.parallelize([0], 1).map(lambda _: sorted(sys.modules)).first()
+print("sparktune.worker.task" in modules, "hyperopt" in modules, "mlflow" in modules)
+"""
+
+
+def test_while_spark_starts_other_work_is_done_and_then_workers_start(run: Any) -> None:
+    done = run([sys.executable, "-c", MEANWHILE])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[False]", "[False]", "joined", "True False False"]
+    assert done.stderr.count("sparktune starting Spark") == 1
+    assert "dropped" not in done.stderr
+
+
 def test_what_spark_is_told_goes_before_our_settings(run: Any, tmp_path: Path) -> None:
     (tmp_path / "spark-defaults.conf").write_text(
         "spark.master local[1]\nspark.python.task.killTimeout 5s\nspark.app.name theirs\n"

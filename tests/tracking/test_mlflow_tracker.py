@@ -671,7 +671,10 @@ def test_a_file_is_left_even_where_the_working_directory_takes_none(
     tracker.finish(StudySummary([trial], trial))
     (path,) = elsewhere.glob("sparktune-unwritten-*.jsonl")
     assert str(path) in caplog.text
-    assert [record.name for record in Unwritten.load(path).records] == ["", "trial 0"]
+    assert [record.name for record in Unwritten.load(path).records] == [
+        "study hyperopt.tpe 10 trials",
+        "trial 0",
+    ]
 
 
 def test_a_server_that_never_answers(

@@ -11,9 +11,9 @@ import pytest
 
 from sparktune import AllTrialsFailed, SimulatedTrials, fmin, grid, hp, rand, tpe
 from sparktune.search.suggestion import is_adaptive
+from sparktune.study import words
 from sparktune.study.trial import TrialState
 from sparktune.tracking.places import where_to_look
-from sparktune.trials import summary
 
 SPACE = hp.uniform("x", 0, 1)
 
@@ -42,22 +42,22 @@ def test_each_trial_is_counted_once(caplog: pytest.LogCaptureFixture) -> None:
     assert counts[TrialState.CANCELLED] == trials.count_cancelled_trials() == 0
     by_state = trials.to_dataframe()["state"].value_counts().to_dict()
     assert by_state == {state.value: n for state, n in counts.items() if n}
-    assert f"Total Trials: {summary.counted(counts)}." in caplog.text
+    assert f"Total Trials: {words.counted(counts)}." in caplog.text
     assert "best loss" in caplog.text
 
 
 def test_hyperopts_line_stays_where_nothing_else_happened() -> None:
     counts = dict.fromkeys((s for s in TrialState if s.is_final), 0) | {TrialState.COMPLETED: 4}
-    assert summary.counted(counts) == "4: 4 succeeded, 0 failed, 0 cancelled"
+    assert words.counted(counts) == "4: 4 succeeded, 0 failed, 0 cancelled"
     counts[TrialState.EARLY_TERMINATED] = 2
-    assert summary.counted(counts) == "6: 4 succeeded, 0 failed, 0 cancelled, 2 terminated early"
+    assert words.counted(counts) == "6: 4 succeeded, 0 failed, 0 cancelled, 2 terminated early"
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(1.25, "1.2 s"), (42.4, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")]
 )
 def test_times_in_words(seconds: float, text: str) -> None:
-    assert summary.in_words(seconds) == text
+    assert words.in_words(seconds) == text
 
 
 def test_the_link_leads_to_the_trials_best_first() -> None:

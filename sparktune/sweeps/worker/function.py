@@ -21,6 +21,11 @@ class Function:
     name: str
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def __name__(self) -> str:
+        """What the study is called after."""
+        return self.name
+
     def __call__(self, point: Mapping[str, Any]) -> Any:
         """Call the function with the values of a point, by their names."""
         function = getattr(importlib.import_module(self.module), self.name)

@@ -1,0 +1,97 @@
+"""What a notebook shows of a trials object: the best trial, a small any-time curve, a table."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sparktune.study.study import beats
+from sparktune.study.trial import Trial, TrialState, format_value
+from sparktune.study.words import in_words
+from sparktune.trials import curve
+
+ROWS = 10
+"""How many trials the table shows: the best, then the latest without a loss."""
+COLUMNS = 8
+"""How many parameters it shows."""
+MAX_TEXT = 100
+
+_CELL = "text-align: left; padding: 2px 8px;"
+
+
+def of_trials(title: str, trials: Sequence[Trial], run_id: str | None) -> str:
+    """The trials as HTML. All text of the user's is escaped.
+
+    Args:
+        title: says what it is, in one line.
+        trials: in the order of their ids.
+        run_id: the MLflow run of the study, or None.
+    """
+    parts = [f"<div><b>{_text(title, 500)}</b></div>"]
+    best: Trial | None = None
+    for trial in trials:
+        if beats(trial, best):
+            best = trial
+    if best is not None:
+        loss = "" if best.loss is None else f", loss {best.loss:.6g}"
+        values = ", ".join(f"{label}={format_value(value)}" for label, value in best.params.items())
+        parts.append(f"<div>best: trial {best.trial_id}{loss}: {_text(values, 500)}</div>")
+    if run_id is not None:
+        parts.append(f"<div>MLflow run: <code>{_text(run_id)}</code></div>")
+    ended = sorted(
+        (trial for trial in trials if trial.state.is_final),
+        key=lambda trial: (trial.ended_s or 0.0, trial.trial_id),
+    )
+    parts.append(curve.svg([trial.loss if _counts(trial) else None for trial in ended]))
+    if trials:
+        parts.append(_table(trials))
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _counts(trial: Trial) -> bool:
+    return trial.state is TrialState.COMPLETED
+
+
+def leading(trials: Iterable[Trial], n: int = ROWS) -> list[Trial]:
+    """The first rows of the table: the best trials, then those without a loss, the latest first."""
+    everything = list(trials)
+    ranked = [t for t in everything if t.loss is not None and t.state.is_final]
+    ranked.sort(key=lambda trial: (not _counts(trial), trial.loss, trial.trial_id))
+    rest = [t for t in everything if t.loss is None or not t.state.is_final]
+    return [*ranked[:n], *reversed(rest[-max(0, n - len(ranked)) :] if len(ranked) < n else [])]
+
+
+def _table(trials: Sequence[Trial]) -> str:
+    labels = list(dict.fromkeys(label for trial in trials for label in trial.params))
+    rows = leading(trials)
+    has_errors = any(trial.error is not None for trial in rows)
+    head = ["trial", "state", "loss", "time", *labels[:COLUMNS]] + (["error"] if has_errors else [])
+    cells = [f"<tr>{_cells(head, 'th')}</tr>"]
+    for trial in rows:
+        values: list[Any] = [
+            trial.trial_id,
+            trial.state.value.replace("_", " "),
+            "" if trial.loss is None else f"{trial.loss:.6g}",
+            "" if trial.duration_s is None else in_words(trial.duration_s),
+            *(format_value(trial.params[n]) if n in trial.params else "" for n in labels[:COLUMNS]),
+        ]
+        if has_errors:
+            values.append("" if trial.error is None else trial.error.summary)
+        cells.append(f"<tr>{_cells(values, 'td')}</tr>")
+    notes = []
+    if len(trials) > len(rows):
+        notes.append(f"{len(rows)} of {len(trials)} trials, the best first")
+    if len(labels) > COLUMNS:
+        notes.append(f"{COLUMNS} of {len(labels)} parameters")
+    note = f"<div>{'; '.join(notes)}: <code>to_dataframe()</code> has all</div>" if notes else ""
+    return f"<table>{''.join(cells)}</table>{note}"
+
+
+def _cells(values: Iterable[Any], tag: str) -> str:
+    return "".join(f'<{tag} style="{_CELL}">{_text(value)}</{tag}>' for value in values)
+
+
+def _text(value: Any, limit: int = MAX_TEXT) -> str:
+    text = " ".join(str(value).encode("utf-8", "backslashreplace").decode("utf-8").split())
+    return html.escape(text if len(text) <= limit else f"{text[: limit - 1]}…")

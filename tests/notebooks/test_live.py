@@ -1,0 +1,86 @@
+"""In a real kernel: the bar, the live curve drawn in place, and what stands for a trials object."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+KERNEL = """
+import json, sys
+import nbclient, nbformat
+from nbformat.v4 import new_code_cell, new_notebook
+
+class Client(nbclient.NotebookClient):
+    updates = 0
+
+    def process_message(self, msg, cell, cell_index):
+        self.updates += msg["msg_type"] == "update_display_data"
+        return super().process_message(msg, cell, cell_index)
+
+notebook = new_notebook(cells=[new_code_cell(code) for code in json.load(sys.stdin)])
+client = Client(notebook, timeout=120, kernel_name="python3")
+client.execute()
+print(json.dumps([client.updates, [cell.outputs for cell in notebook.cells]]))
+"""
+
+CELLS = [
+    # Without Java, DriverTrials run their trials in threads, and the kernel is quick.
+    "import os, time; os.environ['JAVA_HOME'] = os.environ['PATH'] = '/nowhere'\n"
+    "from sparktune import DriverTrials, fmin, hp, rand\n"
+    "trials = DriverTrials(2, mlflow=False, live_plot=True)",
+    "def objective(x):\n    time.sleep(0.4)\n    return abs(x)\n"
+    "fmin(objective, hp.uniform('x', -1, 1), rand.suggest, 8, trials=trials, rstate=0);",
+    "trials",
+    "print(trials)",
+]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory, clean_env: dict[str, str]) -> tuple[int, list[Any]]:
+    pytest.importorskip("nbclient")
+    folder = tmp_path_factory.mktemp("kernel")
+    done = subprocess.run(
+        [sys.executable, "-c", KERNEL],
+        input=json.dumps(CELLS),
+        env={**clean_env, "HOME": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    updates, outputs = json.loads(done.stdout.splitlines()[-1])
+    return updates, outputs
+
+
+def stream(outputs: list[Any]) -> str:
+    return "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")
+
+
+def test_the_bar_tells_how_the_study_stands(executed: tuple[int, list[Any]]) -> None:
+    text = stream(executed[1][1])
+    assert "waiting for the first of 2 trials" in text
+    assert "running: 2" in text
+    assert "8/8" in text
+    assert "IProgress" not in text
+
+
+def test_the_curve_is_drawn_in_place(executed: tuple[int, list[Any]]) -> None:
+    updates, outputs = executed
+    (shown,) = (output for output in outputs[1] if output["output_type"] == "display_data")
+    assert "DriverTrials: 8 trials, best loss" in shown["data"]["text/html"], "the last state stands there"
+    assert "<svg" in shown["data"]["text/html"]
+    assert updates >= 2, "while the study ran, and at its end"
+
+
+def test_trials_show_themselves(executed: tuple[int, list[Any]]) -> None:
+    _, outputs = executed
+    (shown,) = outputs[2]
+    assert shown["data"]["text/plain"].startswith("DriverTrials(8 trials: 8 completed; best loss ")
+    assert "<table>" in shown["data"]["text/html"]
+    assert stream(outputs[3]).startswith("DriverTrials(8 trials: 8 completed; best loss ")
