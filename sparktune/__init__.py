@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         SparkNotAvailable,
         SparktuneError,
         StudyInProgress,
+        StudyNotFound,
         StudyTakenOver,
         WarmStartRefused,
     )
@@ -141,6 +142,7 @@ _HOMES = {
         "SparkNotAvailable",
         "SparktuneError",
         "StudyInProgress",
+        "StudyNotFound",
     ),
     "sparktune.fmin": ("fmin",),
     "sparktune.plots.space": ("plot_space",),
@@ -250,6 +252,7 @@ __all__ = [
     "SparkTrials",
     "SparktuneError",
     "StudyInProgress",
+    "StudyNotFound",
     "StudyTakenOver",
     "Sweep",
     "TrialTerminated",

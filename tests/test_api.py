@@ -35,6 +35,7 @@ OURS = [
     "SparkNotAvailable",
     "SparktuneError",
     "StudyInProgress",
+    "StudyNotFound",
     "StudyTakenOver",
     "Sweep",
     "TrialTerminated",

@@ -22,6 +22,7 @@ TREE = {
     "InvalidSweep": ValueError,
     "WorkerLost": RuntimeError,
     "CannotResume": ValueError,
+    "StudyNotFound": LookupError,
     "WarmStartRefused": ValueError,
     "StudyInProgress": RuntimeError,
     "StudyTakenOver": RuntimeError,

@@ -129,6 +129,11 @@ class StudyRun:
         if trial.state is TrialState.COMPLETED and trial.loss is not None:
             self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
 
+    def keep_report(self, text: str) -> None:
+        """Note the study's report, in place of one that is there."""
+        with self._lock:
+            self.record.artifacts[f"report_{self._number}.html" if self._number else "report.html"] = text
+
     def close(self, summary: StudySummary, run_ids: Mapping[int, str], now_ms: int) -> None:
         """Note the study's results, and the run's end unless it was joined.
 

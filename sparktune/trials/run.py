@@ -26,7 +26,7 @@ from sparktune.study.driver import Chore, Driver, Observer
 from sparktune.study.study import INTERRUPTED, Study
 from sparktune.study.tracker import Continued, StudyInfo, StudySummary, Tracker, algorithm_name
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, observers, savefile, summary
+from sparktune.trials import arguments, observers, reports, savefile, summary
 from sparktune.trials import resume as resuming
 from sparktune.trials import warm_start as warming
 from sparktune.trials.base import StudyStart, StudyTrials
@@ -105,6 +105,8 @@ class RunnableTrials(StudyTrials):
                 n_documents = len(of_hyperopt.documents(self))
                 self._study = StudyStart(len(self), stream.draws, n_documents)
                 self.run_id = self._study_id = None
+            self._algo, self._parameters = algorithm_name(algo), signature(view)
+            self._objective_name = getattr(fn, "__name__", type(fn).__name__)
             continues = None
             if recorded is not None:
                 logger.info("%s", resuming.told(recorded, self._records.values()))
@@ -137,7 +139,8 @@ class RunnableTrials(StudyTrials):
                 with interrupts.held():
                     backend = stack.enter_context(contextlib.closing(self._backend(objective)))
                     tracker = self._tracker()
-                    stack.enter_context(_concluded(self, study, tracker, save))
+                    reporter = reports.Reporter(self.snapshot, tracker, self.report_every)
+                    stack.enter_context(_concluded(self, study, tracker, save, reporter))
                     self._stream = stream
                     self._unfinished, self._used_s, self._saved_by = True, before_s, None
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
@@ -150,6 +153,7 @@ class RunnableTrials(StudyTrials):
                     if self.early_termination is not None:
                         tracker.watch(self.watch_interval, _poster(backend))
                     self.run_id, self._study_id = tracker.run_id, tracker.study_id
+                    reporter.start()
                     if save is not None:
                         save.begin(lambda: before_s + backend.now() - began_s)
                 n_earlier = sum(trial.state.is_final for trial in earlier)
@@ -281,7 +285,7 @@ def _info(
         metric=trials.metric,
         goal=trials.goal,
         policy=None if trials.early_termination is None else str(trials.early_termination),
-        parameters=signature(view),
+        parameters=trials._parameters,
         stream=stream.as_json(),
         n_before=trials._study.counted,
         draws_before=trials._study.draws,
@@ -423,7 +427,11 @@ def _listeners(
 
 @contextlib.contextmanager
 def _concluded(
-    trials: StudyTrials, study: Study, tracker: Tracker, save: savefile.SaveFile | None
+    trials: StudyTrials,
+    study: Study,
+    tracker: Tracker,
+    save: savefile.SaveFile | None,
+    reporter: reports.Reporter,
 ) -> Iterator[None]:
     """Whatever ends the study: bring documents, save file and MLflow to its end."""
     error = None
@@ -441,7 +449,7 @@ def _concluded(
             with interrupts.held():
                 _settle(trials, study, save)
         finally:
-            _record_end(trials, study, tracker, error, save)
+            _record_end(trials, study, tracker, error, save, reporter)
 
 
 def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -> None:
@@ -462,7 +470,12 @@ def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -
 
 
 def _record_end(
-    trials: StudyTrials, study: Study, tracker: Tracker, error: str | None, save: savefile.SaveFile | None
+    trials: StudyTrials,
+    study: Study,
+    tracker: Tracker,
+    error: str | None,
+    save: savefile.SaveFile | None,
+    reporter: reports.Reporter,
 ) -> None:
     """End the study in MLflow, in the save file and in the log."""
     try:
@@ -473,6 +486,7 @@ def _record_end(
                 stop_reason=study.stop_reason,
                 error=error,
                 share_saved=trials.share_saved,
+                report=reporter.final(),
             )
         )
     finally:

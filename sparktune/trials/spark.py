@@ -10,7 +10,7 @@ from sparktune.backends.spark_application import Application
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.study.backend import Backend
 from sparktune.study.tracker import NullTracker, Tracker
-from sparktune.trials import arguments
+from sparktune.trials import arguments, reports
 from sparktune.trials.run import RunnableTrials
 from sparktune.worker.objective import Objective
 
@@ -52,10 +52,15 @@ class SparkTrials(RunnableTrials):
             another: each gets its own copy of the objective, its own random seed and the process's settings
             as they were, but what imported modules keep in variables of their own stays.
 
+        report_every: log the study's report (``plots.report``) to the parent run every so many seconds while
+            it runs; None for its end alone. Needs plotly.
+
     Raises:
         SparkNotAvailable: pyspark or Java is missing.
+        PlotlyNotAvailable: ``report_every`` is given, and plotly is missing.
         TypeError: ``fresh_worker`` is neither True nor False.
-        ValueError: Spark refuses the resource profile, or ``max_attempts`` is no whole number above 0.
+        ValueError: Spark refuses the resource profile, ``max_attempts`` is no whole number above 0, or
+            ``report_every`` no number above 0, or given with ``mlflow=False``.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class SparkTrials(RunnableTrials):
         watch_interval: float = 5.0,
         max_attempts: int | None = None,
         fresh_worker: bool = False,
+        report_every: float | None = None,
     ) -> None:
         super().__init__(
             parallelism,
@@ -87,11 +93,15 @@ class SparkTrials(RunnableTrials):
             max_failures=max_failures,
         )
         arguments.check_seconds("watch_interval", watch_interval)
+        if report_every is not None:
+            arguments.check_seconds("report_every", report_every)
+        reports.check(report_every, mlflow=mlflow)
         arguments.check_max_attempts(max_attempts)
         if not isinstance(fresh_worker, bool):
             raise TypeError(f"fresh_worker is {fresh_worker!r}; it must be True or False")
         self.mlflow = mlflow
         self.watch_interval = watch_interval
+        self.report_every = report_every
         self.max_attempts = max_attempts
         self.fresh_worker = fresh_worker
         self._spark: SparkSession | None = spark_session
