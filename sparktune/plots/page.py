@@ -126,7 +126,7 @@ def report(source: Source, path: str | os.PathLike[str] | None = None, *, name: 
     text = page(table_of(source), name)
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(text, "utf-8")
+        Path(path).write_text(text, "utf-8", "replace")
     return text
 
 
@@ -269,7 +269,7 @@ def _shown(value: Any) -> str:
     try:
         text = str(value)
     except Exception:  # of the user's class
-        text = format_value(type(value).__name__)
+        text = type(value).__name__
     return text if len(text) <= CELL_CHARS else text[: CELL_CHARS - 1] + "…"
 
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparktune.errors import PlotlyNotAvailable
-from sparktune.study.trial import TrialState, format_value
+from sparktune.plots.axes import category_name
+from sparktune.study.trial import TrialState
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -171,7 +172,7 @@ def hover(table: Table, row: Row) -> str:
     if row.duration_s is not None:
         lines.append(f"{span(row.duration_s)}" + (f", attempt {row.attempts}" if row.attempts > 1 else ""))
     for label, value in list(row.params.items())[:HOVER_PARAMS]:
-        lines.append(f"{label_of(label, 40)}: {text_of(format_value(value))}")
+        lines.append(f"{label_of(label, 40)}: {text_of(category_name(value))}")
     if len(row.params) > HOVER_PARAMS:
         lines.append(f"and {len(row.params) - HOVER_PARAMS} more")
     why = row.error or row.stop_reason
@@ -207,7 +208,7 @@ def value_range(
     # Of few trials each counts; of more, those that are far beyond the bulk may be left out.
     most = ordered[max(0, math.ceil((1 - HIDDEN_SHARE) * len(ordered)) - 1)]
     if most > low and high - low > WIDE * (most - low):
-        high = most
+        high = max(value for value in ordered if value - low <= WIDE * (most - low))
     room = 0.06 * (high - low) if high > low else abs(high) * 0.1 or 1.0
     hidden = sum(value > high + room for value in ordered)
     return ((-high - room, -low + room) if good_is_high else (low - room, high + room)), hidden

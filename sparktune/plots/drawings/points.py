@@ -44,7 +44,7 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     colours, n_beyond = colour_scale(table, with_value)
     for state, look in LOOKS.items():
         for rows, is_coloured in (
-            ([r for r in drawn if r.state is state and r.has_loss], True),
+            ([r for r in drawn if r.state is state and r.has_loss and r is not table.best], True),
             ([r for r in drawn if r.state is state and not r.has_loss], False),
         ):
             if not rows:
