@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +82,7 @@ def symbols_and_colours(figure: Any) -> dict[str, tuple[str, str]]:
     return {t.name: (t.marker.symbol, t.marker.color) for t in figure.data if t.mode == "markers"}
 
 
-# -- any-time curve -----------------------------------------------------------------------------------------
+# -- any-time curve ---------------------------------------------------------------------------
 
 
 def test_the_best_so_far_falls_where_trials_ended() -> None:
@@ -153,7 +154,7 @@ def test_ranges() -> None:
     assert 0.7 < shown[0] < 0.8 < 0.9 < shown[1]
 
 
-# -- several searchers ---------------------------------------------------------------------------------------
+# -- several searchers ------------------------------------------------------------------------
 
 
 def test_searchers_are_compared_by_mean_and_deviation() -> None:
@@ -180,7 +181,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     assert "no trial has ended" in plots.any_time({"a": ODD["none"]}).layout.annotations[0].text
 
 
-# -- learning curves -------------------------------------------------------------------------------------------
+# -- learning curves --------------------------------------------------------------------------
 
 
 def test_learning_curves_mark_what_was_terminated() -> None:
@@ -208,7 +209,7 @@ def test_without_reports_it_says_how_to_report() -> None:
     assert "sparktune.report(value)" in plots.learning_curves(ODD["all equal"]).layout.annotations[0].text
 
 
-# -- parallel coordinates ----------------------------------------------------------------------------------------
+# -- parallel coordinates ---------------------------------------------------------------------
 
 
 def test_the_best_trial_is_there_and_on_top() -> None:
@@ -257,7 +258,7 @@ def test_of_many_parameters_the_most_important_are_drawn() -> None:
     assert f"{parallel.MAX_AXES} of 40 parameters" in figure.layout.title.subtitle.text
 
 
-# -- points and slices -------------------------------------------------------------------------------------------
+# -- points and slices ------------------------------------------------------------------------
 
 
 def test_points_are_coloured_by_value() -> None:
@@ -305,7 +306,7 @@ def test_unknown_parameters_are_refused(draw: Callable[..., Any]) -> None:
         plots.scatter(table(20), "Z")
 
 
-# -- importance ------------------------------------------------------------------------------------------------
+# -- importance -------------------------------------------------------------------------------
 
 
 def test_importance_has_a_bar_for_each_parameter() -> None:
@@ -316,7 +317,7 @@ def test_importance_has_a_bar_for_each_parameter() -> None:
     assert "PED-ANOVA" in plots.param_importance(known).layout.title.subtitle.text
 
 
-# -- timeline ----------------------------------------------------------------------------------------------------
+# -- timeline ---------------------------------------------------------------------------------
 
 
 def test_slots_are_given_to_trials_that_overlap() -> None:
@@ -336,7 +337,7 @@ def test_no_two_trials_share_a_slot_at_a_time(seed: int) -> None:
     for bar in plan.bars:
         by_slot.setdefault(bar.slot, []).append(bar)
     for bars in by_slot.values():
-        assert all(a.end_s <= b.begin_s for a, b in zip(bars, bars[1:], strict=False))
+        assert all(a.end_s <= b.begin_s for a, b in itertools.pairwise(bars))
 
 
 def test_the_title_tells_the_utilisation_and_failures_are_told_apart() -> None:
