@@ -18,8 +18,8 @@ LOG_RATIO = 100.0
 the smallest, and their logarithms lie more evenly."""
 _LOGARITHMIC = re.compile(r"hp\.q?log")
 _PLAIN = re.compile(r"hp\.q?(uniform|normal)")
-GOLDEN = 0.618034
-"""Multiples of the golden ratio are spread evenly between whole numbers."""
+SPREAD = (0.618034, 0.414214, 0.732051)
+"""Multiples of such numbers (of the golden ratio, of roots) are spread evenly between whole numbers."""
 N_TICKS = 5
 MAX_CATEGORY_TICKS = 12
 
@@ -103,15 +103,16 @@ class Axis:
         places = log_ticks(low, high) if self.kind == "log" else nice_ticks(low, high)
         return [((at - low) / (high - low), short(10**at if self.kind == "log" else at)) for at in places]
 
-    def drawn(self, value: Any, number: int) -> float | None:
+    def drawn(self, value: Any, number: int, turn: int = 0) -> float | None:
         """A value on a cartesian axis: itself, or a category's place, moved a little by the trial's number.
 
-        Without that the trials of one category would cover each other.
+        Without that the trials of one category would cover each other. ``turn`` makes the move another one,
+        where two axes have categories.
         """
         if self.kind != "category":
             return as_number(value)
         place = self.coordinate(value)
-        return None if place is None else place + 0.5 * ((number * GOLDEN) % 1.0 - 0.5)
+        return None if place is None else place + 0.5 * ((number * SPREAD[turn]) % 1.0 - 0.5)
 
 
 def as_number(value: Any) -> float | None:

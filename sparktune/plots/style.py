@@ -8,7 +8,6 @@ any of the common kinds of colour blindness tell apart; each state has a marker 
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,10 +38,6 @@ MAX_POINTS = 2000
 HOVER_PARAMS = 12
 HOVER_CHARS = 80
 LABEL_CHARS = 24
-HIDDEN_SHARE = 0.1
-"""Up to so many of the worst values may lie outside an axis, where they would flatten all others."""
-WIDE = 4.0
-"""... namely where with them it would be more than so many times as long."""
 
 
 class Look(NamedTuple):
@@ -192,26 +187,6 @@ def time_unit(longest_s: float) -> tuple[float, str]:
     if longest_s < 180:
         return (1.0, "s") if longest_s >= 0.1 or longest_s == 0 else (1e-3, "ms")
     return (60.0, "min") if longest_s < 3 * 3600 else (3600.0, "h")
-
-
-def value_range(
-    values: Sequence[float], *, good_is_high: bool = False
-) -> tuple[tuple[float, float] | None, int]:
-    """The range of an axis of losses in which the good ones can be told apart, and how many lie outside.
-
-    The worst values are left out where they would flatten all others (``HIDDEN_SHARE``, ``WIDE``).
-    """
-    if not values:
-        return None, 0
-    ordered = sorted(-value for value in values) if good_is_high else sorted(values)
-    low, high = ordered[0], ordered[-1]
-    # Of few trials each counts; of more, those that are far beyond the bulk may be left out.
-    most = ordered[max(0, math.ceil((1 - HIDDEN_SHARE) * len(ordered)) - 1)]
-    if most > low and high - low > WIDE * (most - low):
-        high = max(value for value in ordered if value - low <= WIDE * (most - low))
-    room = 0.06 * (high - low) if high > low else abs(high) * 0.1 or 1.0
-    hidden = sum(value > high + room for value in ordered)
-    return ((-high - room, -low + room) if good_is_high else (low - room, high + room)), hidden
 
 
 def scatter(rows: Sequence[tuple[Any, Any]], texts: Sequence[str], look: Look, **more: Any) -> Spec:

@@ -30,7 +30,9 @@ def browser(profile: Path) -> Iterator[Any]:
 
     Its log holds all of the pages' errors; it may load files and pages of this machine.
     """
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install -e '.[browser]'")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: pip install -e '.[browser]'"
+    )
     binary = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:

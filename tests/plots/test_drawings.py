@@ -12,8 +12,9 @@ import pytest
 
 from sparktune import plots
 from sparktune.plots.drawings import learning, parallel, timeline
-from sparktune.plots.style import BEST, LOOKS, value_range
+from sparktune.plots.style import BEST, LOOKS
 from sparktune.plots.table import Row, Table
+from sparktune.plots.values import ValueAxis
 from sparktune.study.trial import TrialState
 from tests.plots_studies import table
 
@@ -144,14 +145,27 @@ def test_outliers_do_not_flatten_the_others() -> None:
 
 
 def test_ranges() -> None:
-    assert value_range([]) == (None, 0)
-    shown, hidden = value_range([2.0, 2.0])
-    assert shown is not None
-    assert shown[0] < 2.0 < shown[1]
-    shown, hidden = value_range([*np.linspace(0.8, 0.9, 30), -50.0], good_is_high=True)
-    assert hidden == 1
-    assert shown is not None
-    assert 0.7 < shown[0] < 0.8 < 0.9 < shown[1]
+    assert ValueAxis.of([]).spec == {"range": [0.0, 1.0]}
+    same = ValueAxis.of([2.0, 2.0])
+    assert same.low < 2.0 < same.high
+    axis = ValueAxis.of([*np.linspace(0.8, 0.9, 30), -50.0], good_is_high=True)
+    assert axis.n_hidden == 1
+    assert (axis.best, axis.worst) == (0.9, 0.8)
+    assert 0.7 < axis.low < axis.edge < 0.8 < 0.9 < axis.high
+    assert [text for _, text in axis.ticks()] == ["0.8", "0.82", "0.84", "0.86", "0.88", "0.9"]
+
+
+def test_losses_that_gather_at_the_good_end_have_a_logarithmic_axis() -> None:
+    rows = [row(n, 0.01 + 0.001 * n, x=n) for n in range(30)] + [row(30 + n, 0.9, x=n) for n in range(10)]
+    known = Table(rows)
+    figure = plots.any_time(known)
+    assert figure.layout.yaxis.type == "log"
+    assert figure.layout.yaxis.range[0] < -2 < 0.9 < 10 ** figure.layout.yaxis.range[1]
+    assert plots.slices(known).layout.yaxis.type == "log"
+    best = plots.parallel_coordinates(known).data[-1]
+    assert best.y[1] == 0.0
+    assert not ValueAxis.of([-1.0, *range(1, 90)]).is_log
+    assert not ValueAxis.of([0.01, 0.02, 0.5, 0.9, 0.95, 1.0]).is_log
 
 
 # -- several searchers ------------------------------------------------------------------------

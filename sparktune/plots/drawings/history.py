@@ -17,9 +17,9 @@ from sparktune.plots.style import (
     number,
     scatter,
     time_unit,
-    value_range,
 )
 from sparktune.plots.table import Row, Table, thinned
+from sparktune.plots.values import ValueAxis
 from sparktune.study.trial import TrialState
 
 TITLE = "Best value so far"
@@ -38,24 +38,21 @@ def draw(table: Table) -> Spec:
     factor, unit = time_unit(max(seconds.values(), default=0.0))
     elapsed = {n: at / factor for n, at in seconds.items()}
     values = [value for row in rows if (value := table.value(row)) is not None]
-    shown, n_hidden = value_range(values, good_is_high=table.shows_metric)
-    if shown is None:
-        shown = (0.0, 1.0)
+    axis = ValueAxis.of(values, good_is_high=table.shows_metric)
     drawn = thinned(rows, MAX_POINTS, table.ranked)
     data = []
     panels = [("x", "y", places)] + ([("x2", "y2", elapsed)] if seconds else [])
     for n, (x_axis, y_axis, at) in enumerate(panels):
-        data += _markers(table, drawn, at, shown, x_axis, y_axis, is_first=n == 0)
+        data += _markers(table, drawn, at, axis, x_axis, y_axis, is_first=n == 0)
         data += _best_so_far(table, rows, at, x_axis, y_axis, is_first=n == 0)
     name = label_of(table.value_name)
     best = table.best
     found = "" if best is None else f"best {name}: {number(table.value(best))} (trial {best.number})"
-    outside = f"{n_hidden:,} worse values lie outside" if n_hidden else ""
-    figure_layout = layout(TITLE, joined(found, outside, drawn_note(len(drawn), len(rows))))
+    figure_layout = layout(TITLE, joined(found, axis.outside, drawn_note(len(drawn), len(rows))))
     wide = 0.475 if seconds else 1.0
     figure_layout |= {
         "xaxis": {"domain": [0, wide], "title": {"text": "trials ended"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": name}, "range": list(shown)},
+        "yaxis": {"title": {"text": name}, **axis.spec},
     }
     if len(rows) <= 10:
         figure_layout["xaxis"]["dtick"] = 1
@@ -76,21 +73,19 @@ def _markers(
     table: Table,
     rows: list[Row],
     at: dict[int, float] | dict[int, int],
-    shown: tuple[float, float],
+    axis: ValueAxis,
     x_axis: str,
     y_axis: str,
     *,
     is_first: bool,
 ) -> list[Spec]:
     """A trace for each state; trials without a value stand at the bad end of the axis."""
-    low, high = shown
-    edge = low + 0.02 * (high - low) if table.shows_metric else high - 0.02 * (high - low)
     data = []
     for state, look in LOOKS.items():
         of_state = [row for row in rows if row.state is state and row is not table.best]
         if not of_state:
             continue
-        points = [(at[row.number], edge if (v := table.value(row)) is None else v) for row in of_state]
+        points = [(at[row.number], axis.edge if (v := table.value(row)) is None else v) for row in of_state]
         marker = {"size": 8 if len(rows) <= 400 else 5, "opacity": 0.7 if len(rows) <= 400 else 0.6}
         data.append(
             scatter(

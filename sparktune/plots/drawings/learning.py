@@ -17,9 +17,9 @@ from sparktune.plots.style import (
     label_of,
     layout,
     number,
-    value_range,
 )
 from sparktune.plots.table import Row, Table, thinned
+from sparktune.plots.values import ValueAxis
 from sparktune.study.trial import TrialState
 
 TITLE = "Learning curves"
@@ -51,7 +51,7 @@ def draw(table: Table) -> Spec:
         data.append(ends | {"marker": BEST, "legendgroup": "best", "name": "best trial"})
     good_is_high = table.goal == "maximize"
     values = [value for row in drawn for value in row.reports if math.isfinite(value)]
-    shown, n_hidden = value_range(values, good_is_high=good_is_high)
+    axis = ValueAxis.of(values, good_is_high=good_is_high)
     n_stopped = sum(row.state is TrialState.EARLY_TERMINATED for row in reporting)
     total = len(reporting) + table.reports_left_out
     what = (
@@ -59,15 +59,12 @@ def draw(table: Table) -> Spec:
         if n_stopped
         else f"{counted(total, 'trial')} reported"
     )
-    outside = f"{n_hidden:,} worse values lie outside" if n_hidden else ""
     thin = f"one in {every} values of each" if every > 1 else ""
-    subtitle = joined(what, drawn_note(len(drawn), total, "curves"), outside, thin)
+    subtitle = joined(what, drawn_note(len(drawn), total, "curves"), axis.outside, thin)
     x_axis: Spec = {"title": {"text": "report (1, 2, …)"}, "rangemode": "tozero"}
     if max(len(row.reports) for row in drawn) <= 12:
         x_axis["dtick"] = 1
-    y_axis: Spec = {"title": {"text": label_of(table.metric)}}
-    if shown is not None:
-        y_axis["range"] = list(shown)
+    y_axis: Spec = {"title": {"text": label_of(table.metric)}, **axis.spec}
     return {"data": data, "layout": layout(TITLE, subtitle, xaxis=x_axis, yaxis=y_axis)}
 
 

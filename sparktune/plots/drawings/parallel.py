@@ -21,11 +21,10 @@ from sparktune.plots.style import (
     joined,
     label_of,
     layout,
-    number,
     text_of,
-    value_range,
 )
 from sparktune.plots.table import Row, Table, thinned
+from sparktune.plots.values import ValueAxis
 
 TITLE = "Parallel coordinates"
 MAX_LINES = 600
@@ -53,11 +52,9 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     if not ranked:
         return empty(TITLE, "no trial has a loss yet")
     values = [table.shown(row.loss) for row in ranked if row.loss is not None]
-    shown, n_beyond = value_range(values, good_is_high=table.shows_metric)
-    assert shown is not None
-    bottom, top = max(shown[0], min(values)), min(shown[1], max(values))
-    value_axis = Axis(table.value_name, "number", bottom, top)
-    axes = {label: table.axes[label] for label in labels} | {VALUE: value_axis}
+    value_axis = ValueAxis.of(values, good_is_high=table.shows_metric)
+    axes: dict[str, Axis | ValueAxis] = {label: table.axes[label] for label in labels}
+    axes[VALUE] = value_axis
     drawn = thinned(ranked, MAX_LINES, ranked[:BEST_LINES])
     thin = 1.0 if len(drawn) <= 150 else 0.6
     rank = {row.number: place for place, row in enumerate(ranked)}
@@ -81,18 +78,18 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     data.append(_lines(table, axes, [best], f"best (trial {best.number})", GREEN, 4.0, 1.0))
     left_out = len(table.axes) - len(labels)
     note = f"{len(labels)} of {len(table.axes)} parameters: the most important" if left_out else ""
-    beyond = f"{n_beyond:,} worse values are drawn at the axis' end" if n_beyond else ""
+    beyond = f"{value_axis.n_hidden:,} worse values are drawn at the axis' end" if value_axis.n_hidden else ""
     subtitle = joined("click the legend to hide groups", note, beyond, drawn_note(len(drawn), len(ranked)))
-    return {"data": data, "layout": _layout(axes, subtitle, shows_inactive=_has_inactive(axes))}
+    return {"data": data, "layout": _layout(table, axes, subtitle, shows_inactive=_has_inactive(axes))}
 
 
-def _has_inactive(axes: Mapping[str, Axis]) -> bool:
-    return any(axis.is_conditional for axis in axes.values())
+def _has_inactive(axes: Mapping[str, Axis | ValueAxis]) -> bool:
+    return any(isinstance(axis, Axis) and axis.is_conditional for axis in axes.values())
 
 
 def _lines(
     table: Table,
-    axes: Mapping[str, Axis],
+    axes: Mapping[str, Axis | ValueAxis],
     rows: Sequence[Row],
     name: str,
     colour: str,
@@ -126,18 +123,15 @@ def _lines(
     }
 
 
-def _height(table: Table, row: Row, label: str, axis: Axis) -> float | None:
-    if label == VALUE:
+def _height(table: Table, row: Row, label: str, axis: Axis | ValueAxis) -> float | None:
+    if isinstance(axis, ValueAxis):
         value = table.value(row)
-        share = None if value is None else axis.share(value)
-        return None if share is None else min(1.0, max(0.0, share))
-    if label not in row.params:
-        return INACTIVE
-    share = axis.share(row.params[label])
+        return None if value is None else axis.share(value)
+    share = axis.share(row.params[label]) if label in row.params else None
     return INACTIVE if share is None else share
 
 
-def _axis_lines(axes: Mapping[str, Axis]) -> Spec:
+def _axis_lines(axes: Mapping[str, Axis | ValueAxis]) -> Spec:
     x: list[int | None] = []
     y: list[float | None] = []
     for place in range(len(axes)):
@@ -154,11 +148,14 @@ def _axis_lines(axes: Mapping[str, Axis]) -> Spec:
     }
 
 
-def _layout(axes: Mapping[str, Axis], subtitle: str, *, shows_inactive: bool) -> Spec:
+def _layout(
+    table: Table, axes: Mapping[str, Axis | ValueAxis], subtitle: str, *, shows_inactive: bool
+) -> Spec:
     notes: list[Spec] = []
     crowded = len(axes) > 8
     for place, (label, axis) in enumerate(axes.items()):
-        name = label_of(axis.label, 18 if crowded else 24)
+        full = table.value_name if label == VALUE else label
+        name = label_of(full, 22)
         notes.append(
             {
                 "x": place,
@@ -168,10 +165,10 @@ def _layout(axes: Mapping[str, Axis], subtitle: str, *, shows_inactive: bool) ->
                 "xanchor": "left" if crowded else "center",
                 "yanchor": "bottom",
                 "textangle": -30 if crowded else 0,
-                "hovertext": text_of(axis.label),
+                "hovertext": text_of(full),
             }
         )
-        for share, text in _ticks(axis, is_value=label == VALUE):
+        for share, text in _ticks(axis):
             notes.append(
                 {
                     "x": place,
@@ -209,9 +206,7 @@ def _layout(axes: Mapping[str, Axis], subtitle: str, *, shows_inactive: bool) ->
     return found
 
 
-def _ticks(axis: Axis, *, is_value: bool) -> list[tuple[float, str]]:
-    if not is_value:
+def _ticks(axis: Axis | ValueAxis) -> list[tuple[float, str]]:
+    if isinstance(axis, Axis):
         return axis.ticks()
-    if axis.high <= axis.low:
-        return [(0.5, number(axis.low))]
-    return axis.ticks()
+    return [(axis.share(10**at if axis.is_log else at), text) for at, text in axis.ticks()]

@@ -19,9 +19,9 @@ from sparktune.plots.style import (
     joined,
     label_of,
     layout,
-    value_range,
 )
 from sparktune.plots.table import Row, Table, thinned
+from sparktune.plots.values import ValueAxis
 
 TITLE = "Parameters against each other"
 
@@ -41,7 +41,8 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     is_solid = len(axes) == 3
     data: list[Spec] = []
     with_value = [row for row in drawn if row.has_loss]
-    colours, n_beyond = colour_scale(table, with_value)
+    values = [value for row in with_value if (value := table.value(row)) is not None]
+    value_axis = ValueAxis.of(values, good_is_high=table.shows_metric)
     for state, look in LOOKS.items():
         for rows, is_coloured in (
             ([r for r in drawn if r.state is state and r.has_loss and r is not table.best], True),
@@ -53,7 +54,7 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
             marker: Spec = {"symbol": _symbol(look.symbol, is_solid=is_solid), "size": size}
             if is_coloured:
                 marker |= {
-                    "color": [table.value(row) for row in rows],
+                    "color": [value_axis.coordinate(table.value(row) or 0.0) for row in rows],
                     "coloraxis": "coloraxis",
                     "opacity": 0.9,
                 }
@@ -74,11 +75,13 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
             marker = dict(BEST)
         data.append(_trace(table, axes, [best], "best trial", marker))
     names = " and ".join(label_of(label) for label in labels)
-    note = f"colours end before {n_beyond:,} worse values" if n_beyond else ""
+    note = f"colours end before {value_axis.n_hidden:,} worse values" if value_axis.n_hidden else ""
     missing = len(table.rows) - len(active)
     others = f"{missing:,} trials do not have them all" if missing else ""
     subtitle = joined(others, note, drawn_note(len(drawn), len(active)))
-    figure_layout = layout(names, subtitle, height=620 if is_solid else 480, coloraxis=colours)
+    figure_layout = layout(
+        names, subtitle, height=620 if is_solid else 480, coloraxis=colour_scale(table, value_axis)
+    )
     # Above the picture: colours have the place beside it.
     figure_layout["legend"] |= {"x": 0, "y": 1.01, "orientation": "h", "yanchor": "bottom"}
     figure_layout["margin"]["t"] += 34
@@ -93,25 +96,21 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     return {"data": data, "layout": figure_layout}
 
 
-def colour_scale(table: Table, rows: Sequence[Row]) -> tuple[Spec, int]:
-    """Colours of values, the dark end good; and how many worse values have the colour of its bad end."""
-    values = [value for row in rows if (value := table.value(row)) is not None]
-    shown, n_beyond = value_range(values, good_is_high=table.shows_metric)
-    scale: Spec = {
-        "colorscale": SCALE,
-        "reversescale": table.shows_metric,
-        "colorbar": {
-            "title": {"text": label_of(table.value_name, 16), "side": "right"},
-            "thickness": 14,
-            "len": 0.9,
-        },
+def colour_scale(table: Table, axis: ValueAxis) -> Spec:
+    """Colours of values, the dark end good."""
+    low, high = sorted((axis.best, axis.worst))
+    ticks = axis.ticks()
+    bar = {"title": {"text": label_of(table.value_name, 16), "side": "right"}, "thickness": 14, "len": 0.9}
+    marks = {
+        "tickmode": "array",
+        "tickvals": [at for at, _ in ticks],
+        "ticktext": [text for _, text in ticks],
     }
-    if shown is not None:
-        low, high = max(shown[0], min(values)), min(shown[1], max(values))
-        scale |= (
-            {"cmin": low, "cmax": high} if high > low else {"cmin": low - 1, "cmax": low, "showscale": False}
-        )
-    return scale, n_beyond
+    scale = {"colorscale": SCALE, "reversescale": table.shows_metric, "colorbar": bar | marks}
+    # All values the same: nothing to be told by colours.
+    return scale | (
+        {"cmin": low, "cmax": high} if high > low else {"cmin": low - 1, "cmax": low, "showscale": False}
+    )
 
 
 def _trace(table: Table, axes: Sequence[Axis], rows: Sequence[Row], name: str, marker: Spec) -> Spec:
@@ -123,8 +122,8 @@ def _trace(table: Table, axes: Sequence[Axis], rows: Sequence[Row], name: str, m
         "name": name,
         "marker": marker,
     }
-    for letter, axis in zip("xyz", axes, strict=False):
-        trace[letter] = [axis.drawn(row.params[axis.label], row.number) for row in rows]
+    for turn, (letter, axis) in enumerate(zip("xyz", axes, strict=False)):
+        trace[letter] = [axis.drawn(row.params[axis.label], row.number, turn) for row in rows]
     return trace
 
 

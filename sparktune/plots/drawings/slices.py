@@ -17,9 +17,9 @@ from sparktune.plots.style import (
     joined,
     label_of,
     layout,
-    value_range,
 )
 from sparktune.plots.table import Row, Table, thinned
+from sparktune.plots.values import ValueAxis
 
 TITLE = "Value by parameter"
 MAX_PANELS = 12
@@ -36,15 +36,13 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     n_columns = min(COLUMNS, len(labels))
     n_rows = math.ceil(len(labels) / n_columns)
     values = [value for row in table.with_loss if (value := table.value(row)) is not None]
-    shown, n_hidden = value_range(values, good_is_high=table.shows_metric)
-    assert shown is not None
+    value_axis = ValueAxis.of(values, good_is_high=table.shows_metric)
     numbers = [row.number for row in table.with_loss]
     height = 110 + 260 * n_rows
-    outside = f"{n_hidden:,} worse values lie outside" if n_hidden else ""
     left_out = len(table.axes) - len(labels)
     note = f"{len(labels)} of {len(table.axes)} parameters: the most important" if left_out else ""
     thin = drawn_note(min(per_panel, len(table.with_loss)), len(table.with_loss), "trials a panel")
-    found = layout(TITLE, joined(note, outside, thin), height=height)
+    found = layout(TITLE, joined(note, value_axis.outside, thin), height=height)
     found["coloraxis"] = {
         "colorscale": "Cividis",
         "reversescale": True,
@@ -76,7 +74,7 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
         found[f"yaxis{key}"] = {
             "domain": [max(0.0, top - tall + min(0.45, 70 / height)), top],
             "anchor": f"x{key}",
-            "range": list(shown),
+            **value_axis.spec,
             "showticklabels": column == 0,
         }
         if n:
