@@ -174,11 +174,11 @@ def nice_ticks(low: float, high: float, n: int = N_TICKS) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between two exponents; where there are fewer than two, 1, 2 and 5 times them."""
+    """Powers of ten between two exponents; where there are fewer than three, 1, 2 and 5 times them."""
     exponents = range(math.ceil(low - 1e-9), math.floor(high + 1e-9) + 1)
     every = max(1, math.ceil(len(exponents) / (N_TICKS + 1)))
     powers = [float(exponent) for exponent in exponents if exponent % every == 0]
-    if len(powers) >= 2:
+    if len(powers) >= 3:
         return powers
     fine = [e + math.log10(f) for e in range(math.floor(low), math.ceil(high) + 1) for f in (1, 2, 5)]
     found = [at for at in fine if low - 1e-9 <= at <= high + 1e-9]

@@ -145,13 +145,15 @@ def joint(table: Table, n: int) -> list[str]:
     order = [label for label in table.most_important(len(table.axes)) if best is None or label in best.params]
 
     def weight(label: str) -> float:
-        # Numbers against each other show more than options do.
-        share = table.importances.get(label, 0.0)
-        return share / 2 if table.axes[label].kind == "category" else share
+        return table.importances.get(label, 0.0)
+
+    def n_options(labels: Sequence[str]) -> int:
+        # Options against each other show little.
+        return sum(table.axes[label].kind == "category" for label in labels)
 
     for size in range(min(n, len(order)), 0, -1):
         choices = itertools.combinations(order[:JOINT_CANDIDATES], size)
-        by_share = sorted(choices, key=lambda labels: -sum(map(weight, labels)))
+        by_share = sorted(choices, key=lambda labels: (n_options(labels) > 1, -sum(map(weight, labels))))
         for labels in by_share:
             if _vary_together(table, labels):
                 return list(labels)

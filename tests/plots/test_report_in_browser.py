@@ -1,4 +1,4 @@
-"""The report in a real browser: all pictures are drawn, nothing is fetched, nothing complains, it is quick."""
+"""The report in a real browser: all is drawn, nothing is fetched, nothing complains, it is quick."""
 
 from __future__ import annotations
 

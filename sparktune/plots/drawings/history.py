@@ -64,7 +64,7 @@ def draw(table: Table) -> Spec:
                 "title": {"text": f"time since the first trial began ({unit})"},
                 "rangemode": "tozero",
             },
-            "yaxis2": {"anchor": "x2", "matches": "y", "showticklabels": False},
+            "yaxis2": {**axis.spec, "anchor": "x2", "matches": "y", "showticklabels": False},
         }
     return {"data": data, "layout": figure_layout}
 
