@@ -205,8 +205,8 @@ def test_learning_curves_from_mlflow(mlflow_store: str) -> None:
 
     def objective(x: float) -> float:
         for step in range(6):
-            sparktune.report(x + 1 / (step + 1))
-        return x + 1 / 6
+            sparktune.report(x + 0.01 / (step + 1))
+        return x + 0.01 / 6
 
     tune(10, fn=objective, space=hp.uniform("x", 0, 1), trials=trials)
     live, recorded = (plots.learning_curves(source).to_dict()["data"] for source in (trials, trials.run_id))
