@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         SparkNotAvailable,
         SparktuneError,
         StudyInProgress,
+        StudyNotFound,
         StudyTakenOver,
         WarmStartRefused,
     )
@@ -145,6 +146,7 @@ _HOMES = {
         "SparkNotAvailable",
         "SparktuneError",
         "StudyInProgress",
+        "StudyNotFound",
     ),
     "sparktune.fmin": ("fmin",),
     "sparktune.plots.space": ("plot_space",),
@@ -252,6 +254,7 @@ __all__ = [
     "SparkTrials",
     "SparktuneError",
     "StudyInProgress",
+    "StudyNotFound",
     "StudyTakenOver",
     "Sweep",
     "TrialTerminated",

@@ -68,6 +68,19 @@ def _resume(args: argparse.Namespace) -> int:
     return 0
 
 
+def _report(args: argparse.Namespace) -> int:
+    from sparktune import plots
+    from sparktune.plots.sources import of_run
+
+    path = args.output or f"report-{args.run_id[:8]}.html"
+    try:
+        plots.report(of_run(args.run_id, args.store), path)
+    except OSError as error:
+        raise SparktuneError(f"the report cannot be written: {error}") from None
+    print(path)
+    return 0
+
+
 def _imported(name: str) -> Any:
     """The object that ``module:name`` means; the working folder is searched too.
 
@@ -143,6 +156,20 @@ def _parser() -> argparse.ArgumentParser:
         help="an experiment; by default that of MLflow's environment variables",
     )
     resume.set_defaults(run=_resume)
+    report = commands.add_parser(
+        "report",
+        help="write the report of a study in MLflow, with its pictures, to an HTML file",
+        description="Reads a study from MLflow and writes its report: summary, pictures and the table of "
+        "trials in one HTML file that needs no network. The study may still be running.",
+    )
+    report.add_argument("run_id", metavar="RUN", help="id of the study's parent run")
+    report.add_argument(
+        "--output", metavar="FILE", help="by default report-RUN.html, with the first 8 characters of the id"
+    )
+    report.add_argument(
+        "--store", metavar="URI", help="tracking URI; by default MLFLOW_TRACKING_URI, or MLflow's own default"
+    )
+    report.set_defaults(run=_report)
     return parser
 
 

@@ -14,6 +14,7 @@
     ├── NoMorePoints           (LookupError)  a searcher was asked for a point and has no more
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
     ├── CannotResume           (ValueError)   resume= names no study that can go on, or another one
+    ├── StudyNotFound         (LookupError)  MLflow has no such run, or it is not the parent run of a study
     ├── WarmStartRefused       (ValueError)   a study of warm_start= has other parameters
     ├── InvalidSweep           (ValueError)   a sweep file is wrong; each problem with its place
     ├── WorkerLost             (RuntimeError) the kind of error of a trial that Spark did not finish
@@ -77,6 +78,10 @@ class SaveFileError(SparktuneError, ValueError):
 
 class CannotResume(SparktuneError, ValueError):
     """``resume=`` names no study that can go on, or its space or algorithm are not those of this call."""
+
+
+class StudyNotFound(SparktuneError, LookupError):
+    """MLflow has no such run, the run is not the parent run of a study, or MLflow does not answer."""
 
 
 class WarmStartRefused(SparktuneError, ValueError):

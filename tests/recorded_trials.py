@@ -51,5 +51,5 @@ def tune(n: int = N, fn: Any = objective, space: Any = SPACE, **options: Any) ->
 
 
 def facts(trials: Any) -> list[Any]:
-    frame = trials.to_dataframe().drop(columns=["run_id", "duration_s"])
+    frame = trials.to_dataframe().drop(columns=["run_id", "started_s", "ended_s", "duration_s"])
     return json.loads(frame.sort_values("trial").to_json(orient="records"))  # type: ignore[no-any-return]

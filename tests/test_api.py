@@ -36,6 +36,7 @@ OURS = [
     "SparkNotAvailable",
     "SparktuneError",
     "StudyInProgress",
+    "StudyNotFound",
     "StudyTakenOver",
     "Sweep",
     "TrialTerminated",

@@ -23,6 +23,7 @@ TREE = {
     "InvalidSweep": ValueError,
     "WorkerLost": RuntimeError,
     "CannotResume": ValueError,
+    "StudyNotFound": LookupError,
     "WarmStartRefused": ValueError,
     "StudyInProgress": RuntimeError,
     "StudyTakenOver": RuntimeError,

@@ -572,15 +572,17 @@ def test_to_dataframe() -> None:
     fn = lambda p: 1 / 0 if p["seed"] > 70 else p["seed"]  # noqa: E731
     tune(sparktune.fmin, fn, CONDITIONAL, n=20, trials=trials, early_stop_fn=lambda t: (len(t) > 9, []))
     frame = trials.to_dataframe()
-    ours = ["trial", "state", "loss", "duration_s", "attempts", "steps", "error", "run_id"]
-    assert list(frame.columns[:8]) == ours
-    assert set(frame.columns[8:]) == {"model", "C", "k", "depth", "n", "seed"}
+    ours = ["trial", "state", "loss", "started_s", "ended_s", "duration_s", "attempts", "steps"]
+    ours += ["error", "run_id"]
+    assert list(frame.columns[:10]) == ours
+    assert set(frame.columns[10:]) == {"model", "C", "k", "depth", "n", "seed"}
     assert frame["trial"].tolist() == list(range(len(frame)))
     by_state = frame["state"].value_counts().to_dict()
     assert by_state == {"completed": 10, "failed": trials.count_failed_trials(), "cancelled": 1}
     done = frame[frame["state"] == "completed"]
     assert (done["loss"] == done["seed"]).all()
     assert (done["duration_s"] == 1 + done["seed"]).all()
+    assert (done["ended_s"] - done["started_s"] == done["duration_s"]).all()
     assert set(frame["model"]) == {"svm", "forest"}
     assert frame[frame["model"] == "svm"]["depth"].isna().all()
     failed = frame[frame["state"] == "failed"]

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = [ROOT / ".ci" / "run", *sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())]
+SCRIPTS = [
+    *sorted((ROOT / ".ci").iterdir()),
+    *sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file()),
+]
 VERSIONS = sorted((ROOT / "scripts" / "constraints").glob("*.txt"))
 
 
@@ -37,7 +40,8 @@ def test_is_an_executable_bash_script(script: Path, run) -> None:
 
 
 def test_ci_runs_the_two_commands_of_the_readme_and_the_lowest_versions() -> None:
-    first, second, *others = commands((ROOT / ".ci" / "run").read_text("utf-8"))
+    browser, first, second, *others = commands((ROOT / ".ci" / "run").read_text("utf-8"))
+    assert browser == ".ci/install-chromium"
     assert sorted(readme_commands()) == sorted([first, second])
     assert others == ["scripts/matrix lowest"]
 

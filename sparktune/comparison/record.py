@@ -160,7 +160,7 @@ class ComparisonRun:
             f"comparison_curves{suffix}.csv": result.curves.to_csv(index=False),
         }
         try:
-            picture = result.figure().to_html(include_plotlyjs="cdn")
+            picture = result.to_html()
         except PlotlyNotAvailable as error:
             logger.info("the comparison's picture is not logged: %s", error)
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparktune.errors import PlotlyNotAvailable
-from sparktune.plots.comparison import NO_PLOTLY
+from sparktune.plots.style import COLOURS, NO_PLOTLY, TEMPLATE
 from sparktune.space.sampling import draw
 
 if TYPE_CHECKING:
@@ -55,10 +55,14 @@ def plot_space(space: Any, n: int = 1000, rng: Any = None) -> go.Figure:
         parameter = points.space.parameters[points.space.column[label]]
         is_log = parameter.is_log and all(value > 0 for value in values)
         x, counts, widths = bars(values, is_log=is_log)
-        figure.add_bar(x=x, y=counts, width=widths, name=label, showlegend=False, **at)
+        figure.add_bar(
+            x=x, y=counts, width=widths, name=label, showlegend=False, marker_color=COLOURS[0], **at
+        )
         if is_log:
             figure.update_xaxes(type="log", **at)
-    figure.update_layout(height=120 + 230 * n_rows, bargap=0.05, title=f"{n:,} random points")
+    figure.update_layout(
+        template=TEMPLATE, height=120 + 230 * n_rows, bargap=0.05, title=f"{n:,} random points"
+    )
     return figure
 
 

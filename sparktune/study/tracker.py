@@ -133,6 +133,7 @@ class StudySummary:
         stop_reason: why the study stopped before ``max_evals``, or None.
         error: the one-line cause when ``fmin`` raises, or None.
         share_saved: the share of compute that early termination saved, or None.
+        report: gives the study's report as HTML, or None where there is none; waits for it, in bounded time.
     """
 
     trials: Sequence[Trial]
@@ -140,6 +141,7 @@ class StudySummary:
     stop_reason: str | None = None
     error: str | None = None
     share_saved: float | None = None
+    report: Callable[[], str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,12 @@ class Tracker(Protocol):
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
         """The trial reached a final state; ``document`` is hyperopt's trial document. Does not block."""
 
+    def keep_report(self, text: str) -> None:
+        """The study's report as it is now, HTML, in place of the one before. Does not block.
+
+        Called from another thread; ignored once the study is over.
+        """
+
     def finish(self, summary: StudySummary) -> None:
         """The study is over: write all that is still to be written, in bounded time, and end the parent.
 
@@ -289,6 +297,9 @@ class NullTracker:
         return None
 
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def keep_report(self, text: str) -> None:
         """Do nothing."""
 
     def finish(self, summary: StudySummary) -> None:

@@ -328,6 +328,15 @@ class MlflowTracker:
             self._study.ended(trial, now_ms)
             self._writer.put(self._study.record, PROGRESS_EVERY_S)
 
+    def keep_report(self, text: str) -> None:
+        """See ``base.Tracker``."""
+        if self._writer is None:
+            return
+        with self._writer.lock:
+            if not self._finished and self._taken_over_by is None:
+                self._study.keep_report(text)
+                self._writer.put(self._study.record, PROGRESS_EVERY_S)
+
     def finish(self, summary: StudySummary) -> None:
         """Write everything, end the parent if it is ours; what cannot be written goes to a local file."""
         if self._writer is None or self._finished:
@@ -356,6 +365,8 @@ class MlflowTracker:
                 parents_tags = self._parents_tags()
             finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
                 if self._taken_over_by is None:
+                    if summary.report is not None and (report := summary.report()) is not None:
+                        self._study.keep_report(report)
                     described = self._study.is_to_be_described(parents_tags)
                     self._study.close(summary, self.run_ids(), self._now_ms(), own, described=described)
                     self._writer.put(self._study.record)

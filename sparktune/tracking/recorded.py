@@ -244,6 +244,10 @@ class Reader:
         found = [study for study in found if study.is_unfinished]
         return sorted(found, key=lambda study: study.record.began_s, reverse=True)
 
+    def run_name(self, run_id: str) -> str:
+        """What a run is called; empty where it has no name."""
+        return self._tried(lambda: self._store.snapshot(run_id)).tags.get("mlflow.runName", "")
+
     def experiment_id(self, name: str) -> str:
         """The id of an experiment.
 

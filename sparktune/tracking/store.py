@@ -328,6 +328,8 @@ class MlflowStore:
             self.snapshot(run_id)  # raises where the tracking server itself is away
         if not self.rejected:
             logger.warning("MLflow cannot store artifacts (%s of run %s: %s)", name, run_id, cause)
+        # Of a report that is logged again and again, the latest alone.
+        self.rejected = [known for known in self.rejected if known[:2] != (run_id, name)]
         self.rejected.append((run_id, name, text))
 
 

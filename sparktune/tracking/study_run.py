@@ -149,6 +149,11 @@ class StudyRun:
             tags = {} if self._taken is None else self._taken.tags
         return description.may_be_replaced(tags, self._info.study_id)
 
+    def keep_report(self, text: str) -> None:
+        """Note the study's report, in place of one that is there."""
+        with self._lock:
+            self.record.artifacts[f"report_{self._number}.html" if self._number else "report.html"] = text
+
     def close(
         self,
         summary: StudySummary,

@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import hyperopt
@@ -31,6 +32,7 @@ from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
 from sparktune.study.randomness import SeedStream
+from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.tracker import NullTracker, Tracker
 from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import arguments, documents, html_view, journal
@@ -60,7 +62,18 @@ class StudyStart(NamedTuple):
 
 SESSION = ("_spark", "_resource_profile")
 """Attributes that belong to a Spark session."""
-COLUMNS = ("trial", "state", "loss", "duration_s", "attempts", "steps", "error", "run_id")
+COLUMNS = (
+    "trial",
+    "state",
+    "loss",
+    "started_s",
+    "ended_s",
+    "duration_s",
+    "attempts",
+    "steps",
+    "error",
+    "run_id",
+)
 """The columns of ``to_dataframe`` before those of the parameters."""
 
 
@@ -91,12 +104,17 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     asynchronous = True
     _keeps_real_time = True
     watch_interval = 5.0
+    report_every: float | None = None
     # What pickles of earlier versions do not have:
     live_plot: bool = False
     _unfinished: bool = False
     """Whether an ``fmin`` call is under way; in a file, that it was when its process was killed."""
     _used_s: float = 0.0
     """Seconds of its time limit that this call, and those that it continues, have used, as last noted."""
+    _objective_name = ""
+    _algo: str = ""
+    _parameters: Mapping[str, str] = MappingProxyType({})
+    """Name of the search algorithm, and label -> distribution, of the latest ``fmin`` call."""
     _saved_by: str | None = None
     """Which ``fmin`` call wrote the save file that these trials stand in; None where there is none."""
 
@@ -168,6 +186,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._fmin_cancelled_reason: str | None = None
         self._warned_of_slots = False
         self._unfinished, self._used_s, self._saved_by = False, 0.0, None
+        self._algo, self._parameters = "", {}
         self._in_use = threading.Lock()
         self.run_id: str | None = None
         """The MLflow parent run of the latest ``fmin`` call, or None."""
@@ -260,10 +279,10 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         """A row for every trial, failed and cancelled ones too.
 
         Returns:
-            Columns ``trial``, ``state``, ``loss``, ``duration_s`` (seconds in the objective), ``attempts``,
-            ``steps`` (reports seen), ``error`` (one line), ``run_id`` (of its MLflow run), then one per
-            parameter by its label, holding the values that the objective received, and missing where the
-            parameter was not active.
+            Columns ``trial``, ``state``, ``loss``, ``started_s`` and ``ended_s`` (Unix time, or the simulated
+            clock's), ``duration_s`` (seconds in the objective), ``attempts``, ``steps`` (reports seen),
+            ``error`` (one line), ``run_id`` (of its MLflow run), then one per parameter by its label, holding
+            the values that the objective received, and missing where the parameter was not active.
         """
         import pandas as pd
 
@@ -273,6 +292,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
                 trial.trial_id,
                 trial.state.value,
                 trial.loss,
+                trial.started_s,
+                trial.ended_s,
                 trial.duration_s,
                 trial.attempts,
                 trial.steps,
@@ -284,9 +305,26 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         ]
         # A parameter may be called like a column of ours: each keeps its place, pandas allows both.
         frame = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *labels])
-        for column in ("loss", "duration_s"):
+        for column in ("loss", "started_s", "ended_s", "duration_s"):
             frame.isetitem(COLUMNS.index(column), pd.to_numeric(frame.iloc[:, COLUMNS.index(column)]))
         return frame
+
+    def snapshot(self) -> StudySnapshot:
+        """The study at this moment, for pictures; also while it runs, and from another thread."""
+        # Records never change, and these copies are made in one step each.
+        trials, curves = list(self._records.values()), list(self._curves.items())
+        return StudySnapshot(
+            trials,
+            {trial_id: list(curve.values) for trial_id, curve in curves},
+            self.metric,
+            self.goal,
+            self._algo,
+            self._parameters,
+            self._objective_name.replace("<lambda>", ""),
+            self.run_id,
+            stop_reason=self.fmin_cancelled_reason,
+            is_running=self._in_use.locked(),
+        )
 
     @property
     def best_run_id(self) -> str | None:
@@ -427,6 +465,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self.attachments = saved.attachments
         if isinstance(saved, StudyTrials):
             self._records, self._curves = saved._records, saved._curves
+            self._algo, self._parameters = saved._algo, saved._parameters
             self._stream = saved._stream
             self._warm, self._warm_from = saved._warm, saved._warm_from
             self._unfinished, self._used_s = saved._unfinished, saved._used_s

@@ -10,7 +10,7 @@ from sparktune.backends.spark_application import Application
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.study.backend import Backend
 from sparktune.study.tracker import NullTracker, Tracker
-from sparktune.trials import arguments
+from sparktune.trials import arguments, reports
 from sparktune.trials.run import RunnableTrials
 from sparktune.worker.objective import Objective
 
@@ -39,8 +39,8 @@ class DriverTrials(RunnableTrials):
         timeout, loss_threshold: as in ``SparkTrials``.
         spark_session: the session of the objective, classic or Connect; None for the active one, or a new
             one on this machine. Without Spark trials run all the same.
-        mlflow, metric, goal, early_termination, trial_timeout, max_failures, live_plot, watch_interval: as
-            in ``SparkTrials``.
+        mlflow, metric, goal, early_termination, trial_timeout, max_failures, live_plot, watch_interval,
+            report_every: as in ``SparkTrials``.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -61,6 +61,7 @@ class DriverTrials(RunnableTrials):
         max_failures: float | None = None,
         live_plot: bool = False,
         watch_interval: float = 5.0,
+        report_every: float | None = None,
     ) -> None:
         super().__init__(
             parallelism,
@@ -74,8 +75,12 @@ class DriverTrials(RunnableTrials):
             live_plot=live_plot,
         )
         arguments.check_seconds("watch_interval", watch_interval)
+        if report_every is not None:
+            arguments.check_seconds("report_every", report_every)
+        reports.check(report_every, mlflow=mlflow)
         self.mlflow = mlflow
         self.watch_interval = watch_interval
+        self.report_every = report_every
         self._spark: SparkSession | None = spark_session
 
     def _slots_now(self) -> int:

@@ -20,14 +20,16 @@ from hyperopt.base import JOB_STATE_RUNNING
 
 from sparktune.private import of_hyperopt
 from sparktune.search import auto
+from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Failed, Finished
+from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.study import beats, judged
 from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_name, objective_name
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
-from sparktune.trials import documents
+from sparktune.trials import documents, reports
 from sparktune.worker import reporting
 from sparktune.worker.objective import as_result
 
@@ -144,6 +146,16 @@ def recorded(
     )
     tracker.begin(info)
     objective = Recorded(fn, view, trials, tracker)
+    reporter = reports.Reporter(
+        lambda: StudySnapshot(
+            list(objective.ended),
+            algo=info.algo,
+            parameters=signature(view),
+            name=getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", ""),
+            stop_reason=stopped,
+        ),
+        tracker,
+    )
     problem: str | None = None
     stopped: str | None = None
     try:
@@ -155,7 +167,9 @@ def recorded(
         problem = f"{type(error).__name__}: {error}"
         raise
     finally:
-        tracker.finish(StudySummary(objective.ended, objective.best, stopped, problem))
+        tracker.finish(
+            StudySummary(objective.ended, objective.best, stopped, problem, report=reporter.final())
+        )
         run_ids = tracker.run_ids()
         objective.ended = [replace(trial, run_id=run_ids.get(trial.trial_id)) for trial in objective.ended]
         for document in of_hyperopt.documents(trials):

@@ -133,6 +133,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     trials._recorded = study
     trials._earlier_studies = study.record.earlier
     trials._warm_from = study.record.warm_start
+    trials._algo, trials._parameters = study.record.algo, study.record.parameters
     trials.run_id = study.run_id
     lost = [run.trial_id for run in chosen.values() if run.document is None]
     if lost:

@@ -34,7 +34,7 @@ from sparktune.study.tracker import (
     objective_name,
 )
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, live_plot, observers, savefile, summary
+from sparktune.trials import arguments, live_plot, observers, reports, savefile, summary
 from sparktune.trials import resume as resuming
 from sparktune.trials import warm_start as warming
 from sparktune.trials.base import StudyStart, StudyTrials
@@ -113,6 +113,8 @@ class RunnableTrials(StudyTrials):
                 n_documents = len(of_hyperopt.documents(self))
                 self._study = StudyStart(len(self), stream.draws, n_documents)
                 self.run_id = self._study_id = None
+            self._algo, self._parameters = algorithm_name(algo), signature(view)
+            self._objective_name = getattr(fn, "__name__", type(fn).__name__)
             continues = None
             if recorded is not None:
                 logger.info("%s", resuming.told(recorded, self._records.values()))
@@ -151,7 +153,8 @@ class RunnableTrials(StudyTrials):
                     bar = display.enter_context(reporter(n_earlier, total))
                     live = display.enter_context(live_plot.shown(self.live_plot, self, earlier))
                     tracker = self._tracker()
-                    stack.enter_context(_concluded(self, study, tracker, save))
+                    report = reports.Reporter(self.snapshot, tracker, self.report_every)
+                    stack.enter_context(_concluded(self, study, tracker, save, report))
                     stack.push(display)  # closed before the study's end is told
                     self._stream = stream
                     self._unfinished, self._used_s, self._saved_by = True, before_s, None
@@ -167,6 +170,7 @@ class RunnableTrials(StudyTrials):
                     if self.early_termination is not None:
                         tracker.watch(self.watch_interval, _poster(backend))
                     self.run_id, self._study_id = tracker.run_id, tracker.study_id
+                    report.start()
                     if save is not None:
                         save.begin(lambda: before_s + backend.now() - began_s)
                 progress.begin(bar)
@@ -298,7 +302,7 @@ def _info(
         metric=trials.metric,
         goal=trials.goal,
         policy=None if trials.early_termination is None else str(trials.early_termination),
-        parameters=signature(view),
+        parameters=trials._parameters,
         stream=stream.as_json(),
         n_before=trials._study.counted,
         draws_before=trials._study.draws,
@@ -441,7 +445,11 @@ def _listeners(
 
 @contextlib.contextmanager
 def _concluded(
-    trials: StudyTrials, study: Study, tracker: Tracker, save: savefile.SaveFile | None
+    trials: StudyTrials,
+    study: Study,
+    tracker: Tracker,
+    save: savefile.SaveFile | None,
+    reporter: reports.Reporter,
 ) -> Iterator[None]:
     """Whatever ends the study: bring documents, save file and MLflow to its end."""
     error = None
@@ -459,7 +467,7 @@ def _concluded(
             with interrupts.held():
                 _settle(trials, study, save)
         finally:
-            _record_end(trials, study, tracker, error, save)
+            _record_end(trials, study, tracker, error, save, reporter)
 
 
 def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -> None:
@@ -480,7 +488,12 @@ def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -
 
 
 def _record_end(
-    trials: StudyTrials, study: Study, tracker: Tracker, error: str | None, save: savefile.SaveFile | None
+    trials: StudyTrials,
+    study: Study,
+    tracker: Tracker,
+    error: str | None,
+    save: savefile.SaveFile | None,
+    reporter: reports.Reporter,
 ) -> None:
     """End the study in MLflow, in the save file and in the log."""
     try:
@@ -491,6 +504,7 @@ def _record_end(
                 stop_reason=study.stop_reason,
                 error=error,
                 share_saved=trials.share_saved,
+                report=reporter.final(),
             )
         )
     finally:

@@ -10,7 +10,7 @@ from sparktune.backends.spark_application import Application
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.study.backend import Backend
 from sparktune.study.tracker import NullTracker, Tracker
-from sparktune.trials import arguments
+from sparktune.trials import arguments, reports
 from sparktune.trials.run import RunnableTrials
 from sparktune.worker.objective import Objective
 
@@ -54,10 +54,15 @@ class SparkTrials(RunnableTrials):
             another: each gets its own copy of the objective, its own random seed and the process's settings
             as they were, but what imported modules keep in variables of their own stays.
 
+        report_every: log the study's report (``plots.report``) to the parent run every so many seconds while
+            it runs; None for its end alone. Needs plotly.
+
     Raises:
         SparkNotAvailable: pyspark or Java is missing.
+        PlotlyNotAvailable: ``report_every`` is given, and plotly is missing.
         TypeError: ``fresh_worker`` is neither True nor False.
-        ValueError: Spark refuses the resource profile, or ``max_attempts`` is no whole number above 0.
+        ValueError: Spark refuses the resource profile, ``max_attempts`` is no whole number above 0, or
+            ``report_every`` no number above 0, or given with ``mlflow=False``.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class SparkTrials(RunnableTrials):
         watch_interval: float = 5.0,
         max_attempts: int | None = None,
         fresh_worker: bool = False,
+        report_every: float | None = None,
     ) -> None:
         super().__init__(
             parallelism,
@@ -91,10 +97,14 @@ class SparkTrials(RunnableTrials):
             live_plot=live_plot,
         )
         arguments.check_seconds("watch_interval", watch_interval)
+        if report_every is not None:
+            arguments.check_seconds("report_every", report_every)
+        reports.check(report_every, mlflow=mlflow)
         arguments.check_max_attempts(max_attempts)
         arguments.check_flag("fresh_worker", fresh_worker)
         self.mlflow = mlflow
         self.watch_interval = watch_interval
+        self.report_every = report_every
         self.max_attempts = max_attempts
         self.fresh_worker = fresh_worker
         self._spark: SparkSession | None = spark_session

@@ -155,7 +155,7 @@ def test_the_picture_has_two_panels_with_a_line_and_a_band_for_each() -> None:
     bands = [trace for trace in figure.data if trace.fill == "tonexty"]
     assert list(bands[0].y) == [pytest.approx(3.0 - math.sqrt(2)), 1.0]
     assert figure.layout.xaxis.title.text == "trials ended"
-    assert figure.layout.xaxis2.title.text == "seconds"
+    assert figure.layout.xaxis2.title.text == "time (s)"
 
 
 def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
