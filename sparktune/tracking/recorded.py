@@ -24,8 +24,8 @@ from sparktune.tracking.study_record import LEASE, StudyRecord, short
 
 logger = logging.getLogger("sparktune")
 
-TRIES = 3
-PAUSE_S = 2.0
+TRIES = 5
+PAUSE_S = 1.0
 SETTLE_S = 0.5
 """How long after claiming a study it is looked whether another driver has claimed it at the same moment."""
 INTERRUPTED_TAG = "sparktune.interrupted"
