@@ -112,14 +112,17 @@ class Bench:
     @contextlib.contextmanager
     def away(self, *, killed: bool) -> Iterator[None]:
         """The server is killed, or stopped, a third of the way through, and is back ``AWAY_S`` later."""
+        self.was_away_s = 0.0
 
         def strike() -> None:
             time.sleep(self._trials * self._seconds / 3)
             assert self._server.process is not None
             group = self._server.process.pid
             self._server.kill() if killed else os.killpg(group, signal.SIGSTOP)
+            began = time.monotonic()
             time.sleep(AWAY_S)
             self._server.start() if killed else os.killpg(group, signal.SIGCONT)
+            self.was_away_s = time.monotonic() - began
 
         thread = threading.Thread(target=strike)
         thread.start()
@@ -154,7 +157,9 @@ class Bench:
             name = f"{'killed' if killed else 'stopped'} for {AWAY_S:g} s"
             if wanted(name):
                 with self.away(killed=killed):
-                    yield self.study(name)
+                    row = self.study(name)
+                row.server += f" (away {self.was_away_s:.0f} s with its start)" if killed else ""
+                yield row
         for after, name in ((0, "creates take {:g} s"), (40, "creates take {:g} s after a while")):
             name = name.format(SLOW_S)
             if wanted(name):

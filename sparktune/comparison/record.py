@@ -72,7 +72,7 @@ class ComparisonRun:
         self._record = RunRecord(
             name="comparison",
             start_ms=self._now_ms(),
-            identity={TAG: self._id, "sparktune.role": "comparison"},
+            identity={TAG: self._id, schema.ROLE_TAG: "comparison"},
             prepare=self._open,
         )
         self._writer.put(self._record)

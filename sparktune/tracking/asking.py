@@ -1,7 +1,7 @@
 """Waits for a server's answer no longer than is sensible, which may change while it waits.
 
 Each request is made in a thread of its own pool: a blocking call cannot be told to give up earlier. What is
-given up goes on there until its socket times out, and its answer is not looked at.
+given up goes on there until its socket times out: an answer that comes then tells that the server is slow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sparktune.tracking.timeouts import LEAST_S, Timeouts
+from sparktune.tracking.timeouts import CREATE, LEAST_S, LEAST_TO_CREATE_S, Timeouts
 
 T = TypeVar("T")
 
@@ -91,11 +91,14 @@ def ask(timeouts: Timeouts, kind: str, name: str, make: Callable[[float], T]) ->
     answers: list[T] = []
     errors: list[BaseException] = []
     request = timeouts.began(kind, name)
-    socket_s = max(LEAST_S, timeouts.limit_s(request))
+    is_over = threading.Event()
+    socket_s = max(LEAST_TO_CREATE_S if kind == CREATE else LEAST_S, 2 * timeouts.limit_s(request))
 
     def job() -> None:
         try:
             answers.append(make(socket_s))
+            if is_over.is_set():
+                timeouts.answered_late(request)
         except BaseException as error:
             errors.append(error)
         request.news.set()
@@ -105,13 +108,14 @@ def ask(timeouts: Timeouts, kind: str, name: str, make: Callable[[float], T]) ->
         limit_s = timeouts.limit_s(request)
         left_s = request.began + limit_s - time.monotonic()
         if left_s <= 0:
+            is_over.set()
             timeouts.given_up(request)
             raise TimeoutError(f"{kind} timed out after {limit_s:.1f} s")
         request.news.wait(min(left_s, LOOK_S))
         request.news.clear()
     if errors:
-        is_over = "timed out" in str(errors[0]).lower()
-        (timeouts.given_up if is_over else timeouts.failed)(request)
+        is_silent = "timed out" in str(errors[0]).lower()
+        (timeouts.given_up if is_silent else timeouts.failed)(request)
         raise errors[0]
     timeouts.answered(request)
     return answers[0]

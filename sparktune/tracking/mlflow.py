@@ -179,6 +179,7 @@ class MlflowTracker:
     def _go_on(self, continues: Continued) -> None:
         """Take over the runs of trials that ended, and end those that their driver left running."""
         assert self._writer is not None
+        self._store.may_have_twice = True  # that driver may have been killed before it looked
         for trial_id, run_id in continues.runs.items():
             self._children[trial_id] = RunRecord(
                 name=f"trial {trial_id}", start_ms=0, parent=self._study.record, run_id=run_id

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from sparktune.tracking.patience import upload, upload_url, with_short_patience
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, StoreBusyError
-from sparktune.tracking.schema import PARENT_TAG, ROOT_TAG, STUDY_TAG, Batch, batches
+from sparktune.tracking.schema import PARENT_TAG, ROLE_TAG, ROOT_TAG, STUDY_TAG, Batch, batches
 from sparktune.tracking.transaction import Transaction
 
 logger = logging.getLogger("sparktune")
@@ -342,7 +342,7 @@ class MlflowStore:
             for run in self.search(self.experiment_id, wanted)
             if run.info.run_id not in known
             and not (run.data.params or run.data.metrics)
-            and ("trial_status" in run.data.tags or run.data.tags.get("sparktune.role") == "study")
+            and ("trial_status" in run.data.tags or run.data.tags.get(ROLE_TAG) == "study")
         ]
         for run_id in doubles:
             self._store.delete_run(run_id)

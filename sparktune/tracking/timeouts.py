@@ -38,8 +38,10 @@ FACTOR_IF_LOSING, FACTOR_TO_CREATE_IF_LOSING = 3.0, 5.0
 OVERTAKEN = 5
 """A request is lost when so many of its kind that were made later have been answered; twice as many for each
 time that it was lost before."""
-LOSING_AFTER, LOST_MEMORY_S = 2, 60.0
-"""So many lost requests within so many seconds make a server one that loses them."""
+LOSING_AFTER, LOST_MEMORY, LOST_MEMORY_S = 2, 20, 60.0
+"""So many lost requests within so many seconds, among so many at most, make a server one that loses them."""
+LATE_ANSWERS = 2
+"""It is a slow one if more than one in so many of those was answered after all."""
 
 
 @dataclass(eq=False)
@@ -51,6 +53,7 @@ class Request:
         name: what it is, so that it is known again when it is made again.
         began: when it was made.
         overtaken: how many of its kind that were made later have been answered.
+        is_late: it was answered after it had been given up.
         news: set when it was answered, or its time-out has become shorter.
     """
 
@@ -58,6 +61,7 @@ class Request:
     name: str
     began: float
     overtaken: int = 0
+    is_late: bool = False
     news: threading.Event = field(default_factory=threading.Event)
 
 
@@ -75,15 +79,17 @@ class Timeouts:
         self._lock = threading.Lock()
         self._under_way: set[Request] = set()
         self._took: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KNOWN_ANSWERS))
-        self._lost: deque[float] = deque(maxlen=LOSING_AFTER)
+        self._lost: deque[tuple[float, Request]] = deque(maxlen=LOST_MEMORY)
         self._n_silent = 0  # time-outs since the last answer
         self._tries: dict[str, int] = defaultdict(int)  # request -> how often it was given up
 
     @property
     def is_losing(self) -> bool:
         """Whether the server loses requests."""
-        is_full = len(self._lost) == LOSING_AFTER
-        return is_full and self._clock() - self._lost[0] < LOST_MEMORY_S
+        since = self._clock() - LOST_MEMORY_S
+        lost = [request for when, request in list(self._lost) if when > since]
+        n_late = sum(request.is_late for request in lost)
+        return len(lost) - n_late >= max(LOSING_AFTER, LATE_ANSWERS * n_late)
 
     def began(self, kind: str, name: str) -> Request:
         """A request is made now."""
@@ -103,7 +109,7 @@ class Timeouts:
                 if other.kind == request.kind and other.began < request.began:
                     other.overtaken += 1
                     if other.overtaken == self._enough(other):
-                        self._note_lost()
+                        self._note_lost(other)
                         other.news.set()
 
     def failed(self, request: Request) -> None:
@@ -119,7 +125,13 @@ class Timeouts:
             if request.overtaken < self._enough(request):
                 self._n_silent += 1
                 if request.overtaken:
-                    self._note_lost()
+                    self._note_lost(request)
+
+    def answered_late(self, request: Request) -> None:
+        """It was answered after it had been given up: it was not lost."""
+        with self._lock:
+            request.is_late = True
+            self._took[request.kind].append(self._clock() - request.began)
 
     def limit_s(self, request: Request) -> float:
         """The time-out for a request under way, seconds from its beginning; changes with the others' fate."""
@@ -141,12 +153,12 @@ class Timeouts:
     def _enough(self, request: Request) -> int:
         return OVERTAKEN << min(self._tries.get(request.name, 0), 10)
 
-    def _note_lost(self) -> None:
+    def _note_lost(self, request: Request) -> None:
         was_losing = self.is_losing
-        self._lost.append(self._clock())
+        self._lost.append((self._clock(), request))
         if self.is_losing and not was_losing:
-            for request in self._under_way:
-                request.news.set()
+            for other in self._under_way:
+                other.news.set()
 
 
 def _if_losing_s(took: list[float], *, creates: bool) -> float:
