@@ -131,6 +131,7 @@ class Timeouts:
         """It was answered after it had been given up: it was not lost."""
         with self._lock:
             request.is_late = True
+            self._n_silent = 0
             self._took[request.kind].append(self._clock() - request.began)
 
     def limit_s(self, request: Request) -> float:

@@ -125,7 +125,7 @@ def test_what_is_overtaken_by_many_is_lost() -> None:
             server.answer(0.01)
         assert request.news.is_set()
         assert server.timeouts.limit_s(request) == LEAST_IF_LOSING_S
-        assert server.timeouts.limit_s(other_kind) >= LEAST_TO_CREATE_S
+        assert n_before or server.timeouts.limit_s(other_kind) == LEAST_TO_CREATE_S
         server.timeouts.given_up(request)
         server.timeouts.answered(other_kind)
 
