@@ -188,7 +188,7 @@ def sparktune_on(load: Load, n_trials: int, parallelism: int) -> None:
 
 
 def sparktune_saved(load: Load, n_trials: int, parallelism: int) -> None:
-    """Without MLflow, and with ``trials_save_file``: every end is on the disk before its slot is used again."""
+    """Without MLflow, with ``trials_save_file``: an end is on the disk before its slot is used again."""
     with tempfile.TemporaryDirectory() as folder:
         sparktune(load, n_trials, parallelism, mlflow=False, save_file=os.path.join(folder, "study.pkl"))
 
