@@ -166,19 +166,14 @@ class Reader:
         lease = Lease.from_json(tags.get(LEASE + short(record.study_id), ""))
         return RecordedStudy(run_id, experiment_id, record, lease)
 
-    def parent_of(self, study_id: str) -> str:
-        """The parent run of a study in the active experiment.
-
-        Raises:
-            NotRecordedError: there is none.
-        """
+    def parent_of(self, study_id: str) -> str | None:
+        """The parent run of a study in the active experiment; None where there is none."""
         self._tried(self._store.use_active_experiment)
         wanted = f"tags.`{schema.STUDY_TAG}` = '{study_id}' and tags.`{schema.ROLE_TAG}` = 'study'"
         found = self._search(self._store.experiment_id, wanted)
-        if not found:
-            raise NotRecordedError("it was not created before the study's process ended")
         # One that was created twice is described once.
-        return str(max(found, key=lambda run: len(run.data.tags)).info.run_id)
+        best = max(found, key=lambda run: len(run.data.tags), default=None)
+        return None if best is None else str(best.info.run_id)
 
     def _with_trials(self, study: RecordedStudy) -> RecordedStudy:
         runs = [self._trial(run) for run in self._children(study)]

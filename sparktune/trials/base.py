@@ -138,6 +138,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     __str__ = __repr__
 
+    _is_unrecorded = False
+    """The study goes on from a save file, and MLflow has nothing of it."""
+
     def _reset(self) -> None:
         self._records: dict[int, Trial] = {}
         self._by_id: dict[int, documents.Document] = {}

@@ -266,8 +266,11 @@ def of_file(trials: StudyTrials) -> RecordedStudy | None:
 
     try:
         reader = recorded.Reader(current_uri())
-        # The process may have been killed before it knew the run.
+        # The process may have been killed before it knew the run, or before there was one.
         run_id = trials.run_id or reader.parent_of(trials._study_id or "")
+        if run_id is None:
+            trials._study_id, trials._is_unrecorded = None, True
+            return None
         return reader.study(run_id, trials._study_id)
     except recorded.NotRecordedError as error:
         logger.warning(

@@ -295,9 +295,10 @@ def _info(
 
 def _record_missing(trials: StudyTrials, tracker: Tracker, continues: Continued | None) -> None:
     """Have trials recorded whose end the record of their study lacks: it was written elsewhere."""
-    if continues is None:
+    if continues is None and not trials._is_unrecorded:
         return
-    known = {trial.trial_id for trial in continues.trials}
+    trials._is_unrecorded = False
+    known = set() if continues is None else {trial.trial_id for trial in continues.trials}
     for trial_id, trial in trials._records.items():
         if trial.state.is_final and trial_id not in known and trial_id >= trials._study.first_id:
             document = trials._by_id[trial_id]

@@ -35,13 +35,11 @@ fmin(slow, SPACE, tpe.suggest, 14, trials=RecordedTrials(1), rstate=np.random.de
 
 
 @needs_classic
-@pytest.mark.parametrize("is_in_file", [False, True])
-def test_the_parent_is_found(
-    is_in_file: bool, server: Server, clean_env: Mapping[str, str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("moment", ["never created", "created", "in the file"])
+def test_one_parent(moment: str, server: Server, clean_env: Mapping[str, str], tmp_path: Path) -> None:
     path = tmp_path / "study.pkl"
     client = mlflow.MlflowClient(server.uri)
-    name = f"known late: {is_in_file}"
+    name = f"known late: {moment}"
     experiment_id = client.create_experiment(name)
     with gate_to(server.port) as gate:
         gate.trouble = lambda _number: "500"
@@ -59,9 +57,11 @@ def test_the_parent_is_found(
             for n in range(N):
                 assert driver.stdout.readline() == "TRIAL\n"
                 if n == 2:
+                    if moment == "never created":
+                        break
                     gate.quiet()
                     wait_for(lambda: client.search_runs([experiment_id]))
-                    if not is_in_file:  # it is noted after the trial that runs
+                    if moment == "created":  # it is noted after the trial that runs
                         break
                 elif n > 2 and getattr(savefile.read(path, quietly=True), "run_id", None):
                     break
@@ -71,10 +71,14 @@ def test_the_parent_is_found(
     parents = [run for run in client.search_runs([experiment_id]) if PARENT not in run.data.tags]
     mlflow.set_tracking_uri(server.uri)
     mlflow.set_experiment(name)
-    assert (getattr(savefile.read(path), "run_id", "") is not None) == is_in_file
+    assert (getattr(savefile.read(path), "run_id", "") is not None) == (moment == "in the file")
     trials = tune(trials_save_file=path)
-    assert [trials.run_id] == [run.info.run_id for run in parents]
+    if moment != "never created":
+        assert [trials.run_id] == [run.info.run_id for run in parents]
     runs = client.search_runs([experiment_id])
+    ended = [run.data.tags for run in runs if "sparktune.interrupted" not in run.data.tags]
+    ids = sorted(int(tags["sparktune.trial_id"]) for tags in ended if PARENT in tags)
+    assert ids == list(range(N))
     assert [run.info.run_id for run in runs if PARENT not in run.data.tags] == [trials.run_id]
     assert all(run.info.status != "RUNNING" for run in runs)
     assert len(facts(trials)) == N
