@@ -387,7 +387,9 @@ class MlflowTracker:
 
     def _remove_doubles(self) -> None:
         """Delete runs that exist twice, because a server answered too late that it had created one."""
-        if not self._store.may_have_twice or self.run_id is None:
+        assert self._writer is not None
+        is_possible = self._store.may_have_twice and is_remote(self._uri) and not self._writer.in_trouble
+        if not is_possible or self.run_id is None:
             return
         known = {self.run_id, *self.run_ids().values()}
         for _ in range(DOUBLES_TRIES):

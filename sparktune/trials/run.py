@@ -313,19 +313,19 @@ class _Possession:
     """
 
     def __init__(self, trials: StudyTrials, save: savefile.SaveFile | None, tracker: Tracker) -> None:
-        self._trials, self._save, self._tracker = trials, save, tracker
+        self._known, self._save, self._tracker = trials, save, tracker
         self._look_at = 0.0
 
     def due_in_s(self) -> float | None:
-        is_news = self._trials.run_id is None and self._tracker.run_id is not None
+        is_news = self._known.run_id is None and self._tracker.run_id is not None
         return 0.0 if is_news else self._look_at - time.monotonic()
 
     def do(self) -> None:
-        if self._trials.run_id is None and self._tracker.run_id is not None:
-            self._trials.run_id = self._tracker.run_id
+        if self._known.run_id is None and self._tracker.run_id is not None:
+            self._known.run_id = self._tracker.run_id
             if self._save is not None:
                 self._save.renew()
-        self._look_at = time.monotonic() + (LOOK_S if self._trials.run_id else LOOK_FOR_RUN_S)
+        self._look_at = time.monotonic() + (LOOK_S if self._known.run_id else LOOK_FOR_RUN_S)
         owner = self._tracker.taken_over_by()
         if owner is not None:
             raise StudyTakenOver(
