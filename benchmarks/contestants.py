@@ -160,7 +160,7 @@ def plain_floor(load: Load, n_trials: int, parallelism: int) -> None:
 # -- sparktune and its peers ---------------------------------------------------------------------------
 
 
-def sparktune(load: Load, n_trials: int, parallelism: int, *, mlflow: bool) -> None:
+def sparktune(load: Load, n_trials: int, parallelism: int, *, mlflow: bool, save_file: str = "") -> None:
     """``sparktune.fmin``, random search."""
     from sparktune import SparkTrials, fmin, rand
 
@@ -171,6 +171,7 @@ def sparktune(load: Load, n_trials: int, parallelism: int, *, mlflow: bool) -> N
         algo=rand.suggest,
         max_evals=n_trials,
         trials=trials,
+        trials_save_file=save_file,
         show_progressbar=False,
     )
     _expect(len(trials), n_trials)
@@ -184,6 +185,12 @@ def sparktune_off(load: Load, n_trials: int, parallelism: int) -> None:
 def sparktune_on(load: Load, n_trials: int, parallelism: int) -> None:
     """With MLflow: a parent run and a nested run for each trial, all written when it returns."""
     sparktune(load, n_trials, parallelism, mlflow=True)
+
+
+def sparktune_saved(load: Load, n_trials: int, parallelism: int) -> None:
+    """Without MLflow, with ``trials_save_file``: an end is on the disk before its slot is used again."""
+    with tempfile.TemporaryDirectory() as folder:
+        sparktune(load, n_trials, parallelism, mlflow=False, save_file=os.path.join(folder, "study.pkl"))
 
 
 def hyperopt_spark(load: Load, n_trials: int, parallelism: int) -> None:
@@ -254,6 +261,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "floor": floor,
     "plain floor": plain_floor,
     "sparktune": sparktune_off,
+    "sparktune + save file": sparktune_saved,
     "sparktune + MLflow": sparktune_on,
     "hyperopt.SparkTrials": hyperopt_spark,
     "MlflowSparkStudy": mlflow_optuna,

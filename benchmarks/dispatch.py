@@ -34,7 +34,7 @@ from contestants import CONTESTANTS
 HERE = Path(__file__).resolve().parent
 
 FLOOR, PLAIN = "floor", "plain floor"
-OFF, ON = "sparktune", "sparktune + MLflow"
+OFF, SAVED, ON = "sparktune", "sparktune + save file", "sparktune + MLflow"
 STORE, BESIDE = "store's own writes", "floor beside writes"
 HYPEROPT, OPTUNA = "hyperopt.SparkTrials", "MlflowSparkStudy"
 
@@ -132,6 +132,7 @@ SECTIONS = {
             Entry(FLOOR, 300),
             Entry(PLAIN, 300),
             Entry(OFF, 300),
+            Entry(SAVED, 300),
             Entry(ON, 150),
             Entry(STORE, 150),
             Entry(BESIDE, 150),

@@ -21,19 +21,32 @@ class Gate(socketserver.ThreadingMixIn, http.server.HTTPServer):
         target: that server's port.
         token: requests without it are refused; None lets all pass.
         trouble: the number of a request -> what becomes of it, or None.
+        delay_s: number and path of a request -> how long it waits before it is passed on, seconds.
         refused: how many requests lacked the token.
+        seen: how many requests came.
         troubled: how many requests met trouble.
     """
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, target: int, token: str | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target, self.token = target, token
-        self.trouble: Callable[[int], Trouble | None] = lambda _number: None
-        self.refused = self.troubled = 0
+        self.refused = 0
         self.closed = threading.Event()
+        self.quiet()
+        self.restart()
+
+    def quiet(self) -> None:
+        """No trouble from now on."""
+        self.trouble: Callable[[int], Trouble | None] = lambda _number: None
+        self.delay_s: Callable[[int, str], float] = lambda _number, _path: 0.0
+
+    def restart(self) -> None:
+        """The next request has the number 1."""
         self.numbers = itertools.count(1)
+        self.seen = self.troubled = 0
 
     @property
     def uri(self) -> str:
@@ -53,7 +66,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             gate.refused += 1
             self.send_error(401)
             return
-        trouble = gate.trouble(next(gate.numbers))
+        number = next(gate.numbers)
+        gate.seen += 1
+        gate.closed.wait(gate.delay_s(number, self.path))
+        trouble = gate.trouble(number)
         if trouble is not None:
             gate.troubled += 1
         if trouble == "silence":

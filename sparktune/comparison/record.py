@@ -77,7 +77,7 @@ class ComparisonRun:
                 objective, algos, settings.get("max_evals"), settings.get("repeats")
             ),
             start_ms=self._now_ms(),
-            identity={TAG: self._id, "sparktune.role": "comparison"},
+            identity={TAG: self._id, schema.ROLE_TAG: "comparison"},
             prepare=self._open,
         )
         self._writer.put(self._record)

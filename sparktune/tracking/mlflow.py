@@ -43,7 +43,9 @@ __all__ = ["MlflowTracker", "tracking_uri", "warn_if_store_is_local"]
 
 logger = logging.getLogger("sparktune")
 
-REMOTE_THREADS = 8
+REMOTE_THREADS = 6
+"""MLflow's server holds up to three connections to its database for a request, and has 15: with eight
+requests each may wait for a connection that another holds."""
 CREATE_AFTER_S = 0.5
 """A trial's run is created this long after its launch, unless its objective asks for it. One that is over by
 then is written whole; and the moment in which a slot is filled again belongs to Spark."""
@@ -55,7 +57,9 @@ REPORTS_EVERY_S = 1.0
 CLAIMABLE_AFTER_S = RUN_PATIENCE_S - 5.0
 """When a run that a worker waits for is looked for before it is created: a little before the worker itself
 creates it."""
-REMOTE_BEGIN_S, LOCAL_BEGIN_S = 5.0, 120.0
+DOUBLES_TRIES = 5
+"""How often a server is asked, at the end, whether runs exist twice."""
+REMOTE_BEGIN_S, LOCAL_BEGIN_S = 2.0, 120.0
 """How long ``begin`` waits for the parent: a local store may have to be laid out first."""
 
 
@@ -139,7 +143,7 @@ class MlflowTracker:
     def begin(self, info: StudyInfo) -> None:
         """Join or create the parent run.
 
-        Waits for it: a local store may have to be laid out first; a server gets five seconds, and what it
+        Waits for it: a local store may have to be laid out first; a server gets two seconds, and what it
         has not done by then is done in the background.
         """
         import mlflow
@@ -176,6 +180,7 @@ class MlflowTracker:
     def _go_on(self, continues: Continued) -> None:
         """Take over the runs of trials that ended, and end those that their driver left running."""
         assert self._writer is not None
+        self._store.may_have_twice = True  # that driver may have been killed before it looked
         for trial_id, run_id in continues.runs.items():
             self._children[trial_id] = RunRecord(
                 name=f"trial {trial_id}", start_ms=0, parent=self._study.record, run_id=run_id
@@ -362,6 +367,7 @@ class MlflowTracker:
             parents_tags: Mapping[str, str] | None = None
             try:
                 self._writer.flush(None, self._patience_s)
+                self._remove_doubles()
                 parents_tags = self._parents_tags()
             finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
                 if self._taken_over_by is None:
@@ -423,6 +429,23 @@ class MlflowTracker:
         self._children[trial.trial_id] = record
         self._study.launched()
         return record
+
+    def _remove_doubles(self) -> None:
+        """Delete runs that exist twice, because a server answered too late that it had created one."""
+        assert self._writer is not None
+        is_possible = self._store.may_have_twice and is_remote(self._uri) and not self._writer.in_trouble
+        if not is_possible or self.run_id is None:
+            return
+        known = {self.run_id, *self.run_ids().values()}
+        for _ in range(DOUBLES_TRIES):
+            try:
+                count = self._store.remove_doubles(self.study_id, known)
+            except Exception as error:  # of a server in trouble
+                logger.debug("not known whether runs exist twice: %s", error)
+                continue
+            if count:
+                logger.info("%d runs existed twice, and were deleted: the server was slow to answer", count)
+            return
 
     def _keep_unwritten(self) -> None:
         """Leave what the store did not take in a file, and say how to write it later."""

@@ -5,34 +5,25 @@ MLflow repeats a failing request for minutes; the writer does that better, becau
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import importlib
 import json
 import logging
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
 from typing import Any
 
+from sparktune.tracking.asking import ask
 from sparktune.tracking.records import StoreBusyError
+from sparktune.tracking.timeouts import Timeouts
 
 logger = logging.getLogger("sparktune")
 
 REQUEST_TIMEOUT_S = 30
 """The longest that one request may take, unless MLFLOW_HTTP_REQUEST_TIMEOUT asks for less."""
 
-LEAST_TIMEOUT_S, LEAST_TO_CREATE_S = 3.0, 10.0
-TIMEOUT_FACTOR = 10.0
-KNOWN_ANSWERS = 100
-"""A request may take ``TIMEOUT_FACTOR`` times as long as the slowest of so many answers, and twice as long
-after each that timed out since the last answer. All but one may be made twice. A run that was perhaps created
-is looked for before it is created again; the server gets more time for that, so that it is there to be
-found."""
-
 REQUESTS = (
     "CreateExperiment",
     "CreateRun",
+    "DeleteRun",
     "GetExperiment",
     "GetExperimentByName",
     "GetMetricHistory",
@@ -42,39 +33,6 @@ REQUESTS = (
     "UpdateRun",
 )
 """What the writer and the watcher ask of a server."""
-
-
-class Timeouts:
-    """How long the next request may take, by how long the former ones took.
-
-    Args:
-        longest_s: the limit, seconds; it holds until an answer has come.
-    """
-
-    def __init__(self, longest_s: float) -> None:
-        self._longest_s = float(longest_s)
-        self._took: deque[float] = deque(maxlen=KNOWN_ANSWERS)
-        self._n_timed_out = 0
-
-    def now_s(self, *, creates: bool = False) -> float:
-        """The time-out for a request, seconds."""
-        if not self._took:
-            return self._longest_s
-        least_s = LEAST_TO_CREATE_S if creates else LEAST_TIMEOUT_S
-        usual_s = max(least_s, TIMEOUT_FACTOR * max(tuple(self._took)))
-        return min(self._longest_s, usual_s * float(1 << min(self._n_timed_out, 10)))
-
-    @contextlib.contextmanager
-    def measured(self, clock: Callable[[], float] = time.monotonic) -> Iterator[None]:
-        """Around one request: answered when the block ends, timed out when what it raises says so."""
-        began = clock()
-        try:
-            yield
-        except Exception as error:
-            self._n_timed_out += "timed out" in str(error).lower()
-            raise
-        self._took.append(clock() - began)
-        self._n_timed_out = 0
 
 
 def with_short_patience(store: Any) -> Any:
@@ -116,27 +74,73 @@ def with_short_patience(store: Any) -> Any:
         path, method = routes[api]
         body = json.loads(json_body or "{}")
         payload = {"params": body} if method == "GET" else {"json": body}
-        with timeouts.measured():
-            response = rest.http_request(
-                credentials,
-                path,
-                method,
-                max_retries=0,
-                retry_codes=(),
-                raise_on_status=False,
-                timeout=timeouts.now_s(creates=api is service.CreateRun),
-                **payload,
-            )
-        if response.status_code == 429:
-            pause = response.headers.get("Retry-After", "")
-            raise StoreBusyError("too many requests", float(pause) if pause.isdigit() else 1.0)
+        kind = api.DESCRIPTOR.name
+        name = f"{kind} {body.get('run_id', json_body)}"
+        response = _once(timeouts, kind, name, credentials, path, method, **payload)
         rest.verify_rest_response(response, path)
         message = api.Response()
         proto_json.parse_dict(json.loads(response.text), message)
         return message
 
     limited._call_endpoint = call
+    limited.sparktune_timeouts = timeouts
     return limited
+
+
+def _once(timeouts: Timeouts, kind: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    """The answer to one request (``mlflow.utils.rest_utils.http_request``), whatever its status but 429."""
+    rest = importlib.import_module("mlflow.utils.rest_utils")
+    once = {"max_retries": 0, "retry_codes": (), "raise_on_status": False, **kwargs}
+    response = ask(timeouts, kind, name, lambda limit_s: rest.http_request(*args, timeout=limit_s, **once))
+    if response.status_code == 429:
+        pause = response.headers.get("Retry-After", "")
+        raise StoreBusyError("too many requests", float(pause) if pause.isdigit() else 1.0)
+    return response
+
+
+def upload_url(store: Any, tracking_uri: str, run_id: str) -> str | None:
+    """Where the tracking server takes the run's artifacts; None where they are stored in other ways.
+
+    Those are MLflow's own: S3 and the like, a shared folder.
+
+    Args:
+        store: of ``with_short_patience``.
+        tracking_uri: its address.
+        run_id: the run.
+    """
+    if getattr(store, "sparktune_timeouts", None) is None:
+        return None
+    uri = str(store.get_run(run_id).info.artifact_uri)
+    if not uri.startswith("mlflow-artifacts:"):
+        return None
+    proxy = importlib.import_module("mlflow.store.artifact.mlflow_artifacts_repo")
+    return str(proxy.MlflowArtifactsRepository.resolve_uri(uri, tracking_uri))
+
+
+def upload(store: Any, url: str, name: str, content: bytes) -> None:
+    """Store an artifact through the tracking server, in one request.
+
+    Args:
+        store: of ``with_short_patience``.
+        url: of ``upload_url``.
+        name: of the file.
+        content: what is in it.
+    """
+    credentials, rest, types = (
+        importlib.import_module(f"mlflow.utils.{module}")
+        for module in ("credentials", "rest_utils", "mime_type_utils")
+    )
+    response = _once(
+        store.sparktune_timeouts,
+        "artifact",
+        f"{url}/{name}",
+        credentials.get_default_host_creds(url),
+        f"/{name}",
+        "PUT",
+        data=content,
+        extra_headers={"Content-Type": types._guess_mime_type(name)},
+    )
+    rest.augmented_raise_for_status(response)
 
 
 def _routes(store: Any) -> Any:

@@ -24,8 +24,8 @@ from sparktune.tracking.study_record import LEASE, StudyRecord, short
 
 logger = logging.getLogger("sparktune")
 
-TRIES = 3
-PAUSE_S = 2.0
+TRIES = 5
+PAUSE_S = 1.0
 SETTLE_S = 0.5
 """How long after claiming a study it is looked whether another driver has claimed it at the same moment."""
 INTERRUPTED_TAG = "sparktune.interrupted"
@@ -167,6 +167,15 @@ class Reader:
         record = chosen[-1]
         lease = Lease.from_json(tags.get(LEASE + short(record.study_id), ""))
         return RecordedStudy(run_id, experiment_id, record, lease)
+
+    def parent_of(self, study_id: str) -> str | None:
+        """The parent run of a study in the active experiment; None where there is none."""
+        self._tried(self._store.use_active_experiment)
+        wanted = f"tags.`{schema.STUDY_TAG}` = '{study_id}' and tags.`{schema.ROLE_TAG}` = 'study'"
+        found = self._search(self._store.experiment_id, wanted)
+        # One that was created twice is described once.
+        best = max(found, key=lambda run: len(run.data.tags), default=None)
+        return None if best is None else str(best.info.run_id)
 
     def _with_trials(self, study: RecordedStudy) -> RecordedStudy:
         runs = [self._trial(run) for run in self._children(study)]

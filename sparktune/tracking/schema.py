@@ -34,6 +34,7 @@ MAX_JSON_BITS = 14_000
 """Larger integers have more digits than Python turns into text (``sys.get_int_max_str_digits``: 4300)."""
 
 STUDY_TAG = "fmin_uuid"
+ROLE_TAG = "sparktune.role"
 TRIAL_ID_TAG = "sparktune.trial_id"
 PARENT_TAG = "mlflow.parentRunId"
 ROOT_TAG = "mlflow.rootRunId"

@@ -12,14 +12,14 @@ import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparktune.tracking import layout
-from sparktune.tracking.patience import with_short_patience
-from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord
-from sparktune.tracking.schema import PARENT_TAG, ROOT_TAG, Batch, batches
+from sparktune.tracking.patience import upload, upload_url, with_short_patience
+from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, StoreBusyError
+from sparktune.tracking.schema import PARENT_TAG, ROLE_TAG, ROOT_TAG, STUDY_TAG, Batch, batches
 from sparktune.tracking.transaction import Transaction
 
 logger = logging.getLogger("sparktune")
@@ -27,11 +27,17 @@ logger = logging.getLogger("sparktune")
 RUNS_TOGETHER = 8
 """How many runs go into one transaction. SQLite takes no other writer meanwhile, so not very many."""
 
+UPLOADS, UPLOADS_TO_SERVER = 2, 8
+"""How often an artifact is uploaded in vain, the tracking server answering, before it is kept aside. In other
+ways than through that server MLflow repeats what fails."""
+
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
+_POOL_IS_EMPTY = "QueuePool limit"
+"""A server whose connections to its database are all in use says BAD_REQUEST too."""
 
 
 class _SaidByTheWriter(logging.Filter):
-    """Drops what MLflow logs of each failed statement, a page long, in threads of ours."""
+    """Drops what MLflow and urllib3 log of each failed statement and connection in threads of ours."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is of another thread."""
@@ -58,7 +64,8 @@ def is_refusal(error: Exception) -> bool:
     """
     cause = error.__cause__ or error.__context__
     is_bad_path = isinstance(cause, IsADirectoryError | NotADirectoryError | FileExistsError)
-    return is_bad_path or getattr(error, "error_code", None) in _REFUSALS
+    is_refused = getattr(error, "error_code", None) in _REFUSALS
+    return is_bad_path or (is_refused and _POOL_IS_EMPTY not in str(error))
 
 
 class MlflowStore:
@@ -71,6 +78,7 @@ class MlflowStore:
         together: see ``records.Store``; known once the store is open.
         experiment_id: where runs are created; empty until known.
         rejected: (run id, file name, text) of artifacts that could not be stored.
+        may_have_twice: a run may exist beside one that was created anew because nobody answered.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -78,6 +86,7 @@ class MlflowStore:
         self.together = 0
         self.experiment_id = ""
         self.rejected: list[tuple[str, str, str]] = []
+        self.may_have_twice = False
         self._store: Any = None
         self._transaction: Transaction | None = None
         self._context_tags: dict[str, str] = {}
@@ -87,7 +96,8 @@ class MlflowStore:
         """Connect, the first time; a local store may be laid out here, which takes seconds."""
         if self._store is not None:
             return
-        logging.getLogger("mlflow.store.db.utils").addFilter(_said_by_the_writer)
+        for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+            logging.getLogger(name).addFilter(_said_by_the_writer)
         with layout.quick(self.tracking_uri):
             store = _mlflow("tracking")._get_store(self.tracking_uri)
         # Where MLflow before 3.4 lays out a database, Alembic silences every logger of the process.
@@ -181,14 +191,20 @@ class MlflowStore:
         from mlflow.entities import RunTag
 
         every = self._own_tags(record) | dict(tags)
-        with _refusals():
-            run = self._store.create_run(
-                experiment_id=self.experiment_id,
-                user_id=every.get("mlflow.user", "unknown"),
-                start_time=record.start_ms,
-                tags=[RunTag(key, value) for key, value in every.items()],
-                run_name=record.name,
-            )
+        try:
+            with _refusals():
+                run = self._store.create_run(
+                    experiment_id=self.experiment_id,
+                    user_id=every.get("mlflow.user", "unknown"),
+                    start_time=record.start_ms,
+                    tags=[RunTag(key, value) for key, value in every.items()],
+                    run_name=record.name,
+                )
+        except (RefusedError, StoreBusyError):
+            raise
+        except Exception:
+            self.may_have_twice = True
+            raise
         return str(run.info.run_id)
 
     def create_whole(self, runs: Sequence[tuple[RunRecord, Content]]) -> list[str]:
@@ -310,27 +326,64 @@ class MlflowStore:
             self._refused.add(key)
             logger.warning("MLflow refuses %r, here of the run %s: %s", key, run_id, refused[key])
 
+    def remove_doubles(self, study_id: str, known: Container[str]) -> int:
+        """Delete runs of a study that were created a second time, because the first was answered too late.
+
+        Only what nobody has written to: still running, without params and metrics, as the driver creates it.
+
+        Args:
+            study_id: ``fmin_uuid``.
+            known: the runs that count.
+
+        Returns:
+            How many were deleted.
+        """
+        wanted = f"tags.`{STUDY_TAG}` = '{study_id}' and attributes.status = 'RUNNING'"
+        doubles = [
+            run.info.run_id
+            for run in self.search(self.experiment_id, wanted)
+            if run.info.run_id not in known
+            and not (run.data.params or run.data.metrics)
+            and ("trial_status" in run.data.tags or run.data.tags.get(ROLE_TAG) == "study")
+        ]
+        for run_id in doubles:
+            self._store.delete_run(run_id)
+        return len(doubles)
+
     def _artifact(self, run_id: str, name: str, text: str) -> None:
         """Store a text artifact; where the store of artifacts fails but tracking works, keep it aside."""
-        from mlflow import MlflowClient
-
-        # Without a registry's address MLflow asks the Spark session for it, which may have died.
-        client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
-        for _ in range(2):
+        url: str | None = None
+        limit, count = UPLOADS, 0
+        cause: Exception | None = None
+        while count < limit:
             try:
-                with tempfile.TemporaryDirectory() as folder:
-                    path = Path(folder, name)
-                    path.write_text(text, encoding="utf-8", errors="replace")
-                    client.log_artifact(run_id, str(path))
+                if limit == UPLOADS and (url := upload_url(self._store, self.tracking_uri, run_id)):
+                    limit = UPLOADS_TO_SERVER
+                if url is not None:
+                    upload(self._store, url, name, text.encode("utf-8", errors="replace"))
+                else:
+                    self._upload(run_id, name, text)
                 return
             except Exception as error:  # stores of artifacts raise what they like; it is said below
                 cause = error
+            count += 1
             self.snapshot(run_id)  # raises where the tracking server itself is away
         if not self.rejected:
             logger.warning("MLflow cannot store artifacts (%s of run %s: %s)", name, run_id, cause)
         # Of a report that is logged again and again, the latest alone.
         self.rejected = [known for known in self.rejected if known[:2] != (run_id, name)]
         self.rejected.append((run_id, name, text))
+
+    def _upload(self, run_id: str, name: str, text: str) -> None:
+        """MLflow's own way."""
+        from mlflow import MlflowClient
+
+        # Without a registry's address MLflow asks the Spark session for it, which may have died.
+        client = MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_text(text, encoding="utf-8", errors="replace")
+            client.log_artifact(run_id, str(path))
 
 
 def find_run(store: Any, experiment_id: str, identity: Mapping[str, str]) -> Any | None:

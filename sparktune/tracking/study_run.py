@@ -12,7 +12,7 @@ from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import description, schema
 from sparktune.tracking.description import study_name
-from sparktune.tracking.records import RunRecord
+from sparktune.tracking.records import TAGS_AT_FIRST, RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
 from sparktune.tracking.study_record import FINISHED, INTERRUPTED, STATE, StudyRecord
@@ -49,7 +49,7 @@ class StudyRun:
         name: str = "",
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        identity = {schema.STUDY_TAG: info.study_id, "sparktune.role": "study"}
+        identity = {schema.STUDY_TAG: info.study_id, schema.ROLE_TAG: "study"}
         self.record = RunRecord(
             name=name or study_name(info), start_ms=start_ms, identity=identity, prepare=self._open
         )
@@ -99,9 +99,15 @@ class StudyRun:
             self._store.use_active_experiment()
             self._knows_experiment = True
         found = self._store.find(self.record) if self.record.uncertain else None
-        run_id = found or self._store.create(self.record, self.record.identity)
+        run_id = found or self._store.create(self.record, self._first_tags())
         self._describe()
         return run_id
+
+    def _first_tags(self) -> dict[str, str]:
+        """What the run is created with: enough to go on with the study, should this process be killed now."""
+        record = self._study_record()
+        tags = self.record.identity | record.tags() | {STATE: record.state}
+        return tags if len(tags) <= TAGS_AT_FIRST else self.record.identity
 
     def _describe(self) -> None:
         tags = schema.parent_tags(self._info)

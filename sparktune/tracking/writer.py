@@ -32,10 +32,11 @@ logger = logging.getLogger("sparktune")
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 OUTAGE_FAILURES = 3
-"""So many requests that failed one after another, none succeeding between them, are an outage; one more for
-each further thread."""
+"""So many requests that failed one after another, none succeeding since they were made, are an outage; one
+more for each further thread."""
 SLOW_S = 1.0
-"""A thread whose request takes longer does not count towards the limit of threads."""
+"""A thread whose request takes longer does not count towards the limit of threads, as long as other requests
+succeed: a server that is overwhelmed gets no more of them."""
 THREADS_IF_SLOW = 4
 """Times the limit: how many threads there are at most."""
 MAX_FAILURES = 15
@@ -134,7 +135,8 @@ class Writer:
         if self._max_threads == 1 or n_threads >= THREADS_IF_SLOW * self._max_threads:
             return False
         now = self._clock()
-        return n_threads - sum(now - began > SLOW_S for began in self._began.values()) < self._max_threads
+        slow = [began for began in self._began.values() if now - began > SLOW_S]
+        return n_threads - len(slow) < self._max_threads and self._last_success > max(slow, default=now)
 
     def _next(self, now: float) -> RunRecord | None:
         if now < self._not_before or (self._trouble and self._active):
@@ -205,7 +207,7 @@ class Writer:
                         one._alone = one.uncertain = True
                         self._enqueue(one)
                     else:
-                        self._failed(one, error)
+                        self._failed(one, error, now)
                 self._done.notify_all()
                 self._work.notify_all() if self._max_threads > 1 else None
 
@@ -266,7 +268,7 @@ class Writer:
             self._work.notify_all()
         self._pause_s, self._not_before, self._busy_since = FIRST_PAUSE_S, 0.0, None
 
-    def _failed(self, record: RunRecord, error: Exception) -> None:
+    def _failed(self, record: RunRecord, error: Exception, began: float) -> None:
         is_busy = isinstance(error, StoreBusyError)
         if is_busy and self._is_patient():
             self._pause(error)
@@ -279,7 +281,7 @@ class Writer:
             return
         if self._trouble is None and not is_busy:
             record.failures += 1
-            self._n_failed += 1
+            self._n_failed += began >= self._last_success
             if record.failures == 1:
                 record.failed_at = self._clock()
                 self._enqueue(record, first=True)

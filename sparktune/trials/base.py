@@ -109,6 +109,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     live_plot: bool = False
     _unfinished: bool = False
     """Whether an ``fmin`` call is under way; in a file, that it was when its process was killed."""
+    _is_unrecorded = False
+    """The study goes on from a save file, and MLflow has nothing of it."""
     _used_s: float = 0.0
     """Seconds of its time limit that this call, and those that it continues, have used, as last noted."""
     _objective_name = ""

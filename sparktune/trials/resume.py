@@ -266,11 +266,17 @@ def of_file(trials: StudyTrials) -> RecordedStudy | None:
     from sparktune.tracking.mlflow import current_uri
 
     try:
-        return recorded.Reader(current_uri()).study(trials.run_id or "", trials._study_id)
+        reader = recorded.Reader(current_uri())
+        # The process may have been killed before it knew the run, or before there was one.
+        run_id = trials.run_id or reader.parent_of(trials._study_id or "")
+        if run_id is None:
+            trials._study_id, trials._is_unrecorded = None, True
+            return None
+        return reader.study(run_id, trials._study_id)
     except recorded.NotRecordedError as error:
         logger.warning(
             "the study goes on from its save file, and gets a new parent run: %s cannot be gone on with: %s",
-            trials.run_id,
+            trials.run_id or "the one it had",
             error,
         )
         trials.run_id = trials._study_id = None

@@ -182,7 +182,7 @@ class RunnableTrials(StudyTrials):
                     observers=[self] if save is None else [self, save],
                     keeper=save,
                     listeners=_listeners(self, study, tracker, stopper, [shown, live]),
-                    chores=_chores(save, tracker, [shown, live] if self._keeps_real_time else []),
+                    chores=_chores(self, save, tracker, [shown, live] if self._keeps_real_time else []),
                     parallelism=self._asked_parallelism,
                     deadline_s=None if timeout is None else began_s + max(timeout - before_s, spent_s),
                     trial_timeout_s=self.trial_timeout,
@@ -218,7 +218,7 @@ class RunnableTrials(StudyTrials):
             resuming.fill(self, found)
         elif self._recorded is not None:
             resuming.check(self._recorded, view, algo, self)
-        elif self._unfinished and self.run_id is not None and getattr(self, "mlflow", False):
+        elif self._unfinished and self._study_id and getattr(self, "mlflow", False):
             return resuming.of_file(self)
         recorded, self._recorded = self._recorded, None
         return recorded
@@ -317,9 +317,10 @@ def _info(
 
 def _record_missing(trials: StudyTrials, tracker: Tracker, continues: Continued | None) -> None:
     """Have trials recorded whose end the record of their study lacks: it was written elsewhere."""
-    if continues is None:
+    if continues is None and not trials._is_unrecorded:
         return
-    known = {trial.trial_id for trial in continues.trials}
+    trials._is_unrecorded = False
+    known = set() if continues is None else {trial.trial_id for trial in continues.trials}
     for trial_id, trial in trials._records.items():
         if trial.state.is_final and trial_id not in known and trial_id >= trials._study.first_id:
             document = trials._by_id[trial_id]
@@ -328,17 +329,25 @@ def _record_missing(trials: StudyTrials, tracker: Tracker, continues: Continued 
 
 
 class _Possession:
-    """Ends the study when another driver has taken it over (the driver's ``Chore``)."""
+    """Notes the parent run once it exists, and ends the study when another driver has taken it over.
 
-    def __init__(self, tracker: Tracker) -> None:
-        self._tracker = tracker
+    The driver's ``Chore``.
+    """
+
+    def __init__(self, trials: StudyTrials, save: savefile.SaveFile | None, tracker: Tracker) -> None:
+        self._known, self._save, self._tracker = trials, save, tracker
         self._look_at = 0.0
 
     def due_in_s(self) -> float | None:
-        return self._look_at - time.monotonic()
+        is_news = self._known.run_id is None and self._tracker.run_id is not None
+        return 0.0 if is_news else self._look_at - time.monotonic()
 
     def do(self) -> None:
-        self._look_at = time.monotonic() + LOOK_S
+        if self._known.run_id is None and self._tracker.run_id is not None:
+            self._known.run_id = self._tracker.run_id
+            if self._save is not None:
+                self._save.renew()
+        self._look_at = time.monotonic() + (LOOK_S if self._known.run_id else LOOK_FOR_RUN_S)
         owner = self._tracker.taken_over_by()
         if owner is not None:
             raise StudyTakenOver(
@@ -347,14 +356,16 @@ class _Possession:
             )
 
 
-LOOK_S = 5.0
-"""How often it is looked whether another driver has taken the study over."""
+LOOK_S, LOOK_FOR_RUN_S = 5.0, 1.0
+"""How often it is looked whether another driver has taken the study over; whether the parent run exists."""
 
 
-def _chores(save: savefile.SaveFile | None, tracker: Tracker, displays: Iterable[Chore]) -> list[Chore]:
+def _chores(
+    trials: StudyTrials, save: savefile.SaveFile | None, tracker: Tracker, displays: Iterable[Chore]
+) -> list[Chore]:
     chores: list[Chore] = [*displays] if save is None else [*displays, save]
-    if tracker.run_id is not None:
-        chores.append(_Possession(tracker))
+    if tracker.study_id:
+        chores.append(_Possession(trials, save, tracker))
     return chores
 
 

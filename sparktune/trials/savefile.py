@@ -132,6 +132,10 @@ class SaveFile:
             if (self._is_stale or self._is_long()) and time.monotonic() >= self._next_whole:
                 self._try_to_write()
 
+    def renew(self) -> None:
+        """Have the file written as a whole: what the journal does not tell has changed."""
+        self._is_stale, self._next_whole = True, 0.0
+
     def due_in_s(self) -> float | None:
         """Seconds until a write that failed is tried again, or the time used is noted."""
         if self._is_stale:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import mlflow
 import pytest
 
+from sparktune.tracking import timeouts
 from tests.gate import Gate, Trouble, gate_to
 from tests.recorded_trials import PARENT, tune
 from tests.tracking.conftest import Server
@@ -51,3 +53,22 @@ def test_every_third_request_fails(
         assert run.data.tags["trial_status"] == trial.state
         assert run.info.status == ("FINISHED" if trial.state == "completed" else "FAILED")
         assert run.data.params["x"] == str(trial.params["x"])
+
+
+def test_runs_that_a_slow_server_creates_twice(
+    gate: Gate, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request that was given up, and is done nevertheless, leaves nothing behind."""
+    client = mlflow.MlflowClient(server.uri)
+    experiment_id = client.create_experiment("created twice")
+    mlflow.set_tracking_uri(gate.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
+    monkeypatch.setattr(timeouts, "LEAST_TO_CREATE_S", 0.3)
+    gate.delay_s = lambda _number, path: 2.0 if path.endswith("/runs/create") else 0.0
+    caplog.set_level(logging.INFO, "sparktune")
+    trials = tune(4)
+    assert "runs existed twice, and were deleted" in caplog.text
+    runs = client.search_runs([experiment_id])
+    assert sorted(run.data.tags.get("sparktune.trial_id", "") for run in runs) == ["", "0", "1", "2", "3"]
+    assert {run.info.run_id for run in runs if PARENT not in run.data.tags} == {trials.run_id}
+    assert all(run.info.status != "RUNNING" for run in runs)

@@ -61,3 +61,11 @@ def test_a_server_that_is_away_is_asked_once_and_refuses_nothing(
         active_experiment(f"http://127.0.0.1:{port}")
     assert not is_refusal(caught.value)
     assert time.monotonic() - began < 30  # MLflow's own way takes minutes
+
+
+def test_a_server_whose_database_connections_are_in_use_refuses_nothing() -> None:
+    """Its answer to that is BAD_REQUEST, as to a statement that the database refuses."""
+    code = mlflow.protos.databricks_pb2.BAD_REQUEST
+    in_use = mlflow.exceptions.MlflowException("QueuePool limit of size 5 overflow 10 reached", code)
+    assert not is_refusal(in_use)
+    assert is_refusal(mlflow.exceptions.MlflowException("Data too long for column 'value'", code))

@@ -522,14 +522,22 @@ def test_requests_that_take_long_do_not_hold_up_the_others(
     store.together = 0
     writer = Writer(store, 2)
     try:
-        slow = [record(f"slow{n}") for n in range(2)]
-        for one in slow:
-            writer.put(one)
+        for n in range(3):  # more than the limit are stuck in the end
+            quick = record(f"quick{n}")
+            with writer.lock:
+                writer.put(record(f"slow{n}"))
+                writer.put(quick)
             assert stuck.acquire(timeout=30)
-        quick = record("quick")
-        writer.put(quick)
-        assert writer.wait_created(quick, 30, 30) is not None
-        assert all(one.run_id is None for one in slow)
+            assert writer.wait_created(quick, 30, 30) is not None
+            writer.put(after := record(f"after{n}"))
+            assert writer.wait_created(after, 30, 30) is not None
+        # A server of which nothing comes any more gets no more requests.
+        while len(writer._threads) > len(writer._began):
+            writer.put(record(f"slow, the last, {len(writer._began)}"))
+            assert stuck.acquire(timeout=30)
+        n_threads = len(writer._threads)
+        writer.put(record("too many"))
+        assert len(writer._threads) == n_threads
     finally:
         go_on.set()
         assert writer.flush(None, 30)

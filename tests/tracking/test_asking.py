@@ -1,0 +1,73 @@
+"""Waiting for answers: in time, too late, and never."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from sparktune.tracking import asking
+from sparktune.tracking.timeouts import Timeouts
+
+
+def test_the_answer() -> None:
+    assert asking.ask(Timeouts(30), "GetRun", "one", lambda _limit_s: 7) == 7
+
+
+def test_what_the_request_raises() -> None:
+    def refuse(_limit_s: float) -> None:
+        raise ConnectionError("refused")
+
+    with pytest.raises(ConnectionError, match="refused"):
+        asking.ask(Timeouts(30), "GetRun", "one", refuse)
+
+
+def test_it_is_not_waited_for_longer_than_is_sensible() -> None:
+    answered = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"GetRun timed out after 0\.2 s"):
+        asking.ask(Timeouts(0.2), "GetRun", "one", lambda _limit_s: answered.wait(30))
+    assert time.monotonic() - began < 10
+    answered.set()
+
+
+def test_a_request_under_way_is_given_up_when_others_overtake_it() -> None:
+    timeouts, answered, begun = Timeouts(30), threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def silent(_limit_s: float) -> None:
+        begun.set()
+        answered.wait(60)
+
+    def wait() -> None:
+        try:
+            asking.ask(timeouts, "GetRun", "silent", silent)
+        except TimeoutError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert begun.wait(30)
+    for n in range(10):
+        asking.ask(timeouts, "GetRun", f"{n}", lambda _limit_s: None)
+    thread.join(4)  # less than any other limit
+    assert raised
+    answered.set()
+
+
+def test_threads_are_used_again_and_end() -> None:
+    threads, names = asking.Threads(), []
+    for _ in range(20):
+        done = threading.Event()
+
+        def job(done: threading.Event = done) -> None:
+            names.append(threading.current_thread())
+            done.set()
+
+        threads.run(job)
+        assert done.wait(30)
+    assert len(set(names)) <= 20
+    for thread in set(names):
+        thread.join(30)
+        assert not thread.is_alive()
