@@ -39,8 +39,8 @@ class DriverTrials(RunnableTrials):
         timeout, loss_threshold: as in ``SparkTrials``.
         spark_session: the session of the objective, classic or Connect; None for the active one, or a new
             one on this machine. Without Spark trials run all the same.
-        mlflow, metric, goal, early_termination, trial_timeout, max_failures, live_plot, watch_interval,
-            report_every: as in ``SparkTrials``.
+        mlflow, metric, goal, early_termination, trial_timeout: as in ``SparkTrials``.
+        max_failures, live_plot, watch_interval, report_every: as in ``SparkTrials``.
 
     Raises:
         TypeError, ValueError: an argument is invalid.

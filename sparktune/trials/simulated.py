@@ -18,8 +18,9 @@ class SimulatedTrials(RunnableTrials):
     Args:
         slots: how many trials the simulated cluster can run at once.
         duration_s: virtual seconds that a trial takes, of its config (label -> raw value) and its result.
-        parallelism, timeout, loss_threshold, metric, goal, early_termination, trial_timeout, max_failures,
-            live_plot: as in ``SparkTrials``; the timeouts are in virtual seconds.
+        parallelism, timeout, loss_threshold, metric, goal: as in ``SparkTrials``.
+        early_termination, trial_timeout, max_failures, live_plot: as in ``SparkTrials``; the timeouts are in
+            virtual seconds.
     """
 
     _keeps_real_time = False
