@@ -46,7 +46,15 @@ PAGES = {
         ],
     },
     "docs/reference": {
-        "": ["api/studies", "api/search", "api/early-termination", "api/sweeps", "api/errors"],
+        "": [
+            "api/studies",
+            "api/search",
+            "api/early-termination",
+            "api/plots",
+            "api/sklearn",
+            "api/sweeps",
+            "api/errors",
+        ],
     },
 }
 """Page -> heading -> the pages below it in order. A page that is missing here ends the build."""

@@ -75,8 +75,9 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             ``early_terminated``, ``failed``, ``timed_out``, ``cancelled``) and ``run_id`` (its MLflow run).
             Folds that did not run are NaN, and so is the mean then. Candidates that were terminated early
             rank behind all that have every score, those that failed last.
-        best_estimator_, best_params_, best_score_, best_index_, scorer_, n_splits_, refit_time_,
-            multimetric_, classes_, n_features_in_, feature_names_in_: as in scikit-learn.
+        best_estimator_, best_params_, best_score_, best_index_: as in scikit-learn.
+        scorer_, n_splits_, refit_time_, multimetric_: as in scikit-learn.
+        classes_, n_features_in_, feature_names_in_: as in scikit-learn.
         trials_: the trials of the search: ``to_dataframe()``, ``run_id`` and so on.
 
     Raises:

@@ -105,6 +105,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     _keeps_real_time = True
     watch_interval = 5.0
     report_every: float | None = None
+    log_report: bool = True
     # What pickles of earlier versions do not have:
     live_plot: bool = False
     _unfinished: bool = False

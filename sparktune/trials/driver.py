@@ -40,7 +40,7 @@ class DriverTrials(RunnableTrials):
         spark_session: the session of the objective, classic or Connect; None for the active one, or a new
             one on this machine. Without Spark trials run all the same.
         mlflow, metric, goal, early_termination, trial_timeout: as in ``SparkTrials``.
-        max_failures, live_plot, watch_interval, report_every: as in ``SparkTrials``.
+        max_failures, live_plot, watch_interval, report_every, log_report: as in ``SparkTrials``.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -62,6 +62,7 @@ class DriverTrials(RunnableTrials):
         live_plot: bool = False,
         watch_interval: float = 5.0,
         report_every: float | None = None,
+        log_report: bool = True,
     ) -> None:
         super().__init__(
             parallelism,
@@ -77,10 +78,11 @@ class DriverTrials(RunnableTrials):
         arguments.check_seconds("watch_interval", watch_interval)
         if report_every is not None:
             arguments.check_seconds("report_every", report_every)
-        reports.check(report_every, mlflow=mlflow)
+        arguments.check_flag("log_report", log_report)
+        reports.check(report_every, mlflow=mlflow, wanted=log_report)
         self.mlflow = mlflow
         self.watch_interval = watch_interval
-        self.report_every = report_every
+        self.report_every, self.log_report = report_every, log_report
         self._spark: SparkSession | None = spark_session
 
     def _slots_now(self) -> int:

@@ -25,11 +25,11 @@ REST = 20.0
 """Between two reports passes at least so many times the time that making one took."""
 
 
-def check(report_every: float | None, *, mlflow: bool) -> None:
+def check(report_every: float | None, *, mlflow: bool, wanted: bool = True) -> None:
     """Refuse an interval at which no report could be logged.
 
     Raises:
-        ValueError: nothing is recorded in MLflow.
+        ValueError: nothing is recorded in MLflow, or no report is wanted.
         PlotlyNotAvailable: plotly is not installed.
     """
     if report_every is None:
@@ -38,6 +38,11 @@ def check(report_every: float | None, *, mlflow: bool) -> None:
         raise ValueError(
             f"report_every={report_every!r} logs a report to MLflow, and with mlflow=False nothing is "
             "recorded there: leave one of them out"
+        )
+    if not wanted:
+        raise ValueError(
+            f"report_every={report_every!r} logs a report now and then, and log_report=False logs none: "
+            "leave one of them out"
         )
     if not is_available():
         from sparktune.plots.style import NO_PLOTLY
@@ -60,11 +65,18 @@ class Reporter:
         snapshot: the study at this moment; called in another thread.
         tracker: takes reports while the study runs.
         every_s: seconds between two of them; None for none.
+        wanted: whether there is one at the end.
     """
 
     def __init__(
-        self, snapshot: Callable[[], StudySnapshot], tracker: Tracker, every_s: float | None = None
+        self,
+        snapshot: Callable[[], StudySnapshot],
+        tracker: Tracker,
+        every_s: float | None = None,
+        *,
+        wanted: bool = True,
     ) -> None:
+        self._wanted = wanted
         self._snapshot, self._tracker, self._every_s = snapshot, tracker, every_s
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -99,10 +111,10 @@ class Reporter:
 
         Returns:
             What gives it, waiting ``PATIENCE_S`` seconds at most, or None: it failed, or takes too long. None
-            where there is nothing to report, or plotly is missing.
+            where there is nothing to report, no report is wanted, or plotly is missing.
         """
         self._over.set()
-        if not self._tracker.study_id:
+        if not self._tracker.study_id or not self._wanted:
             return None
         if not is_available():
             logger.debug("no report is logged: plotly is not installed (pip install 'sparktune[plots]')")

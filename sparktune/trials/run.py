@@ -153,7 +153,9 @@ class RunnableTrials(StudyTrials):
                     bar = display.enter_context(reporter(n_earlier, total))
                     live = display.enter_context(live_plot.shown(self.live_plot, self, earlier))
                     tracker = self._tracker()
-                    report = reports.Reporter(self.snapshot, tracker, self.report_every)
+                    report = reports.Reporter(
+                        self.snapshot, tracker, self.report_every, wanted=self.log_report
+                    )
                     stack.enter_context(_concluded(self, study, tracker, save, report))
                     stack.push(display)  # closed before the study's end is told
                     self._stream = stream

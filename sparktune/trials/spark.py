@@ -53,16 +53,16 @@ class SparkTrials(RunnableTrials):
         fresh_worker: give every trial a new Python process. Without it trials share processes one after
             another: each gets its own copy of the objective, its own random seed and the process's settings
             as they were, but what imported modules keep in variables of their own stays.
-
         report_every: log the study's report (``plots.report``) to the parent run every so many seconds while
             it runs; None for its end alone. Needs plotly.
+        log_report: whether a report is logged at all; it takes about 2 MB of the artifact store.
 
     Raises:
         SparkNotAvailable: pyspark or Java is missing.
         PlotlyNotAvailable: ``report_every`` is given, and plotly is missing.
-        TypeError: ``fresh_worker`` is neither True nor False.
+        TypeError: ``fresh_worker`` or ``log_report`` is neither True nor False.
         ValueError: Spark refuses the resource profile, ``max_attempts`` is no whole number above 0, or
-            ``report_every`` no number above 0, or given with ``mlflow=False``.
+            ``report_every`` no number above 0, or given with ``mlflow=False`` or ``log_report=False``.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class SparkTrials(RunnableTrials):
         max_attempts: int | None = None,
         fresh_worker: bool = False,
         report_every: float | None = None,
+        log_report: bool = True,
     ) -> None:
         super().__init__(
             parallelism,
@@ -99,12 +100,13 @@ class SparkTrials(RunnableTrials):
         arguments.check_seconds("watch_interval", watch_interval)
         if report_every is not None:
             arguments.check_seconds("report_every", report_every)
-        reports.check(report_every, mlflow=mlflow)
+        arguments.check_flag("log_report", log_report)
+        reports.check(report_every, mlflow=mlflow, wanted=log_report)
         arguments.check_max_attempts(max_attempts)
         arguments.check_flag("fresh_worker", fresh_worker)
         self.mlflow = mlflow
         self.watch_interval = watch_interval
-        self.report_every = report_every
+        self.report_every, self.log_report = report_every, log_report
         self.max_attempts = max_attempts
         self.fresh_worker = fresh_worker
         self._spark: SparkSession | None = spark_session

@@ -63,6 +63,14 @@ def test_without_plotly_a_study_is_as_it_was(mlflow_store: str, monkeypatch, cap
     assert said == ["DEBUG"]
 
 
+def test_none_where_none_is_wanted(mlflow_store: str, caplog) -> None:
+    trials = RecordedTrials(1)
+    trials.log_report = False
+    tune(3, trials=trials)
+    assert artifacts(trials.run_id) == {"trials.json"}
+    assert "report" not in caplog.text
+
+
 def test_a_report_that_fails_warns_once_and_loses_nothing(mlflow_store: str, monkeypatch, caplog) -> None:
     def broken(study: StudySnapshot) -> str:
         raise ZeroDivisionError("no picture")
@@ -167,6 +175,8 @@ def test_after_the_end_no_report_replaces_the_last(mlflow_store: str) -> None:
         ({"report_every": "60"}, ValueError, "report_every is '60'"),
         ({"report_every": True}, ValueError, "report_every is True"),
         ({"report_every": 60, "mlflow": False}, ValueError, "report_every=60 logs a report to MLflow"),
+        ({"report_every": 60, "log_report": False}, ValueError, "and log_report=False logs none"),
+        ({"log_report": 0}, TypeError, "log_report is 0"),
     ],
 )
 def test_bad_intervals_are_refused(options: dict[str, Any], error: type[Exception], said: str) -> None:
