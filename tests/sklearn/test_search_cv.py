@@ -454,7 +454,7 @@ def test_how_many_at_once(jobs: dict[str, int]) -> None:
         ({"space": {"c": [1]}}, InvalidSpace, "did you mean"),
         ({"estimator": 3}, TypeError, "estimator is 3, which has no fit"),
     ],
-    ids=str,
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
 def test_bad_arguments_are_told_before_anything_runs(options: Any, kind: Any, message: str) -> None:
     made = search(SVC(), {"C": [1.0]}, n_iter=1).set_params(**options)
