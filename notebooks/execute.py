@@ -1,9 +1,9 @@
 """Executes notebooks from top to bottom and stores their outputs: ``python notebooks/execute.py [NAME ...]``.
 
-Stored outputs are those of the run, without what is of this machine or of no use to a reader: Spark's greeting,
-log lines of MLflow at level INFO, temporary folders, time stamps, plotly's own script (4.5 MB in each notebook).
-A plotly figure is stored as plotly's JSON, which Jupyter, VS Code and Databricks draw, and as a PNG, which every
-viewer shows. The PNG is drawn in a headless Chromium: ``pip install 'sparktune[browser,notebook,plots]'``.
+Stored outputs are those of the run, without what is of this machine or of no use to a reader: Spark's
+greeting, MLflow's log at level INFO, temporary folders, time stamps, plotly's own script (4.5 MB in each
+notebook). A plotly figure is stored as JSON, which Jupyter, VS Code and Databricks draw, and as a PNG,
+which every viewer shows. A headless Chromium draws it: ``pip install 'sparktune[browser,notebook,plots]'``.
 """
 
 from __future__ import annotations
@@ -34,37 +34,56 @@ NOISE = re.compile(
     r"|To adjust logging level.*|\d\d/\d\d/\d\d [\d:]+ (WARN|INFO) .*|WARNING: .*(java|sun)\..*"
     r"|WARNING: (A terminally|Use --enable|Please consider|A restricted|Restricted).*"
     r"|\d{4}/\d\d/\d\d [\d:]+ INFO (mlflow|alembic).*|Setting Spark log level.*"
-    r"|.*TqdmWarning: IProgress not found.*\n  from .*|.*FutureWarning: PySpark does not yet.*\n  require_.*)$\n?",
+    r"|netlib-blas: JNI_OnLoad: .*"
+    r"|.*TqdmWarning: IProgress not found.*\n  from .*"
+    r"|.*FutureWarning: PySpark does not yet.*\n  require_.*)$\n?",
     re.M,
 )
 
 
 def sources(notebook: Any) -> str:
-    """A digest of the code, which is stored with the outputs: it tells whether they are those of this code."""
+    """A digest of the code. It is stored with the outputs, and tells whether they are those of the code."""
     code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
-def execute(notebook: Any) -> None:
-    """Run all cells in a new kernel, in an empty folder; raises ``CellExecutionError``."""
+BETWEEN = "import os\nos.chdir({folder!r})\n%reset -f"
+
+
+def execute(*notebooks: Any) -> None:
+    """Run all cells in a new kernel, in an empty folder; raises ``CellExecutionError``.
+
+    Several notebooks run one after another in one kernel, which saves the start of Spark and of MLflow's
+    store: variables are deleted between them, the Spark session and the tracking store stay.
+    """
     with tempfile.TemporaryDirectory(prefix="notebook-") as place:
         folder = Path(place)
         (folder / "work").mkdir()
         (folder / "tmp").mkdir()
-        environment = {**os.environ, "TMPDIR": str(folder / "tmp"), "GIT_PYTHON_REFRESH": "quiet"}
+        work = str(folder / "work")
+        together = nbformat.v4.new_notebook()
+        for notebook in notebooks:
+            together.cells += [nbformat.v4.new_code_cell(BETWEEN.format(folder=work)), *notebook.cells]
         client = nbclient.NotebookClient(
-            notebook,
+            together,
             timeout=TIME_LIMIT_S,
             kernel_name="python3",
             record_timing=False,
             coalesce_streams=True,
-            resources={"metadata": {"path": str(folder / "work")}},
+            resources={"metadata": {"path": work}},
         )
-        client.execute(env=environment)
+        ours = {
+            "TMPDIR": str(folder / "tmp"),
+            "GIT_PYTHON_REFRESH": "quiet",
+            "PYSPARK_PYTHON": sys.executable,
+        }
+        client.execute(env={**os.environ, **ours})
         left = sorted(path.name for path in (folder / "work").iterdir())
         if left:
             raise RuntimeError(f"the notebook leaves files in the folder it is run in: {left}")
-        clean(notebook, {str(folder / "tmp"): "/tmp", str(FOLDER.parent): "sparktune", sys.prefix: "venv"})
+        names = {str(folder / "tmp"): "/tmp", str(FOLDER.parent): "sparktune", sys.prefix: "venv"}
+        for notebook in notebooks:
+            clean(notebook, names)
 
 
 def clean(notebook: Any, names: dict[str, str]) -> None:
@@ -80,11 +99,13 @@ def clean(notebook: Any, names: dict[str, str]) -> None:
             text = text.replace(path, name)
         return text
 
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(cells, start=1):
+        cell.execution_count = number
         kept = []
         for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
             if output.output_type == "stream":
                 output.text = NOISE.sub("", named(output.text).replace("\r\n", "\n"))
                 if not output.text.strip():
@@ -115,7 +136,9 @@ def browser() -> Iterator[Any]:
         raise SystemExit("Chromium is not installed (on Debian: apt-get install chromium chromium-driver)")
     with tempfile.TemporaryDirectory() as place:
         page = Path(place, "page.html")
-        page.write_text(f"<meta charset=utf-8><script>{get_plotlyjs()}</script><div id=figure></div>", "utf-8")
+        page.write_text(
+            f"<meta charset=utf-8><script>{get_plotlyjs()}</script><div id=figure></div>", "utf-8"
+        )
         options = webdriver.ChromeOptions()
         options.binary_location = binary
         for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
@@ -158,15 +181,21 @@ def main() -> None:
     """Execute the notebooks that are named, or all of them."""
     parser = argparse.ArgumentParser(description="Execute notebooks and store their outputs.")
     parser.add_argument("names", nargs="*", help="names without .ipynb; all by default")
-    parser.add_argument("--output", type=Path, help="write them to this folder instead, without PNGs")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="write them to this folder instead, without PNGs, and use one kernel for all",
+    )
     args = parser.parse_args()
-    for name in args.names or sorted(path.stem for path in FOLDER.glob("*.ipynb")):
-        path = FOLDER / f"{name}.ipynb"
-        notebook = nbformat.read(path, as_version=4)
-        execute(notebook)
+    paths = [FOLDER / f"{name}.ipynb" for name in args.names] or sorted(FOLDER.glob("*.ipynb"))
+    notebooks = [nbformat.read(path, as_version=4) for path in paths]
+    if args.output is not None:
+        execute(*notebooks)
+    for path, notebook in zip(paths, notebooks, strict=True):
         if args.output is None:
+            execute(notebook)
             add_pictures(notebook)
-        nbformat.write(notebook, path if args.output is None else args.output / path.name)
+        nbformat.write(notebook, (args.output or FOLDER) / path.name)
 
 
 if __name__ == "__main__":
