@@ -166,7 +166,7 @@ def test_other_algorithms_go_on_as_if_nothing_had_been(name: str, mlflow_store: 
     assert facts(tune(resume=run_id, algo=again)) == facts(whole)
     tags, params = mlflow.get_run(run_id).data.tags, mlflow.get_run(run_id).data.params
     if name == "auto":
-        assert tags["sparktune.algo_reason"].startswith("tpe: 1 of 3 parameters are not always active")
+        assert tags["sparktune.algo_reason"].startswith("tpe and gp in turn: 1 of 3 parameters")
     else:
         assert params["algo"] == f"sparktune.search.optuna_sampler.optuna_sampler({name})"
 
