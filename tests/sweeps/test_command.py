@@ -219,6 +219,7 @@ def test_nothing_stays_when_the_study_ends_the_trial(tmp_path, scratch) -> None:
 SAVES = """
 import signal, sys, time
 def save(*_):
+    time.sleep(0.5)  # saving takes a while; a shell around this program ends at once
     open(sys.argv[1], "w").write("saved")
     sys.exit(1)
 signal.signal(signal.SIGTERM, save)

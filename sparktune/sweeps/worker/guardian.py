@@ -4,7 +4,8 @@ A program of its own, which needs Python's standard library alone. The worker se
 one line of JSON. Then
 
 - a byte says: end the command, and all that it has started. Its process group gets SIGTERM, so that it can
-  save what it has; after ``grace_s`` seconds, or as soon as the command has ended, what is left is killed;
+  save what it has; after ``grace_s`` seconds, or as soon as the command and its process group have ended, what
+  is left is killed (a shell ends at once, the program that it started saves);
 - the end of the input says: kill it now, and remove the folder. It comes when the worker closes it, and when
   the worker dies, however it dies.
 
@@ -30,6 +31,7 @@ PR_SET_CHILD_SUBREAPER = 36
 INHERITED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGPIPE)
 """Signals that a Spark worker may ignore, or block: the command begins as in a terminal."""
 
+_asked = threading.Event()
 _ending = threading.Event()
 _gone = threading.Event()
 _command = {"pid": 0}
@@ -93,10 +95,9 @@ def _leave_output() -> None:
 
 def _listen(grace_s: float) -> None:
     """Wait for the word to end, or for the end of the worker."""
-    is_asked = False
     while sys.stdin.buffer.read(1):
-        if not is_asked and not _ending.is_set():
-            is_asked = True
+        if not _asked.is_set() and not _ending.is_set():
+            _asked.set()
             _ask()
             timer = threading.Timer(grace_s, _end)
             timer.daemon = True
@@ -121,16 +122,35 @@ def _end() -> None:
 def _reap() -> int:
     """Wait for every process below this one, and end them once the command has ended; its exit code."""
     code = 0
+    has_ended = False
     while True:
         try:
             pid, status = os.waitpid(-1, 0)
         except ChildProcessError:
+            if has_ended and _may_save():  # without a subreaper what is left is no child of this process
+                _ending.wait()
+            _end()
             return code
         if pid == _command["pid"]:
             code = os.waitstatus_to_exitcode(status)
+            has_ended = True
+        if has_ended and not _may_save():
             _ending.set()
         if _ending.is_set():
             _kill_all()  # again after each: a process that was missed has become a child of this one
+
+
+def _may_save() -> bool:
+    """Whether the command was asked to end, its time is not over, and some of its process group still runs."""
+    if not _asked.is_set() or _ending.is_set():
+        return False
+    try:
+        os.killpg(_command["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it exists
+    return True
 
 
 def _kill_all() -> None:
