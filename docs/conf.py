@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the reference is that of this checkout
+
+import sparktune  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
@@ -61,7 +62,7 @@ PAGES = {
 
 project = PROJECT["name"]
 author = "The sparktune authors"
-version = release = PROJECT.get("version") or metadata.version("sparktune")
+version = release = sparktune.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"

@@ -33,7 +33,7 @@ from hyperopt import exceptions as _hyperopt_exceptions
 
 
 class SparktuneError(Exception):
-    """Base of all exceptions that sparktune raises on purpose."""
+    """Base of the exceptions that sparktune raises on purpose, but for bad arguments."""
 
 
 class SparkNotAvailable(SparktuneError, ImportError):

@@ -4,8 +4,8 @@ A program of its own, which needs Python's standard library alone. The worker se
 one line of JSON. Then
 
 - a byte says: end the command, and all that it has started. Its process group gets SIGTERM, so that it can
-  save what it has; after ``grace_s`` seconds, or as soon as the command and its process group have ended, what
-  is left is killed (a shell ends at once, the program that it started saves);
+  save what it has (a shell ends at once, the program that it started saves); after ``grace_s`` seconds, or as
+  soon as the command and its process group have ended, what is left is killed;
 - the end of the input says: kill it now, and remove the folder. It comes when the worker closes it, and when
   the worker dies, however it dies.
 
@@ -141,7 +141,7 @@ def _reap() -> int:
 
 
 def _may_save() -> bool:
-    """Whether the command was asked to end, its time is not over, and some of its process group still runs."""
+    """Whether the command was asked to end, its time is not over, and its process group is not empty."""
     if not _asked.is_set() or _ending.is_set():
         return False
     try:
