@@ -197,6 +197,7 @@ def fmin(
         if not getattr(fn, "fmin_pass_expr_memo_ctrl", pass_expr_memo_ctrl):
             arguments.check_objective(fn)
             if type(trials) is hyperopt.Trials and in_process.is_wanted():
+                arguments.check_limits(timeout, loss_threshold)  # before there is a run
                 fn = stack.enter_context(in_process.recorded(fn, view, trials, options["algo"], options))
         return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
 

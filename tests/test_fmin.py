@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -304,8 +305,10 @@ def test_limits_that_are_nan(place: str, name: str) -> None:
         )
 
 
-def test_a_timeout_longer_than_any_wait() -> None:
-    assert len(tune(sparktune.fmin, timeout=sys.maxsize, n=3, trials=SimulatedTrials(slots=2))) == 3
+@pytest.mark.parametrize("timeout", [sys.maxsize, math.inf])
+@EITHER
+def test_a_timeout_longer_than_any_wait(fmin: Fmin, timeout: float) -> None:
+    assert len(tune(fmin, timeout=timeout, n=3, trials=SimulatedTrials(slots=2))) == 3
 
 
 class Mute:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,21 @@ import sys
 assert "mlflow" not in sys.modules
 assert os.listdir() == [], os.listdir()
 """
+
+
+def test_a_time_limit_that_is_none(mlflow_store: str) -> None:
+    fmin(objective, SPACE, rand.suggest, 2, timeout=math.inf, trials=Trials(), show_progressbar=False)
+    (run,) = [
+        run for run in mlflow.search_runs(output_format="list") if "mlflow.parentRunId" not in run.data.tags
+    ]
+    assert run.info.status == "FINISHED"
+    assert "at most 2 trials." in run.data.tags["mlflow.note.content"]
+
+
+def test_a_bad_time_limit_leaves_no_run(mlflow_store: str) -> None:
+    with pytest.raises(Exception, match="timeout argument"):
+        fmin(objective, SPACE, rand.suggest, 2, timeout=-1, trials=Trials(), show_progressbar=False)
+    assert not mlflow.search_runs(output_format="list")
 
 
 def test_who_has_not_set_up_mlflow_finds_nothing_of_it(run: Any) -> None:

@@ -94,6 +94,11 @@ def check_limits(timeout: Any, loss_threshold: Any) -> None:
             raise ValueError(f"{name} is {value!r}; it must be a number, or None for no limit")
 
 
+def limit_of(timeout: float | None) -> float | None:
+    """A checked ``timeout`` as a limit: an infinite one is none."""
+    return None if timeout is None or math.isinf(timeout) else timeout
+
+
 def check_parallelism(parallelism: Any) -> None:
     """Check the ``parallelism`` of a trials object.
 
