@@ -20,6 +20,7 @@ import pytest
 from sparktune import BanditPolicy, SparkTrials, Trials, auto, hp, optuna_sampler, rand, tpe
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
 from sparktune.tracking import lease as leases
+from sparktune.tracking.history import recorded_snapshot
 from sparktune.trials.simulated import SimulatedTrials
 from tests.conftest import needs_classic
 from tests.recorded_trials import PARENT, SPACE, N, RecordedTrials, facts, objective, tune
@@ -180,6 +181,10 @@ def test_a_study_that_the_user_ended(n: int, mlflow_store: str) -> None:
     assert facts(trials) == uninterrupted()
     assert mlflow.get_run(run_id).info.status == "FINISHED"
     assert mlflow.get_run(run_id).data.metrics["best_trial_loss"] == trials.best_trial["result"]["loss"]
+    # The trial that was under way has two runs, of which the cancelled one counts for nobody.
+    shown = {trial.trial_id: (trial.state, trial.run_id) for trial in recorded_snapshot(run_id).trials}
+    assert shown == {n: (trial.state, trial.run_id) for n, trial in trials._records.items()}
+    assert facts(RecordedTrials.from_mlflow(run_id)) == uninterrupted()
 
 
 def test_more_trials_for_a_study_that_ended(mlflow_store: str) -> None:

@@ -11,7 +11,7 @@ from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.mlflow import current_uri
 from sparktune.tracking.places import absolute_uri, is_remote
-from sparktune.tracking.recorded import Reader, RecordedStudy, RecordedTrial, own_entries
+from sparktune.tracking.recorded import Reader, RecordedStudy, RecordedTrial, chosen, own_entries
 from sparktune.tracking.schema import FACTS
 
 MOST_CURVES = 300
@@ -35,16 +35,13 @@ def recorded_snapshot(run_id: str, tracking_uri: str | None = None) -> StudySnap
 
 
 def _snapshot(reader: Reader, study: RecordedStudy, n_threads: int) -> StudySnapshot:
-    chosen: dict[int, tuple[RecordedStudy, RecordedTrial]] = {}
-    for part in (*study.earlier, study):
-        for run in part.runs:
-            known = chosen.get(run.trial_id)
-            if known is None or run.has_ended or not known[1].has_ended:
-                chosen[run.trial_id] = (part, run)
-    trials = {number: _trial(run) for number, (_, run) in chosen.items()}
+    parts = (*study.earlier, study)
+    part_of = {run.run_id: part for part in parts for run in part.runs}
+    counted = chosen(run for part in parts for run in part.runs)
+    trials = {number: _trial(run) for number, run in counted.items()}
     wanted = _worth_reading([trial for trial in trials.values() if trial.steps > 0])
     with ThreadPoolExecutor(n_threads) as pool:
-        curves = pool.map(lambda number: reader.reports(*chosen[number]), wanted)
+        curves = pool.map(lambda run: reader.reports(part_of[run.run_id], run), map(counted.get, wanted))
         reports = dict(zip(wanted, curves, strict=True))
     record = study.record
     return StudySnapshot(

@@ -10,11 +10,12 @@ import json
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sparktune.study.trial import TrialState
 from sparktune.tracking import schema, study_record
 from sparktune.tracking.lease import Lease, is_alive, life
 from sparktune.tracking.places import without_password
@@ -69,6 +70,15 @@ class RecordedTrial:
             return False
         return own_entries(self.document).get("state") not in (None, "queued", "running")
 
+    @property
+    def rank(self) -> int:
+        """Of several runs of one trial that of the highest rank counts: an end goes before a cancellation."""
+        if self.document is None:
+            return 0
+        if not self.has_ended:
+            return 1
+        return 2 if own_entries(self.document)["state"] == TrialState.CANCELLED else 3
+
 
 @dataclass(frozen=True)
 class RecordedStudy:
@@ -107,6 +117,16 @@ class RecordedStudy:
     def documents(self) -> list[Mapping[str, Any]]:
         """The documents of its trials, as far as they are recorded."""
         return [run.document for run in self.runs if run.document is not None]
+
+
+def chosen(runs: Iterable[RecordedTrial]) -> dict[int, RecordedTrial]:
+    """Trial id -> the one of its runs that counts: of the highest rank, and of equals the latest."""
+    found: dict[int, RecordedTrial] = {}
+    for run in runs:
+        known = found.get(run.trial_id)
+        if known is None or run.rank >= known.rank:
+            found[run.trial_id] = run
+    return found
 
 
 def own_entries(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -180,7 +200,7 @@ class Reader:
     def _with_trials(self, study: RecordedStudy) -> RecordedStudy:
         runs = [self._trial(run) for run in self._children(study)]
         known = [run for run in runs if run is not None]
-        known.sort(key=lambda run: run.trial_id)
+        known.sort(key=lambda run: run.trial_id)  # a trial's runs stay in the order in which they began
         return replace(study, runs=known)
 
     def _children(self, study: RecordedStudy) -> list[Any]:
@@ -188,7 +208,8 @@ class Reader:
             f"tags.`{schema.PARENT_TAG}` = '{study.run_id}' and "
             f"tags.`{schema.STUDY_TAG}` = '{study.record.study_id}'"
         )
-        return self._search(study.experiment_id, wanted)
+        runs = self._search(study.experiment_id, wanted)
+        return sorted(runs, key=lambda run: run.info.start_time or 0)
 
     def _search(self, experiment_id: str, wanted: str) -> list[Any]:
         return self._tried(lambda: list(self._store.search(experiment_id, wanted)))
