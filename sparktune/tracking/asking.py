@@ -75,7 +75,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
 
 
-def ask(timeouts: Timeouts, kind: str, name: str, make: Callable[[float], T]) -> T:
+def ask(timeouts: Timeouts, kind: str, name: str, make: Callable[[float], T], n_bytes: int = 0) -> T:
     """The answer to a request.
 
     Args:
@@ -83,6 +83,7 @@ def ask(timeouts: Timeouts, kind: str, name: str, make: Callable[[float], T]) ->
         kind: see ``timeouts.Request``.
         name: see ``timeouts.Request``.
         make: makes the request; takes the time-out of its socket, seconds.
+        n_bytes: see ``timeouts.Request``.
 
     Raises:
         TimeoutError: there was none in time.
@@ -90,7 +91,7 @@ def ask(timeouts: Timeouts, kind: str, name: str, make: Callable[[float], T]) ->
     """
     answers: list[T] = []
     errors: list[BaseException] = []
-    request = timeouts.began(kind, name)
+    request = timeouts.began(kind, name, n_bytes)
     is_over = threading.Event()
     socket_s = max(LEAST_TO_CREATE_S if kind == CREATE else LEAST_S, 2 * timeouts.limit_s(request))
 
@@ -111,7 +112,12 @@ def ask(timeouts: Timeouts, kind: str, name: str, make: Callable[[float], T]) ->
             is_over.set()
             timeouts.given_up(request)
             raise TimeoutError(f"{kind} timed out after {limit_s:.1f} s")
-        request.news.wait(min(left_s, LOOK_S))
+        try:
+            request.news.wait(min(left_s, LOOK_S))
+        except BaseException:  # Ctrl-C
+            is_over.set()
+            timeouts.failed(request)
+            raise
         request.news.clear()
     if errors:
         is_silent = "timed out" in str(errors[0]).lower()

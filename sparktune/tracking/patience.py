@@ -91,7 +91,13 @@ def _once(timeouts: Timeouts, kind: str, name: str, *args: Any, **kwargs: Any) -
     """The answer to one request (``mlflow.utils.rest_utils.http_request``), whatever its status but 429."""
     rest = importlib.import_module("mlflow.utils.rest_utils")
     once = {"max_retries": 0, "retry_codes": (), "raise_on_status": False, **kwargs}
-    response = ask(timeouts, kind, name, lambda limit_s: rest.http_request(*args, timeout=limit_s, **once))
+    response = ask(
+        timeouts,
+        kind,
+        name,
+        lambda limit_s: rest.http_request(*args, timeout=limit_s, **once),
+        len(kwargs.get("data", b"")),
+    )
     if response.status_code == 429:
         pause = response.headers.get("Retry-After", "")
         raise StoreBusyError("too many requests", float(pause) if pause.isdigit() else 1.0)
@@ -132,7 +138,7 @@ def upload(store: Any, url: str, name: str, content: bytes) -> None:
     )
     response = _once(
         store.sparktune_timeouts,
-        "artifact",
+        f"artifact {name}",
         f"{url}/{name}",
         credentials.get_default_host_creds(url),
         f"/{name}",

@@ -9,8 +9,8 @@ Three kinds of servers are told apart:
   them is in vain, so that a request is made again after a few times what an answer usually takes; at every
   second time-out it gets twice the time.
 
-Every request but one may be made twice. A run that was perhaps created is looked for before it is created
-again, and gets more time for that.
+A request that carries much gets more time, by its size. All requests but one may be made twice. A run
+that was perhaps created is looked for before it is created again, and gets more time for that.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ FACTOR = 4.0
 LEAST_IF_LOSING_S, LEAST_TO_CREATE_IF_LOSING_S = 0.5, 1.0
 FACTOR_IF_LOSING, FACTOR_TO_CREATE_IF_LOSING = 3.0, 5.0
 """Times the median of the known answers; for a run that is created, times what nine of ten took at most."""
+USUAL_BYTES_PER_S, LEAST_BYTES_PER_S = 1e6, 5e4
+"""How fast content is carried, where nothing else is known of its kind; and how fast at least: the limit on a
+request is for its answer."""
 OVERTAKEN = 5
 """A request is lost when so many of its kind that were made later have been answered; twice as many for each
 time that it was lost before."""
@@ -52,6 +55,7 @@ class Request:
         kind: requests of one kind take about as long.
         name: what it is, so that it is known again when it is made again.
         began: when it was made.
+        n_bytes: how much content it carries, where that is much.
         overtaken: how many of its kind that were made later have been answered.
         is_late: it was answered after it had been given up.
         news: set when it was answered, or its time-out has become shorter.
@@ -60,6 +64,7 @@ class Request:
     kind: str
     name: str
     began: float
+    n_bytes: int = 0
     overtaken: int = 0
     is_late: bool = False
     news: threading.Event = field(default_factory=threading.Event)
@@ -91,10 +96,10 @@ class Timeouts:
         n_late = sum(request.is_late for request in lost)
         return len(lost) - n_late >= max(LOSING_AFTER, LATE_ANSWERS * n_late)
 
-    def began(self, kind: str, name: str) -> Request:
+    def began(self, kind: str, name: str, n_bytes: int = 0) -> Request:
         """A request is made now."""
         with self._lock:
-            request = Request(kind, name, self._clock())
+            request = Request(kind, name, self._clock(), n_bytes)
             self._under_way.add(request)
             return request
 
@@ -149,7 +154,9 @@ class Timeouts:
                 n_silent = 0 if is_lost else n_silent // 2
             else:
                 usual_s = max(LEAST_TO_CREATE_S if creates else LEAST_S, FACTOR * max(took))
-            return min(self._longest_s, usual_s * float(1 << min(n_silent, 10)))
+            usual_s += request.n_bytes / USUAL_BYTES_PER_S
+            longest_s = max(self._longest_s, request.n_bytes / LEAST_BYTES_PER_S)
+            return min(longest_s, usual_s * float(1 << min(n_silent, 10)))
 
     def _enough(self, request: Request) -> int:
         return OVERTAKEN << min(self._tries.get(request.name, 0), 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -68,6 +69,23 @@ def test_a_request_under_way_is_given_up_when_others_overtake_it() -> None:
     thread.join(4)  # less than any other limit
     assert raised
     answered.set()
+
+
+def test_ctrl_c_while_waiting_leaves_no_request_behind() -> None:
+    timeouts, answered = Timeouts(120), threading.Event()
+
+    def interrupt(_limit_s: float) -> bool:
+        signal.raise_signal(signal.SIGINT)
+        return answered.wait(30)
+
+    known = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            asking.ask(timeouts, "GetRun", "one", interrupt)
+    finally:
+        signal.signal(signal.SIGINT, known)
+        answered.set()
+    assert not timeouts._under_way
 
 
 def test_threads_are_used_again_and_end() -> None:

@@ -155,6 +155,18 @@ def test_a_server_that_answers_late_is_slow() -> None:
     assert server.limit_s() == pytest.approx(20, rel=0.1)
 
 
+def test_much_content_gets_time_by_its_size() -> None:
+    server = Server()
+    for _ in range(10):
+        server.answer(0.01)
+    small, large = (server.timeouts.began("artifact", name, n) for name, n in (("a", 0), ("b", 6_000_000)))
+    assert server.timeouts.limit_s(large) - server.timeouts.limit_s(small) == 6
+    for _ in range(5):
+        server.timeouts.given_up(server.timeouts.began("artifact", "b", 6_000_000))
+    assert server.limit_s("artifact", "a") == 30
+    assert server.timeouts.limit_s(server.timeouts.began("artifact", "b", 6_000_000)) == 120
+
+
 def test_the_limit_is_never_passed() -> None:
     server = Server(2)
     server.answer(1.0)
