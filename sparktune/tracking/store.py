@@ -36,12 +36,16 @@ _POOL_IS_EMPTY = "QueuePool limit"
 """A server whose connections to its database are all in use says BAD_REQUEST too."""
 
 
+_OWN_THREADS = ("sparktune-mlflow-", "sparktune-request-", "sparktune-watcher", "sparktune-lease")
+"""Other threads of ours run objectives, whose connections are the user's."""
+
+
 class _SaidByTheWriter(logging.Filter):
-    """Drops what MLflow and urllib3 log of each failed statement and connection in threads of ours."""
+    """Drops what MLflow and urllib3 log of each failed statement and connection in threads of the tracker."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is of another thread."""
-        return not (record.threadName or "").startswith("sparktune-")
+        return not (record.threadName or "").startswith(_OWN_THREADS)
 
 
 _said_by_the_writer = _SaidByTheWriter()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 
 import mlflow
 import pytest
 
+from sparktune.tracking import store
 from sparktune.tracking.records import RefusedError
 from sparktune.tracking.store import MlflowStore, is_refusal
 
 
 def active_experiment(uri: str) -> str:
-    store = MlflowStore(uri)
-    store.open()
-    store.use_active_experiment()
-    return store.experiment_id
+    opened = MlflowStore(uri)
+    opened.open()
+    opened.use_active_experiment()
+    return opened.experiment_id
 
 
 def test_the_default_one(sqlite_uri: str) -> None:
@@ -69,3 +71,19 @@ def test_a_server_whose_database_connections_are_in_use_refuses_nothing() -> Non
     in_use = mlflow.exceptions.MlflowException("QueuePool limit of size 5 overflow 10 reached", code)
     assert not is_refusal(in_use)
     assert is_refusal(mlflow.exceptions.MlflowException("Data too long for column 'value'", code))
+
+
+@pytest.mark.parametrize(
+    ("thread", "is_said"),
+    [
+        ("MainThread", True),
+        ("sparktune-0a1b2c3d-0", True),  # of DriverTrials: an objective's own connections
+        ("sparktune-mlflow-0", False),
+        ("sparktune-request-3", False),
+        ("sparktune-watcher", False),
+        ("sparktune-lease", False),
+    ],
+)
+def test_only_what_the_tracker_itself_meets_is_not_logged(thread: str, is_said: bool) -> None:
+    record = logging.makeLogRecord({"name": "urllib3.connectionpool", "threadName": thread})
+    assert store._said_by_the_writer.filter(record) is is_said
