@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sparktune.study.study import best_of
 from sparktune.study.tracker import (
     RUN_PATIENCE_S,
     Continued,
@@ -26,7 +27,6 @@ from sparktune.study.tracker import (
 )
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import places, schema
-from sparktune.tracking.description import best_of
 from sparktune.tracking.lease import Lease, LeaseKeeper
 from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
 from sparktune.tracking.recorded import INTERRUPTED_TAG
@@ -57,8 +57,8 @@ REPORTS_EVERY_S = 1.0
 CLAIMABLE_AFTER_S = RUN_PATIENCE_S - 5.0
 """When a run that a worker waits for is looked for before it is created: a little before the worker itself
 creates it."""
-DOUBLES_TRIES = 5
-"""How often a server is asked, at the end, whether runs exist twice."""
+DOUBLES_TRIES, DOUBLES_PATIENCE_S = 5, 20.0
+"""How often a server is asked, at the end, whether runs exist twice; and for how long at most it is asked."""
 REMOTE_BEGIN_S, LOCAL_BEGIN_S = 2.0, 120.0
 """How long ``begin`` waits for the parent: a local store may have to be laid out first."""
 
@@ -364,19 +364,25 @@ class MlflowTracker:
             began = self._writer.now()
             if self._writer.in_trouble:
                 logger.warning("the study is over; MLflow gets %g s more to answer", self._patience_s)
+            in_time = False
             parents_tags: Mapping[str, str] | None = None
             try:
-                self._writer.flush(None, self._patience_s)
-                self._remove_doubles()
+                in_time = self._writer.flush(None, self._patience_s)
+                if in_time and self._taken_over_by is None:
+                    self._remove_doubles()
                 parents_tags = self._parents_tags()
             finally:  # also when the user is tired of waiting: what the parent lacks goes into the file
                 if self._taken_over_by is None:
-                    if summary.report is not None and (report := summary.report()) is not None:
-                        self._study.keep_report(report)
                     described = self._study.is_to_be_described(parents_tags)
                     self._study.close(summary, self.run_ids(), self._now_ms(), own, described=described)
                     self._writer.put(self._study.record)
-            self._writer.flush([self._study.record], self._patience_s, since=began)
+            if self._taken_over_by is None and summary.report is not None:
+                report = summary.report()
+                if report is not None:
+                    self._study.keep_report(report)
+                    self._writer.put(self._study.record)
+            # A store that has used up its patience gets none once more.
+            self._writer.flush([self._study.record], self._patience_s, since=None if in_time else began)
         finally:
             self._finished = True
             self._writer.close()
@@ -437,7 +443,10 @@ class MlflowTracker:
         if not is_possible or self.run_id is None:
             return
         known = {self.run_id, *self.run_ids().values()}
+        give_up = self._writer.now() + DOUBLES_PATIENCE_S
         for _ in range(DOUBLES_TRIES):
+            if self._writer.in_trouble or self._writer.now() > give_up:
+                return
             try:
                 count = self._store.remove_doubles(self.study_id, known)
             except Exception as error:  # of a server in trouble

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sparktune.study.tracker import StudyInfo, StudySummary
@@ -16,6 +17,8 @@ from sparktune.tracking.records import TAGS_AT_FIRST, RunRecord
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
 from sparktune.tracking.study_record import FINISHED, INTERRUPTED, STATE, StudyRecord
+
+logger = logging.getLogger("sparktune")
 
 PROGRESS_EVERY_S = 1.0
 """How often the run's metrics are written while the study runs."""
@@ -116,12 +119,21 @@ class StudyRun:
         record = self._study_record()
         note: dict[str, str] = {}
         if self._is_own and self.is_to_be_described(None):
-            text = description.of_running_study(self._info, record.began_s, self._foreword)
-            note = description.note_tags(text, self._info.study_id)
+            note = self._note(
+                lambda: description.of_running_study(self._info, record.began_s, self._foreword)
+            )
         with self._lock:
             self.record.params |= self._free(self._own(schema.parent_params(self._info)), "params")
             self.record.tags |= self._tags | self._free(tags, "tags") | record.tags() | {STATE: record.state}
             self.record.tags |= note
+
+    def _note(self, make: Callable[[], str]) -> dict[str, str]:
+        """The tags of a description, which is never worth a study."""
+        try:
+            return description.note_tags(make(), self._info.study_id)
+        except Exception as error:
+            logger.warning("the run gets no description: %s: %s", type(error).__name__, error)
+            return {}
 
     def _study_record(self) -> StudyRecord:
         continues = self._info.continues
@@ -195,17 +207,18 @@ class StudyRun:
         record = replace(self._study_record(), state=INTERRUPTED if is_cut_off else FINISHED)
         note: dict[str, str] = {}
         if described:
-            text = description.of_study(
-                self._info,
-                summary,
-                summary.trials if trials is None else trials,
-                run_ids,
-                elapsed_s=self._info.used_s + (now_ms - self._start_ms) / 1000,
-                place=self._place(),
-                table_name=table,
-                foreword=self._foreword,
+            note = self._note(
+                lambda: description.of_study(
+                    self._info,
+                    summary,
+                    summary.trials if trials is None else trials,
+                    run_ids,
+                    elapsed_s=self._info.used_s + (now_ms - self._start_ms) / 1000,
+                    place=self._place(),
+                    table_name=table,
+                    foreword=self._foreword,
+                )
             )
-            note = description.note_tags(text, self._info.study_id)
         with self._lock:
             if self.record.run_id is None:  # never opened: the file of unwritten runs is to hold all of it
                 self._describe()

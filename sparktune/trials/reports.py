@@ -114,6 +114,13 @@ class Reporter:
             where there is nothing to report, no report is wanted, or plotly is missing.
         """
         self._over.set()
+        try:
+            return self._begin_last()
+        except Exception as error:  # a report is never worth a study
+            self._warn(error)
+            return None
+
+    def _begin_last(self) -> Callable[[], str | None] | None:
         if not self._tracker.study_id or not self._wanted:
             return None
         if not is_available():

@@ -10,6 +10,7 @@ import queue
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -440,6 +441,77 @@ def test_a_study_goes_on_when_its_own_run_is_deleted(sqlite_uri: str, tmp_path: 
     (path,) = tmp_path.glob("sparktune-unwritten-*.jsonl")
     _, entry = [json.loads(line) for line in path.read_text().splitlines()]
     assert (entry["child"], entry["run_id"]) == (False, tracker.run_id)
+
+
+def test_a_description_that_cannot_be_made_costs_nothing_else(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> str:
+        raise OverflowError("no such number")
+
+    for name in ("of_running_study", "of_study"):
+        monkeypatch.setattr(f"sparktune.tracking.description.{name}", broken)
+    tracker = MlflowTracker()
+    study(tracker, [0.5, 0.25])
+    run = run_of(tracker)
+    assert (run.info.status, run.data.params["best_C"]) == ("FINISHED", "0.1")
+    assert "mlflow.note.content" not in run.data.tags
+    assert "the run gets no description: OverflowError: no such number" in caplog.text
+
+
+def test_who_is_tired_of_waiting_does_not_wait_for_the_report(
+    sqlite_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def tired(*_: Any, **__: Any) -> bool:
+        raise KeyboardInterrupt
+
+    asked: list[str] = []
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    assert tracker._writer is not None
+    monkeypatch.setattr(tracker._writer, "flush", tired)
+    trial = completed(running(0), 0.5)
+    tracker.ended(trial, document(trial))
+    with pytest.raises(KeyboardInterrupt):
+        tracker.finish(StudySummary([trial], trial, report=lambda: asked.append("report")))  # type: ignore[func-returns-value]
+    assert not asked
+    for path in tmp_path.glob("sparktune-unwritten-*.jsonl"):
+        assert replay(path, sqlite_uri)
+    assert run_of(tracker).info.status == "FINISHED"
+
+
+def test_looking_for_runs_that_exist_twice_costs_the_parent_no_patience(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mlflow.set_tracking_uri(server.uri)
+    tracker = MlflowTracker(patience_s=60)
+    tracker.begin(info())
+    assert tracker._writer is not None
+    assert tracker._writer.flush(None, 30)
+    tracker._store.may_have_twice = True
+
+    def slow(*_: Any) -> int:
+        monkeypatch.setattr(tracker._writer, "_clock", lambda: time.monotonic() + 100)
+        return 0
+
+    monkeypatch.setattr(tracker._store, "remove_doubles", slow)
+    tracker.finish(StudySummary([], None))
+    assert run_of(tracker).info.status == "FINISHED"
+    assert not list(tmp_path.glob("sparktune-unwritten-*"))
+
+
+def test_who_was_taken_over_from_deletes_nothing(server: Server) -> None:
+    mlflow.set_tracking_uri(server.uri)
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    assert tracker._writer is not None
+    assert tracker._writer.flush(None, 30)
+    tracker._store.may_have_twice = True
+    tracker._taken_over_by = "another driver"
+    tags = {"fmin_uuid": tracker.study_id, "trial_status": "running"}
+    others = MlflowClient().create_run(tracker._store.experiment_id, tags=tags).info.run_id
+    tracker.finish(StudySummary([], None))
+    assert MlflowClient().get_run(others).info.lifecycle_stage == "active"
 
 
 def test_the_context_travels(sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

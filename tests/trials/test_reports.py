@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,21 +74,31 @@ def test_none_where_none_is_wanted(mlflow_store: str, caplog) -> None:
 
 def test_a_report_that_fails_warns_once_and_loses_nothing(mlflow_store: str, monkeypatch, caplog) -> None:
     def broken(study: StudySnapshot) -> str:
+        tries.release()
         raise ZeroDivisionError("no picture")
 
     monkeypatch.setattr(reports, "_page", broken)
     trials = RecordedTrials(1)
     trials.report_every = 0.01
-    gate = threading.Event()
+    monkeypatch.setattr(reports, "REST", 0.0)
+    tries = threading.Semaphore(0)
 
     def objective(x: float) -> float:
-        gate.wait(0.1)
+        assert tries.acquire(timeout=30)
         return x**2
 
     tune(8, fn=objective, space=hp.uniform("x", -1, 1), trials=trials)
     assert artifacts(trials.run_id) == {"trials.json"}
     said = [r.message for r in caplog.records if "report" in r.message]
     assert said == ["the study's report cannot be made: ZeroDivisionError: no picture"]
+
+
+def test_a_study_that_cannot_be_shown_has_no_report(caplog) -> None:
+    def broken() -> StudySnapshot:
+        raise ZeroDivisionError("no snapshot")
+
+    assert reports.Reporter(broken, Kept()).final() is None
+    assert "the study's report cannot be made: ZeroDivisionError: no snapshot" in caplog.text
 
 
 def test_a_report_that_takes_too_long_is_left_out(mlflow_store: str, monkeypatch, caplog) -> None:
@@ -148,7 +159,9 @@ def test_reports_while_a_study_runs_are_in_its_run(mlflow_store: str, monkeypatc
 
     def objective(x: float) -> float:
         if len(trials.trials) > 2 and not seen:
+            give_up = time.monotonic() + 60
             while trials.run_id is None or "report.html" not in artifacts(trials.run_id):
+                assert time.monotonic() < give_up, "no report in a minute"
                 threading.Event().wait(0.05)
             seen.append(logged(trials.run_id))
         return x**2
