@@ -425,6 +425,15 @@ def beats(trial: Trial, best: Trial | None) -> bool:
     return (ranks[trial.state], _loss_for_search(trial)) < (ranks[best.state], _loss_for_search(best))
 
 
+def best_of(trials: Iterable[Trial]) -> Trial | None:
+    """The best of these trials; None where none has a loss."""
+    best: Trial | None = None
+    for trial in trials:
+        if beats(trial, best):
+            best = trial
+    return best
+
+
 def _loss_for_search(trial: Trial) -> float:
     return float(trial.loss if trial.loss is not None else (trial.result or {}).get("loss", math.inf))
 

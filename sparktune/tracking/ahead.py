@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+from typing import Any
 
 
 def import_mlflow() -> None:
@@ -14,5 +13,6 @@ def import_mlflow() -> None:
     """
     from sparktune.tracking.mlflow import tracking_uri
 
-    if tracking_uri().partition(":")[0].partition("+")[0] in DATABASES:
+    databases: Any = importlib.import_module("mlflow.store.db.db_types")
+    if tracking_uri().partition(":")[0].partition("+")[0] in databases.DATABASE_ENGINES:
         importlib.import_module("mlflow.store.tracking.sqlalchemy_store")

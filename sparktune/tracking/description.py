@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sparktune.study.study import beats
 from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState, format_value
 from sparktune.study.words import ended, in_words, n_trials
@@ -192,15 +191,6 @@ def of_comparison(
 
 
 # Parts -----------------------------------------------------------------------------------------------------
-
-
-def best_of(trials: Iterable[Trial]) -> Trial | None:
-    """The best of these trials; None where none has a loss."""
-    best: Trial | None = None
-    for trial in trials:
-        if beats(trial, best):
-            best = trial
-    return best
 
 
 def _ranked(trials: Iterable[Trial]) -> list[Trial]:

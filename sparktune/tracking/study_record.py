@@ -49,6 +49,7 @@ class StudyRecord:
         earlier: (parent run, study id) of the studies whose trials it went on with.
         warm_start: the parent runs of the studies that inform the search.
         parameters: the space, see ``space.signature``.
+        objective: what it is called.
         state: ``running``, ``finished`` or ``interrupted``.
     """
 
@@ -67,6 +68,7 @@ class StudyRecord:
     earlier: tuple[tuple[str, str], ...] = ()
     warm_start: tuple[str, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
+    objective: str = ""
     state: str = RUNNING
 
     @classmethod
@@ -88,6 +90,7 @@ class StudyRecord:
             earlier=info.earlier,
             warm_start=info.warm_start,
             parameters=info.parameters,
+            objective=info.objective,
         )
 
     def tags(self) -> dict[str, str]:

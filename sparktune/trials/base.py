@@ -323,7 +323,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             self.goal,
             self._algo,
             self._parameters,
-            self._objective_name.replace("<lambda>", ""),
+            self._objective_name,
             self.run_id,
             stop_reason=self.fmin_cancelled_reason,
             is_running=self._in_use.locked(),
@@ -469,6 +469,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         if isinstance(saved, StudyTrials):
             self._records, self._curves = saved._records, saved._curves
             self._algo, self._parameters = saved._algo, saved._parameters
+            self._objective_name = saved._objective_name
             self._stream = saved._stream
             self._warm, self._warm_from = saved._warm, saved._warm_from
             self._unfinished, self._used_s = saved._unfinished, saved._used_s

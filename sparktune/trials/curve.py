@@ -11,6 +11,8 @@ import math
 import sys
 from collections.abc import Sequence
 
+from sparktune.study.words import n_trials
+
 BEST, ENDED, LOST = "#0072B2", "#999999", "#D55E00"
 WIDTH, HEIGHT = 480, 180
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 34
@@ -84,7 +86,7 @@ def svg(losses: Sequence[float | None], *, label: str = "loss") -> str:
     path += f"H{at_x(n_most + 0.5):.1f}" if steps else ""
     title = "no trial has a loss"
     if steps:
-        title = f"best loss {steps[-1][1]:.6g}, found by trial {steps[-1][0]} of {n_most}"
+        title = f"best loss {steps[-1][1]:.6g}, found after {steps[-1][0]} of {n_trials(n_most)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{HEIGHT}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11" fill="currentColor">'

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sparktune.study.study import beats
+from sparktune.study.study import best_of
 from sparktune.study.trial import Trial, TrialState, format_value
 from sparktune.study.words import in_words
 from sparktune.trials import curve
@@ -29,10 +29,7 @@ def of_trials(title: str, trials: Sequence[Trial], run_id: str | None) -> str:
         run_id: the MLflow run of the study, or None.
     """
     parts = [f"<div><b>{_text(title, 500)}</b></div>"]
-    best: Trial | None = None
-    for trial in trials:
-        if beats(trial, best):
-            best = trial
+    best = best_of(trials)
     if best is not None:
         loss = "" if best.loss is None else f", loss {best.loss:.6g}"
         values = ", ".join(f"{label}={format_value(value)}" for label, value in best.params.items())

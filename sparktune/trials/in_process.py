@@ -29,7 +29,7 @@ from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
-from sparktune.trials import documents, reports
+from sparktune.trials import arguments, documents, reports
 from sparktune.worker import reporting
 from sparktune.worker.objective import as_result
 
@@ -138,7 +138,7 @@ def recorded(
         algo=algorithm_name(algo),
         max_evals=options["max_evals"],
         parallelism=1,
-        timeout_s=options["timeout"],
+        timeout_s=arguments.limit_of(options["timeout"]),
         max_queue_len=options["max_queue_len"],
         space=str(view.expression),
         algo_reason=auto.reason(algo, view.expression),
@@ -151,7 +151,7 @@ def recorded(
             list(objective.ended),
             algo=info.algo,
             parameters=signature(view),
-            name=getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", ""),
+            name=info.objective,
             stop_reason=stopped,
         ),
         tracker,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparktune.study.trial import Trial, TrialState
+from sparktune.study.words import n_trials
 from sparktune.trials import curve
 
 if TYPE_CHECKING:
@@ -78,9 +79,8 @@ class LivePlot:
 
     def html(self) -> str:
         """What the notebook shows now."""
-        n = len(self._losses)
         best = f"best loss {self._best:.6g}" if math.isfinite(self._best) else "no loss yet"
-        head = html.escape(f"{self._name}: {n} trial{'' if n == 1 else 's'}, {best}")
+        head = html.escape(f"{self._name}: {n_trials(len(self._losses))}, {best}")
         return f"<div><div>{head}</div>{curve.svg(self._losses)}</div>"
 
 

@@ -77,8 +77,10 @@ def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
 
 def ended_trials(study: RecordedStudy) -> Iterator[tuple[str, documents.Document, Trial]]:
     """The run, document and record of each trial that ended, of those too that the study went on with."""
+    from sparktune.tracking import recorded
+
     for part in (*study.earlier, study):
-        for run in _chosen(part).values():
+        for run in recorded.chosen(part.runs).values():
             if run.has_ended:
                 yield (run.run_id, *_restored(run))
 
@@ -114,10 +116,12 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     Raises:
         CannotResume: MLflow does not answer.
     """
-    chosen = _chosen(study)
+    from sparktune.tracking import recorded
+
+    chosen = recorded.chosen(study.runs)
     found: list[tuple[dict[str, Any], Trial]] = []
     for part in (*study.earlier, study):
-        for run in _chosen(part).values():
+        for run in recorded.chosen(part.runs).values():
             if run.document is not None:
                 found.append(_restored(run))
     found.sort(key=lambda pair: pair[1].trial_id)
@@ -134,6 +138,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     trials._earlier_studies = study.record.earlier
     trials._warm_from = study.record.warm_start
     trials._algo, trials._parameters = study.record.algo, study.record.parameters
+    trials._objective_name = study.record.objective
     trials.run_id = study.run_id
     lost = [run.trial_id for run in chosen.values() if run.document is None]
     if lost:
@@ -148,7 +153,7 @@ def _curves(study: RecordedStudy, trials: StudyTrials) -> dict[int, Curve]:
     reader = recorded.Reader(current_uri())
     curves: dict[int, Curve] = {}
     for part in (*study.earlier, study):
-        for run in _chosen(part).values():
+        for run in recorded.chosen(part.runs).values():
             if not run.has_ended:
                 continue
             curve = Curve.empty()
@@ -170,31 +175,6 @@ def _stream(study: RecordedStudy) -> SeedStream:
         stream.draws = study.draws
         return stream
     return SeedStream.from_json(study.record.stream, study.draws, SEED_BOUND)
-
-
-def _chosen(study: RecordedStudy) -> dict[int, RecordedTrial]:
-    """Trial id -> the one of its runs that counts: that with its end, else the latest."""
-    chosen: dict[int, RecordedTrial] = {}
-    for run in study.runs:
-        known = chosen.get(run.trial_id)
-        if known is None or _rank(run) >= _rank(known):
-            chosen[run.trial_id] = run
-    return chosen
-
-
-def _rank(run: RecordedTrial) -> int:
-    if run.document is None:
-        return 0
-    if not run.has_ended:
-        return 1
-    return 2 if _state(run) is TrialState.CANCELLED else 3
-
-
-def _state(run: RecordedTrial) -> TrialState:
-    from sparktune.tracking.recorded import own_entries
-
-    assert run.document is not None
-    return TrialState(own_entries(run.document)["state"])
 
 
 def _restored(run: RecordedTrial) -> tuple[dict[str, Any], Trial]:
@@ -303,7 +283,7 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
     try:
         reader = recorded.Reader(current_uri())
         lease = reader.claim(study, used_s, take_over=take_over)
-        chosen = _chosen(study)
+        chosen = recorded.chosen(study.runs)
         to_end: dict[str, str | None] = {}
         runs: dict[int, str] = {}
         for run in study.runs:

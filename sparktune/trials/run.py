@@ -89,6 +89,7 @@ class RunnableTrials(StudyTrials):
             if timeout is not None:
                 logger.warning("the timeout of %s goes before that of fmin", type(self).__name__)
             timeout = self.timeout
+        timeout = arguments.limit_of(timeout)
         with interrupts.raised(), self._claimed(), savefile.opened(trials_save_file, self) as save:
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space))
@@ -114,7 +115,7 @@ class RunnableTrials(StudyTrials):
                 self._study = StudyStart(len(self), stream.draws, n_documents)
                 self.run_id = self._study_id = None
             self._algo, self._parameters = algorithm_name(algo), signature(view)
-            self._objective_name = getattr(fn, "__name__", type(fn).__name__)
+            self._objective_name = objective_name(fn)
             continues = None
             if recorded is not None:
                 logger.info("%s", resuming.told(recorded, self._records.values()))

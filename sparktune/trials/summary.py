@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sparktune.study.trial import Trial
-from sparktune.study.words import ended, in_words
+from sparktune.study.words import ended, in_words, n_trials
 
 if TYPE_CHECKING:
     from sparktune.trials.base import StudyTrials
@@ -22,7 +22,9 @@ def lines(best: Trial | None, trials: StudyTrials, elapsed_s: float, link: str |
     """
     counts = trials.counts()
     by_state = ended(counts)
-    text = f"{sum(counts.values())} trials in {in_words(elapsed_s)}" + (f" ({by_state})" if by_state else "")
+    text = f"{n_trials(sum(counts.values()))} in {in_words(elapsed_s)}" + (
+        f" ({by_state})" if by_state else ""
+    )
     if trials.share_saved is not None:
         text += f"; early termination saved about {trials.share_saved:.0%} of the compute"
     if best is not None and best.loss is not None:

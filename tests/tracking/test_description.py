@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sparktune import auto, grid, optuna_sampler, rand, tpe
+from sparktune.study.study import best_of
 from sparktune.study.tracker import Continued, StudySummary, algorithm_name, objective_name
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import description, schema
@@ -176,7 +177,7 @@ def study(
         tracker.ended(trial, document(trial))
         trials.append(trial)
     trials = [*earlier, *trials]
-    tracker.finish(StudySummary(trials, description.best_of(trials), stop, error))
+    tracker.finish(StudySummary(trials, best_of(trials), stop, error))
     return tracker, trials
 
 
@@ -313,6 +314,6 @@ def test_a_name_and_description_are_kept_for_later_where_the_store_is_away(
 def test_early_terminated_trials_are_the_best_only_where_nothing_completed() -> None:
     done = completed(running(0), 0.9)
     ended = running(1).to(TrialState.EARLY_TERMINATED, loss=0.1, result={"loss": 0.1, "status": "ok"})
-    assert description.best_of([ended, done]) == done
-    assert description.best_of([ended]) == ended
-    assert description.best_of([]) is None
+    assert best_of([ended, done]) == done
+    assert best_of([ended]) == ended
+    assert best_of([]) is None

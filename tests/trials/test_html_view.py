@@ -151,7 +151,7 @@ def test_no_curve_without_trials() -> None:
 
 def test_the_curve_has_every_improvement() -> None:
     assert curve.best_so_far([3.0, None, 2.0, 5.0, math.nan, 1.0]) == [(1, 3.0), (3, 2.0), (6, 1.0)]
-    assert "best loss 1, found by trial 6 of 6" in curve.svg([3.0, None, 2.0, 5.0, math.nan, 1.0])
+    assert "best loss 1, found after 6 of 6 trials" in curve.svg([3.0, None, 2.0, 5.0, math.nan, 1.0])
 
 
 def test_one_bad_trial_does_not_flatten_the_others() -> None:
