@@ -112,61 +112,70 @@ class Bench:
     @contextlib.contextmanager
     def away(self, *, killed: bool) -> Iterator[None]:
         """The server is killed, or stopped, a third of the way through, and is back ``AWAY_S`` later."""
-        self.was_away_s = 0.0
+        self.was_away_s = None
+        over = threading.Event()
 
         def strike() -> None:
-            time.sleep(self._trials * self._seconds / 3)
+            if over.wait(self._trials * self._seconds / 3):
+                return  # the study ended too early: said below
             assert self._server.process is not None
             group = self._server.process.pid
             self._server.kill() if killed else os.killpg(group, signal.SIGSTOP)
             began = time.monotonic()
-            time.sleep(AWAY_S)
+            over.wait(AWAY_S)
             self._server.start() if killed else os.killpg(group, signal.SIGCONT)
             self.was_away_s = time.monotonic() - began
 
         thread = threading.Thread(target=strike)
         thread.start()
-        yield
-        thread.join()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        if self.was_away_s is None:
+            raise RuntimeError("the server was not away during the study: give more --trials or --seconds")
 
-    def every_third(self, trouble: Trouble, first: int = 0) -> None:
-        """Every third request meets trouble from now on."""
+    @contextlib.contextmanager
+    def every_third(self, trouble: Trouble, first: int = 0) -> Iterator[None]:
+        """Every third request meets trouble, until ``study`` makes the server quiet again."""
         self._gate.trouble = lambda number: trouble if number % 3 == first else None
+        yield
+
+    @contextlib.contextmanager
+    def slow_creates(self, after: int) -> Iterator[None]:
+        """Runs are created slowly from some request on."""
+        self._gate.delay_s = lambda number, path: (
+            SLOW_S if number > after and path.endswith("/runs/create") else 0.0
+        )
+        yield
+
+    def kinds(self) -> dict[str, contextlib.AbstractContextManager[None]]:
+        """Name of a trouble -> the trouble, for one study."""
+        return {
+            "every third 429": self.every_third("429"),
+            "every third 500": self.every_third("500"),
+            "every third answer lost": self.every_third("lost answer"),
+            "every third silent": self.every_third("silence"),
+            "every third silent, from request 1": self.every_third("silence", 1),
+            "every third silent, from request 2": self.every_third("silence", 2),
+            f"killed for {AWAY_S:g} s": self.away(killed=True),
+            f"stopped for {AWAY_S:g} s": self.away(killed=False),
+            f"creates take {SLOW_S:g} s": self.slow_creates(0),
+            f"creates take {SLOW_S:g} s after a while": self.slow_creates(40),
+        }
 
     def rows(self, only: set[str] | None) -> Iterator[Row]:
-        """All studies, one after another."""
-
-        def wanted(name: str) -> bool:
-            return only is None or name in only
-
+        """All studies, one after another, between two with a quiet server."""
         yield self.study(QUIET)
-        for trouble, name in (
-            ("429", "every third 429"),
-            ("500", "every third 500"),
-            ("lost answer", "every third answer lost"),
-        ):
-            if wanted(name):
-                self.every_third(trouble)
-                yield self.study(name)
-        for first in range(3):
-            name = "every third silent" + (f", from request {first}" if first else "")
-            if wanted(name):
-                self.every_third("silence", first)
-                yield self.study(name)
-        for killed in (True, False):
-            name = f"{'killed' if killed else 'stopped'} for {AWAY_S:g} s"
-            if wanted(name):
-                with self.away(killed=killed):
+        for name, trouble in self.kinds().items():
+            if only is None or name in only:
+                self.was_away_s = None
+                with trouble:
                     row = self.study(name)
-                row.server += f" (away {self.was_away_s:.0f} s with its start)" if killed else ""
+                if self.was_away_s is not None and name.startswith("killed"):
+                    row.server += f" (away {self.was_away_s:.0f} s with its start)"
                 yield row
-        for after, name in ((0, "creates take {:g} s"), (40, "creates take {:g} s after a while")):
-            name = name.format(SLOW_S)
-            if wanted(name):
-                self._gate.delay_s = lambda number, path, after=after: (
-                    SLOW_S if number > after and path.endswith("/runs/create") else 0.0
-                )
-                yield self.study(name)
         yield self.study(QUIET)
 
 
@@ -183,7 +192,12 @@ def main() -> None:
         server.start()
         try:
             with gate_to(server.port) as gate:
-                for row in Bench(server, gate, options.trials, options.seconds).rows(only):
+                bench = Bench(server, gate, options.trials, options.seconds)
+                unknown = (only or set()) - {"none", *bench.kinds()}
+                if unknown:
+                    known = "; ".join(bench.kinds())
+                    parser.error(f"--only: {'; '.join(sorted(unknown))} is unknown; there are: {known}")
+                for row in bench.rows(only):
                     print(row, file=sys.stderr, flush=True)
                     rows.append(row)
         finally:

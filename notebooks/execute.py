@@ -36,7 +36,8 @@ NOISE = re.compile(
     r"|\d{4}/\d\d/\d\d [\d:]+ INFO (mlflow|alembic).*|Setting Spark log level.*"
     r"|netlib-blas: JNI_OnLoad: .*"
     r"|.*TqdmWarning: IProgress not found.*\n  from .*"
-    r"|.*FutureWarning: PySpark does not yet.*\n  require_.*)$\n?",
+    r"|.*FutureWarning: PySpark does not yet.*\n  require_.*)$\n?"
+    r"|(?<=.)netlib-blas: JNI_OnLoad: .*",  # behind a progress bar
     re.M,
 )
 
