@@ -34,7 +34,7 @@ class Folds:
         X, y: the data.
         splits: of each fold the rows to fit and the rows to score; the same for every candidate.
         scorer: as of ``of_sklearn.scorers_of``.
-        guide: the score, of several, whose mean is maximized; None for the only or the first one.
+        guide: the score whose mean is maximized, where there are several; None for the first one.
         metric: the name under which the mean is reported.
         fit_params, score_params: further arguments of ``fit`` and of the scorers.
         error_score: the score of a fit that failed, or "raise".

@@ -12,7 +12,7 @@ import copy
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -120,6 +120,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     """Name of the search algorithm, and label -> distribution, of the latest ``fmin`` call."""
     _saved_by: str | None = None
     """Which ``fmin`` call wrote the save file that these trials stand in; None where there is none."""
+    _is_fatal: Callable[[Trial], bool] | None = None
+    """Whether a failed trial ends the study (``Study``)."""
 
     def __init__(
         self,

@@ -37,9 +37,11 @@ from sparktune import (
 from sparktune.early_termination.base import Decision
 from sparktune.sklearn import SearchCV
 
+from sparktune.sklearn.folds import RefitUnknown
 X, Y = load_iris(return_X_y=True)
 OURS = {"state", "run_id"}
-IS_TOO_OLD = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 5)
+VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
+IS_TOO_OLD = VERSION < (1, 5)
 
 
 def search(estimator: Any, space: Any, **options: Any) -> SearchCV:
@@ -206,8 +208,33 @@ def test_a_function_may_give_several_scores() -> None:
     assert ours.score(X, Y) == theirs.score(X, Y)
     with pytest.raises(ValueError, match=r"several scores \(acc, f1\), and refit is True: name the one"):
         search(SVC(), {"C": [1.0]}, n_iter=1, scoring=both).fit(X, Y)
-    with pytest.raises(ValueError, match=r"several scores \(acc, f1\), and refit is 'f2'"):
-        search(SVC(), {"C": [1.0]}, n_iter=1, scoring=both, refit="f2").fit(X, Y)
+    made = search(SVC(), {"C": [1.0]}, n_iter=5, scoring=both, refit="f2")
+    with pytest.raises(RefitUnknown, match=r"refit is 'f2', and scoring gives \['acc', 'f1'\]: name one"):
+        made.fit(X, Y)
+    assert len(made.trials_._records) == 1
+
+
+def opposed(estimator: Any, features: Any, labels: Any) -> dict[str, float]:
+    right = accuracy_score(labels, estimator.predict(features))
+    return {"right": right, "wrong": 1 - right}
+
+
+def test_of_the_scores_of_a_function_the_one_that_refit_names_is_searched_by() -> None:
+    made = search(SVC(), {"C": [1e-4, 10.0]}, algo=grid.suggest, scoring=opposed, refit="wrong").fit(X, Y)
+    assert made.best_params_ == made.trials_.best_params == {"C": 1e-4}
+    assert search(SVC(), {"C": [1.0]}, n_iter=1, refit="any").fit(X, Y).best_score_ > 0.9
+
+
+def test_reports_of_a_function_with_several_scores_are_of_the_one_that_refit_names() -> None:
+    options: dict[str, Any] = {"algo": grid.suggest, "scoring": opposed, "refit": "wrong"}
+    whole = search(SVC(), {"C": [1e-4, 10.0]}, **options).fit(X, Y)
+    made = search(SVC(), {"C": [1e-4, 10.0]}, early_termination=AfterTheFirst(), **options).fit(X, Y)
+    assert made.cv_results_["state"].tolist() == ["completed", "early_terminated"]
+    ours, theirs = made.cv_results_, whole.cv_results_
+    for column in ("split0_test_wrong", "split0_test_right"):
+        assert ours[column][0] == theirs[column][0]
+    assert ours["split0_test_wrong"][1] == pytest.approx(theirs["split0_test_wrong"][1])
+    assert np.isnan(ours["split0_test_right"][1])
 
 
 def test_refit_may_be_a_function() -> None:
@@ -269,11 +296,18 @@ def test_weak_candidates_end_after_the_first_folds() -> None:
 class FirstFold:
     """Ends every candidate after its first fold."""
 
-    def decide(self, trial_id: int, curves: Any, goal: str) -> Decision:
+    def decide(self, trial_id: int, curves: Any, goal: str) -> Decision | None:
         return Decision("first fold", 1, curves[trial_id].values[-1], 1.0)
 
 
 def test_where_nothing_completes_the_best_is_one_that_was_ended() -> None:
+class AfterTheFirst(FirstFold):
+    """Ends every candidate but the first after its first fold."""
+
+    def decide(self, trial_id: int, curves: Any, goal: str) -> Decision | None:
+        return super().decide(trial_id, curves, goal) if trial_id else None
+
+
     for scoring, refit in ((None, True), (["accuracy", "f1_macro"], "accuracy")):
         made = search(SVC(), {"C": [1e-4, 1.0]}, algo=grid.suggest, early_termination=FirstFold())
         with pytest.warns(UserWarning, match="taken from those that are early terminated"):
