@@ -571,6 +571,8 @@ def test_how_many_at_once(jobs: dict[str, int]) -> None:
         ({"cv": []}, ValueError, r"cv is \[\], which gives no splits"),
         ({"timeout": -1}, Exception, "timeout"),
         ({"space": {"c": [1]}}, InvalidSpace, "did you mean"),
+        ({"space": {"c": hp.loguniform("c", -3, 3)}}, InvalidSpace, "did you mean 'C'"),
+        ({"space": hp.choice("which", [{"C": 1}, {"c": 1}])}, InvalidSpace, "did you mean 'C'"),
         ({"estimator": 3}, TypeError, "estimator is 3, which has no fit"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
@@ -579,7 +581,7 @@ def test_bad_arguments_are_told_before_anything_runs(options: Any, kind: Any, me
     made = search(SVC(), {"C": [1.0]}, n_iter=1).set_params(**options)
     with pytest.raises(kind, match=message):
         made.fit(X, Y)
-    assert not hasattr(made, "trials_") or len(made.trials_.trials) == 0
+    assert not hasattr(made, "trials_") or len(made.trials_._records) == 0
 
 
 def test_a_random_forest_on_real_data() -> None:
