@@ -170,7 +170,7 @@ def test_groups_go_to_the_splitter() -> None:
         search(SVC(), {"C": [1.0]}, n_iter=1, cv=GroupKFold(3)).fit(X, Y)
 
 
-@pytest.mark.skipif(not hasattr(GridSearchCV, "get_metadata_routing") or IS_TOO_OLD, reason="from 1.4 on")
+@pytest.mark.skipif(VERSION < (1, 4), reason="from scikit-learn 1.4 on")
 def test_metadata_goes_where_it_is_asked_for() -> None:
     weights = np.arange(150.0)
     with sklearn.config_context(enable_metadata_routing=True):
