@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from hyperopt import pyll
 
 from sparktune.errors import InvalidSpace
+from sparktune.sklearn.names import check_names
 from sparktune.space import hp
 from sparktune.space.distributions import as_space
 
@@ -26,21 +26,27 @@ def as_search_space(space: Any, names: frozenset[str], estimator: str) -> Any:
     Raises:
         InvalidSpace: a key is no parameter of the estimator, or a value cannot be searched.
     """
+    found: Any
     if isinstance(space, pyll.Apply):
-        return space
-    if isinstance(space, Mapping):
-        return as_space(_branch(space, "", names, estimator))
-    if isinstance(space, Sequence) and space and all(isinstance(part, Mapping) for part in space):
-        parts = [_branch(part, f"{n}.", names, estimator) for n, part in enumerate(space)]
-        return as_space(hp.choice("space", parts) if len(parts) > 1 else parts[0])
-    raise InvalidSpace(
-        f"space is {space!r} ({type(space).__name__}); it must be a dict of parameter -> list of values, "
-        "scipy.stats distribution or hp node, a list of such dicts, or an hp expression that gives a dict"
-    )
+        found = space
+    elif isinstance(space, Mapping):
+        found = _branch(space, "")
+    elif isinstance(space, Sequence) and space and all(isinstance(part, Mapping) for part in space):
+        parts = [_branch(part, f"{n}.") for n, part in enumerate(space)]
+        found = hp.choice("space", parts) if len(parts) > 1 else parts[0]
+    else:
+        raise InvalidSpace(
+            f"space is {space!r} ({type(space).__name__}); it must be a dict of parameter -> list of values, "
+            "scipy.stats distribution or hp node, a list of such dicts, or an hp expression that gives a dict"
+        )
+    found = as_space(found)
+    check_names(found, names, estimator)
+    return found
 
 
-def _branch(space: Mapping[str, Any], prefix: str, names: frozenset[str], estimator: str) -> dict[str, Any]:
-    _check_names(space, names, estimator)
+def _branch(space: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    if not space:
+        raise InvalidSpace("space is empty; give at least one parameter, such as {'C': [0.1, 1, 10]}")
     return {key: _node(f"{prefix}{key}", value) for key, value in space.items()}
 
 
@@ -58,19 +64,3 @@ def _node(label: str, value: Any) -> Any:
 
 def _plain(option: Any) -> Any:
     return option.item() if isinstance(option, np.generic) else option
-
-
-def _check_names(space: Mapping[str, Any], names: frozenset[str], estimator: str) -> None:
-    if not space:
-        raise InvalidSpace("space is empty; give at least one parameter, such as {'C': [0.1, 1, 10]}")
-    for key, value in space.items():
-        is_searched = isinstance(key, str) and any(key.startswith(f"{other}__") for other in space)
-        if key in names or is_searched or isinstance(value, pyll.Apply | Mapping):
-            continue  # an hp node may give a branch
-        lowered = {name.lower(): name for name in names}
-        near = difflib.get_close_matches(str(key).lower(), lowered, 1)
-        hint = f"; did you mean {lowered[near[0]]!r}?" if near else "."
-        raise InvalidSpace(
-            f"space has {key!r}, which is no parameter of {estimator}{hint} "
-            f"Its parameters: {', '.join(sorted(names))}"
-        )

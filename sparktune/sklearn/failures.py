@@ -14,24 +14,32 @@ from sparktune.study.trial import TrialError
 
 
 def tell_failed_fits(candidates: Sequence[Candidate], n_folds: int, error_score: Any) -> None:
-    """Warn of fits that failed, once for all.
+    """Warn of fits that failed and of candidates that are lost, once for all.
 
     Raises:
         ValueError: all did.
     """
-    failed = sum(n_folds if candidate.is_unfit else candidate.n_failed for candidate in candidates)
-    if not failed:
+    lost = sum(candidate.is_lost for candidate in candidates)
+    failed = sum(
+        n_folds if candidate.is_unfit else candidate.n_failed
+        for candidate in candidates
+        if not candidate.is_lost
+    )
+    if not failed and not lost:
         return
     total = n_folds * len(candidates)
     example = next(cause for candidate in candidates for cause in candidate.causes)
-    if failed == total:
+    if failed + n_folds * lost == total:
         raise ValueError(f"all {total} fits failed. The first cause: {example}")
-    warnings.warn(
-        f"{failed} of {total} fits failed; their score is {error_score} (error_score). To look into it, set "
-        f"error_score='raise'. The first cause: {example}",
-        FitFailedWarning,
-        stacklevel=3,
-    )
+    found = []
+    if failed:
+        found.append(
+            f"{failed} of {total} fits failed; their score is {error_score} (error_score). To look into it, "
+            "set error_score='raise'."
+        )
+    if lost:
+        found.append(f"{lost} of {len(candidates)} candidates could not be fitted, and have no score.")
+    warnings.warn(f"{' '.join(found)} The first cause: {example}", FitFailedWarning, stacklevel=3)
 
 
 def raised(error: TrialError) -> Exception:

@@ -25,6 +25,10 @@ class RefitUnknown(ValueError):
     """``refit`` names no score of those that ``scoring`` gives."""
 
 
+class AllFitsFailed(RuntimeError):
+    """Every fit of a candidate failed."""
+
+
 @dataclass(frozen=True)
 class Folds:
     """The objective. Its result is flat, so that MLflow has each number as a metric of the trial's run.
@@ -34,7 +38,7 @@ class Folds:
         X, y: the data.
         splits: of each fold the rows to fit and the rows to score; the same for every candidate.
         scorer: as of ``of_sklearn.scorers_of``.
-        guide: the score, of several, whose mean is maximized; None for the only or the first one.
+        guide: the score whose mean is maximized, where there are several; None for the first one.
         metric: the name under which the mean is reported.
         fit_params, score_params: further arguments of ``fit`` and of the scorers.
         error_score: the score of a fit that failed, or "raise".
@@ -61,12 +65,12 @@ class Folds:
         """Fit and score the candidate of a point.
 
         After each fold but the last the mean of the scores so far is reported: the study may end the trial
-        there.
+        there. Nothing is reported once a fit has failed.
 
         Raises:
             TrialTerminated: the study ends the trial.
-            Exception: of the fit, where ``error_score`` is "raise"; of the first one where every fit failed;
-                of ``set_params``.
+            AllFitsFailed: every fit failed, and ``error_score`` is NaN.
+            Exception: of the fit, where ``error_score`` is "raise"; of ``set_params``.
         """
         # Five fits of one run would each log their parameters, scores and model.
         with sklearn.config_context(**self.config), autologging.paused():
@@ -100,10 +104,11 @@ class Folds:
                     scores = by_name(told[f"{part}_scores"])
                     result |= {f"split{number}_{part}_{name}": scores[name] for name in scores}
             guiding.append(self._guiding(told["test_scores"]))
-            if number + 1 < len(self.splits):
+            # A trial that is ended has no result, and nothing to tell of a fit that failed.
+            if not errors and number + 1 < len(self.splits):
                 report(statistics.fmean(guiding), step=number + 1)
         if len(errors) == len(self.splits) and math.isnan(guiding[-1]):
-            error = RuntimeError(f"every fit of this candidate failed: {cause(errors[0])}")
+            error = AllFitsFailed(f"every fit of this candidate failed: {cause(errors[0])}")
             error.add_note(errors[0])
             raise error
         return result | self._summary(result, guiding, errors)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from sparktune.early_termination.base import Curve
-from sparktune.sklearn.folds import TIMES, Parameters
+from sparktune.sklearn.folds import TIMES, AllFitsFailed, Parameters
 from sparktune.study.trial import Trial, TrialState
 
 Floats = npt.NDArray[np.float64]
@@ -44,14 +44,20 @@ class Candidate:
 
     @property
     def is_unfit(self) -> bool:
-        """Whether it could not be fitted at all: every fold failed, or its worker was lost."""
+        """Whether it failed with no result: every fold did, or it is lost."""
         return self.trial.state is TrialState.FAILED and not self.trial.result
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no fold has a score: its worker died, or its parameters could not be set."""
+        error = self.trial.error
+        return self.is_unfit and (error is None or error.type_name != AllFitsFailed.__name__)
 
     @property
     def causes(self) -> list[str]:
         """Why its fits failed."""
         own = [str(v) for key, v in (self.trial.result or {}).items() if key.endswith("_fit_error")]
-        return own + ([] if self.trial.error is None else [self.trial.error.summary])
+        return own or ([self.trial.error.summary] if self.trial.error and self.is_unfit else [])
 
     def folds_of_reports(self) -> list[float]:
         """The scores behind the reported means: of the n-th, n means less n - 1 of those before."""

@@ -28,6 +28,7 @@ from sparktune.sklearn.failures import raised, tell_failed_fits
 from sparktune.sklearn.folds import Folds, RefitUnknown, parameters
 from sparktune.sklearn.results import Candidate, cv_results, score_names
 from sparktune.sklearn.scoring import check_refit, scorers_of
+from sparktune.study.trial import Trial
 from sparktune.trials import arguments
 from sparktune.trials.run import RunnableTrials
 from sparktune.trials.spark import SparkTrials
@@ -154,7 +155,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             y,
             splits,
             of_sklearn.scorers_of(self, self._scorers),
-            self.refit if isinstance(self.refit, str) and isinstance(scorers, dict) else None,
+            self.refit if isinstance(self.refit, str) else None,
             f"mean_test_{self._guide(scorers)}",
             dict(routed.estimator.fit),
             dict(routed.scorer.score),
@@ -257,13 +258,12 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         if trials.early_termination is not None and n_splits == 1:
             logger.warning("early_termination has no effect: cv gives 1 split, so there is nothing to end")
             trials.early_termination = None
-        if self.error_score == "raise":
-            trials.max_failures = 1
         return trials
 
     # -- the search ------------------------------------------------------------------------------------
 
     def _search(self, folds: Folds, space: Any) -> None:
+        self.trials_._is_fatal = self._is_fatal
         try:
             fmin(
                 folds,
@@ -279,6 +279,8 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             # As in scikit-learn, scores that are all NaN are no error where a fit has succeeded.
             if all(not trial.result for trial in self.trials_._records.values()):
                 raise ValueError(f"no candidate could be scored: {error}") from error
+        finally:
+            del self.trials_._is_fatal
         self._raise_first()
 
     def _max_evals(self) -> int | None:
@@ -290,12 +292,16 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         return None if algo is grid.suggest else DEFAULT_N_ITER
 
     def _raise_first(self) -> None:
-        """What a candidate raised that is no matter of the candidate."""
+        """The error that ended the search."""
         for trial in self.trials_._records.values():
-            if trial.error is None:
-                continue
-            if self.error_score == "raise" or trial.error.type_name == RefitUnknown.__name__:
+            if trial.error is not None and self._is_fatal(trial):
                 raise raised(trial.error)
+
+    def _is_fatal(self, trial: Trial) -> bool:
+        """Whether a failed candidate ends the search; one whose score is NaN has a result, and does not."""
+        if trial.error is None or trial.result:
+            return False
+        return self.error_score == "raise" or trial.error.type_name == RefitUnknown.__name__
 
     # -- after the search ------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Study:
         goal: what is good in the reported metric.
         metric: its name, for the results of trials that were terminated early.
         max_failures: stop when so many trials have failed; None for no limit.
+        is_fatal: called with every trial that failed; True stops the study.
         hopeless_after: stop when so many trials have ended, and every one failed with the same exception;
             None for never.
         curves: the reports of earlier trials, by trial id; those of this study are added.
@@ -74,6 +75,7 @@ class Study:
         goal: Goal = "minimize",
         metric: str = "loss",
         max_failures: float | None = None,
+        is_fatal: Callable[[Trial], bool] | None = None,
         hopeless_after: int | None = None,
         curves: dict[int, Curve] | None = None,
     ) -> None:
@@ -87,6 +89,7 @@ class Study:
         self._goal = goal
         self._metric = metric
         self._max_failures = math.inf if max_failures is None else max_failures
+        self._is_fatal = is_fatal
         self._hopeless_after = math.inf if hopeless_after is None else hopeless_after
         self.curves: dict[int, Curve] = {} if curves is None else curves
         self._reporting: set[int] = set()
@@ -331,7 +334,8 @@ class Study:
         if self.is_stopping:
             return False
         if trial.state is TrialState.FAILED:
-            self.stop_reason = self._too_many_failures()
+            is_fatal = self._is_fatal is not None and self._is_fatal(trial)
+            self.stop_reason = f"trial {trial.trial_id} failed" if is_fatal else self._too_many_failures()
             return self.is_stopping
         if trial.state is not TrialState.COMPLETED:
             return False

@@ -12,7 +12,7 @@ import copy
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -61,7 +61,7 @@ class StudyStart(NamedTuple):
 
 
 SESSION = ("_spark", "_resource_profile")
-"""Attributes that belong to a Spark session."""
+"""Attributes that belong to a Spark session: copies share them, and pickles do not hold them."""
 COLUMNS = (
     "trial",
     "state",
@@ -120,6 +120,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     """Name of the search algorithm, and label -> distribution, of the latest ``fmin`` call."""
     _saved_by: str | None = None
     """Which ``fmin`` call wrote the save file that these trials stand in; None where there is none."""
+    _is_fatal: Callable[[Trial], bool] | None = None
+    """Whether a failed trial ends the study (``Study``)."""
 
     def __init__(
         self,
@@ -392,8 +394,6 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def _anew(self) -> Self:
         """Empty trials with the options of these, that run where these do."""
         new = copy.copy(self)
-        # What a pickle does not hold.
-        new.__dict__.update({name: value for name, value in vars(self).items() if name in SESSION})
         new._reset()
         of_hyperopt.forget(new)
         hyperopt.Trials.__init__(new)  # its lists and sets are not shared
@@ -500,7 +500,22 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         state = dict(self.__dict__)
         del state["_in_use"]
         state["_format"] = journal.FORMAT
-        return state
+        # What is pickled finds the session of the process that reads it.
+        return state | dict.fromkeys(self._session_state())
+
+    def _session_state(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name in SESSION}
+
+    def __copy__(self) -> Self:
+        new = type(self).__new__(type(self))
+        new.__setstate__(self.__getstate__() | self._session_state())
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__setstate__(copy.deepcopy(self.__getstate__(), memo) | self._session_state())
+        return new
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "_rng" in state:  # pickled by version 0.1

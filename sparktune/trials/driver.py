@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sparktune.backends import session
 from sparktune.backends.spark_application import Application
@@ -110,7 +110,3 @@ class DriverTrials(RunnableTrials):
         from sparktune.tracking.mlflow import MlflowTracker
 
         return MlflowTracker()
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A pickled DriverTrials finds the session of the process that reads it.
-        return {**super().__getstate__(), "_spark": None}

@@ -138,6 +138,7 @@ class RunnableTrials(StudyTrials):
                 goal=self.goal,
                 metric=self.metric,
                 max_failures=self.max_failures,
+                is_fatal=self._is_fatal,
                 hopeless_after=_hopeless_after(self),
                 curves=self._curves,
             )

@@ -157,7 +157,3 @@ class SparkTrials(RunnableTrials):
     def _tracker_options(self) -> dict[str, Any]:
         """Arguments of ``MlflowTracker``, for subclasses."""
         return {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A pickled SparkTrials finds the session of the process that reads it.
-        return {**super().__getstate__(), "_spark": None, "_resource_profile": None}

@@ -8,6 +8,8 @@ import hyperopt
 import numpy as np
 import pandas as pd
 import pytest
+from hyperopt import pyll
+from hyperopt.pyll import scope
 from scipy.stats import expon, loguniform
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -100,11 +102,40 @@ class HasRvs:
         (3, r"space is 3 \(int\); it must be a dict of parameter"),
         ([], r"space is \[\] \(list\); it must be"),
         ([{"C": [1]}, {"c": [1]}], "space has 'c'"),
+        ({"c": hp.loguniform("c", -3, 3)}, "space has 'c'.*did you mean 'C'"),
+        ({"c": scope.int(hp.quniform("c", 1, 3, 1))}, "space has 'c'"),
+        ({"c": hp.choice("c", [1, 2])}, "space has 'c'"),
+        ({"c": hp.choice("c", [{"C": 1}, 2])}, "space has 'c'"),
+        ({"c": hp.pchoice("c", [(0.01, {"c": 1}), (0.99, {"C": 1})])}, "space has 'c'"),
+        ({"branch": {"C": 1, "Gamma": hp.uniform("g", 0, 1)}}, "space has 'Gamma'.*did you mean 'gamma'"),
+        (pyll.as_apply({"c": hp.uniform("c", 0, 1)}), "space has 'c'"),
+        (pyll.Literal({"c": 1}), "space has 'c'"),
+        (hp.choice("which", [{"C": 1}, {"deeper": hp.choice("deeper", [{}, {"c": 1}])}]), "space has 'c'"),
+        (pyll.as_apply({1: 2}), "space has 1, which is no parameter"),
+        (hp.uniform("C", 0, 1), "space gives a float.*it must give a dict"),
+        (hp.choice("which", [{"C": 1}, 3]), "space gives 3.*it must give a dict"),
     ],
 )
 def test_bad_spaces_are_refused(space: Any, message: str) -> None:
     with pytest.raises(InvalidSpace, match=message):
         as_search_space(space, NAMES, "SVC")
+
+
+@scope.define
+def branch_of(value: float) -> dict[str, float]:
+    return {"C": value}
+
+
+def test_what_is_computed_is_checked_where_it_is_known() -> None:
+    assert set(points({"branch": scope.branch_of(hp.uniform("x", 1, 2))}, n=1)[0]) == {"C"}
+    assert set(points(scope.branch_of(hp.uniform("x", 1, 2)), n=1)[0]) == {"C"}
+    assert points({"none": hp.choice("n", [{}, pyll.Literal({})]), "C": [1]}, n=1) == [{"C": 1}]
+
+
+def test_parameters_of_an_estimator_that_another_branch_searches() -> None:
+    names = frozenset(make_pipeline(StandardScaler(), SVC()).get_params())
+    space = {"model": hp.choice("m", [{"svc": LogisticRegression()}]), "svc__l1_ratio": hp.uniform("r", 0, 1)}
+    assert set(points(space, names, 1)[0]) == {"svc", "svc__l1_ratio"}
 
 
 def test_a_point_must_be_a_dict() -> None:

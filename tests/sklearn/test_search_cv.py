@@ -33,13 +33,16 @@ from sparktune import (
     Trials,
     TruncationSelectionPolicy,
     grid,
+    hp,
 )
 from sparktune.early_termination.base import Decision
 from sparktune.sklearn import SearchCV
+from sparktune.sklearn.folds import RefitUnknown
 
 X, Y = load_iris(return_X_y=True)
 OURS = {"state", "run_id"}
-IS_TOO_OLD = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 5)
+VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
+IS_TOO_OLD = VERSION < (1, 5)
 
 
 def search(estimator: Any, space: Any, **options: Any) -> SearchCV:
@@ -167,7 +170,7 @@ def test_groups_go_to_the_splitter() -> None:
         search(SVC(), {"C": [1.0]}, n_iter=1, cv=GroupKFold(3)).fit(X, Y)
 
 
-@pytest.mark.skipif(not hasattr(GridSearchCV, "get_metadata_routing") or IS_TOO_OLD, reason="from 1.4 on")
+@pytest.mark.skipif(VERSION < (1, 4), reason="from scikit-learn 1.4 on")
 def test_metadata_goes_where_it_is_asked_for() -> None:
     weights = np.arange(150.0)
     with sklearn.config_context(enable_metadata_routing=True):
@@ -206,8 +209,33 @@ def test_a_function_may_give_several_scores() -> None:
     assert ours.score(X, Y) == theirs.score(X, Y)
     with pytest.raises(ValueError, match=r"several scores \(acc, f1\), and refit is True: name the one"):
         search(SVC(), {"C": [1.0]}, n_iter=1, scoring=both).fit(X, Y)
-    with pytest.raises(ValueError, match=r"several scores \(acc, f1\), and refit is 'f2'"):
-        search(SVC(), {"C": [1.0]}, n_iter=1, scoring=both, refit="f2").fit(X, Y)
+    made = search(SVC(), {"C": [1.0]}, n_iter=5, scoring=both, refit="f2")
+    with pytest.raises(RefitUnknown, match=r"refit is 'f2', and scoring gives \['acc', 'f1'\]: name one"):
+        made.fit(X, Y)
+    assert len(made.trials_._records) == 1
+
+
+def opposed(estimator: Any, features: Any, labels: Any) -> dict[str, float]:
+    right = accuracy_score(labels, estimator.predict(features))
+    return {"right": right, "wrong": 1 - right}
+
+
+def test_of_the_scores_of_a_function_the_one_that_refit_names_is_searched_by() -> None:
+    made = search(SVC(), {"C": [1e-4, 10.0]}, algo=grid.suggest, scoring=opposed, refit="wrong").fit(X, Y)
+    assert made.best_params_ == made.trials_.best_params == {"C": 1e-4}
+    assert search(SVC(), {"C": [1.0]}, n_iter=1, refit="any").fit(X, Y).best_score_ > 0.9
+
+
+def test_reports_of_a_function_with_several_scores_are_of_the_one_that_refit_names() -> None:
+    options: dict[str, Any] = {"algo": grid.suggest, "scoring": opposed, "refit": "wrong"}
+    whole = search(SVC(), {"C": [1e-4, 10.0]}, **options).fit(X, Y)
+    made = search(SVC(), {"C": [1e-4, 10.0]}, early_termination=AfterTheFirst(), **options).fit(X, Y)
+    assert made.cv_results_["state"].tolist() == ["completed", "early_terminated"]
+    ours, theirs = made.cv_results_, whole.cv_results_
+    for column in ("split0_test_wrong", "split0_test_right"):
+        assert ours[column][0] == theirs[column][0]
+    assert ours["split0_test_wrong"][1] == pytest.approx(theirs["split0_test_wrong"][1])
+    assert np.isnan(ours["split0_test_right"][1])
 
 
 def test_refit_may_be_a_function() -> None:
@@ -269,8 +297,15 @@ def test_weak_candidates_end_after_the_first_folds() -> None:
 class FirstFold:
     """Ends every candidate after its first fold."""
 
-    def decide(self, trial_id: int, curves: Any, goal: str) -> Decision:
+    def decide(self, trial_id: int, curves: Any, goal: str) -> Decision | None:
         return Decision("first fold", 1, curves[trial_id].values[-1], 1.0)
+
+
+class AfterTheFirst(FirstFold):
+    """Ends every candidate but the first after its first fold."""
+
+    def decide(self, trial_id: int, curves: Any, goal: str) -> Decision | None:
+        return super().decide(trial_id, curves, goal) if trial_id else None
 
 
 def test_where_nothing_completes_the_best_is_one_that_was_ended() -> None:
@@ -298,6 +333,9 @@ def test_one_fold_cannot_be_terminated_early(caplog: pytest.LogCaptureFixture) -
 # -- failures ------------------------------------------------------------------------------------------
 
 
+FIRST_ROW = X[0].copy()
+
+
 class Moody(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Refuses some parameters, or some rows."""
 
@@ -305,13 +343,28 @@ class Moody(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.mood = mood
 
     def fit(self, X: Any, y: Any) -> Moody:  # noqa: N803
-        if self.mood == "bad" or (self.mood == "mixed" and X[0, 3] != 0.2):
+        is_first = not (X == FIRST_ROW).all(axis=1).any()  # its first row is scored in the first fold
+        if {"bad": True, "mixed": X[0, 3] != 0.2, "late": is_first}.get(self.mood):
             raise ArithmeticError(f"in a {self.mood} mood")
         self.classes_ = np.unique(y)
         return self
 
     def predict(self, X: Any) -> Any:  # noqa: N803
         return np.zeros(len(X), dtype=int)
+
+
+class Picky(Moody):
+    """Refuses some parameters as they are set."""
+
+    def __init__(self, kind: str = "good", mood: str = "good") -> None:
+        super().__init__(mood)
+        self.kind = kind
+
+    def set_params(self, **params: Any) -> Picky:
+        if params.get("kind") == "refused":
+            raise ValueError("refused")
+        super().set_params(**params)
+        return self
 
 
 def test_candidates_that_fail_come_last() -> None:
@@ -338,6 +391,72 @@ def test_a_score_in_place_of_one_that_failed() -> None:
     with pytest.warns(FitFailedWarning):
         several.fit(X, Y)
     assert several.cv_results_["mean_test_f1"].min() == -1
+
+
+@pytest.mark.parametrize("error_score", [np.nan, -1.0])
+def test_early_termination_hides_no_fit_that_failed(error_score: float) -> None:
+    made = search(Moody(), {"mood": ["good", "late"]}, algo=grid.suggest, cv=3, error_score=error_score)
+    made.set_params(early_termination=AfterTheFirst(), cv=StratifiedKFold(3))
+    with pytest.warns(FitFailedWarning, match=r"1 of 6 fits failed.*in a late mood"):
+        made.fit(X, Y)
+    assert made.cv_results_["state"].tolist() == ["completed", "completed" if error_score == -1 else "failed"]
+    np.testing.assert_equal(made.cv_results_["split0_test_score"][1], error_score)
+    assert made.cv_results_["split2_test_score"][1] > 0.3
+
+
+def undefined_once(estimator: Any, features: Any, labels: Any) -> float:
+    """NaN in one fold for one candidate, as a metric that is not defined there."""
+    is_first = (features[0] == X[0]).all()
+    return np.nan if estimator.C == 1.0 and is_first else float(estimator.score(features, labels))
+
+
+def test_a_score_that_is_nan_is_no_error_to_raise() -> None:
+    options: dict[str, Any] = {"scoring": undefined_once, "cv": StratifiedKFold(3), "error_score": "raise"}
+    space = {"C": [0.1, 1.0, 10.0]}
+    with pytest.warns(UserWarning, match="non-finite"):
+        theirs = GridSearchCV(SVC(), space, **options).fit(X, Y)
+    ours = search(SVC(), space, algo=grid.suggest, **options).fit(X, Y)
+    assert np.isnan(theirs.cv_results_["mean_test_score"]).tolist() == [False, True, False]
+    assert_same_table(ours.cv_results_, theirs.cv_results_)
+    assert ours.best_params_ == theirs.best_params_
+
+
+def test_max_failures_of_the_trials_holds_where_errors_are_raised() -> None:
+    trials = SimulatedTrials(1, max_failures=3)
+    made = search(SVC(), {"C": loguniform(1, 2)}, trials=trials, scoring=never_defined, error_score="raise")
+    with pytest.warns(UserWarning, match="no candidate has a score of every fold"):
+        made.fit(X, Y)
+    assert len(made.cv_results_["params"]) == 3
+
+
+def never_defined(estimator: Any, features: Any, labels: Any) -> float:
+    return np.nan
+
+
+def test_candidates_that_cannot_be_set_have_no_score() -> None:
+    made = search(Picky(), {"kind": ["good", "refused"]}, algo=grid.suggest, cv=3, error_score=-1.0)
+    with pytest.warns(FitFailedWarning) as warned:
+        made.fit(X, Y)
+    (text,) = [str(each.message) for each in warned if each.category is FitFailedWarning]
+    assert "1 of 2 candidates could not be fitted, and have no score" in text
+    assert "refused" in text
+    assert "error_score" not in text
+    assert np.isnan(made.cv_results_["mean_test_score"]).tolist() == [False, True]
+
+
+def test_fits_that_failed_and_candidates_without_a_score_are_one_warning() -> None:
+    space = hp.choice("which", [{"mood": hp.choice("mood", ["good", "late"])}, {"kind": "refused"}])
+    with pytest.warns(FitFailedWarning, match=r"1 of 9 fits failed; their score is -1.0.*1 of 3 candidates"):
+        search(Picky(), space, algo=grid.suggest, cv=StratifiedKFold(3), error_score=-1.0).fit(X, Y)
+
+
+def test_a_score_that_is_nan_is_no_cause_of_a_fit_that_failed() -> None:
+    def scorer(estimator: Any, features: Any, labels: Any) -> float:
+        return np.nan if estimator.mood == "good" else 0.5
+
+    options: dict[str, Any] = {"cv": StratifiedKFold(3), "scoring": scorer, "error_score": -1.0}
+    with pytest.warns(FitFailedWarning, match=r"1 of 6 fits failed.*The first cause: ArithmeticError"):
+        search(Moody(), {"mood": ["good", "late"]}, algo=grid.suggest, **options).fit(X, Y)
 
 
 def test_candidates_that_take_too_long_are_told_apart() -> None:
@@ -452,6 +571,8 @@ def test_how_many_at_once(jobs: dict[str, int]) -> None:
         ({"cv": []}, ValueError, r"cv is \[\], which gives no splits"),
         ({"timeout": -1}, Exception, "timeout"),
         ({"space": {"c": [1]}}, InvalidSpace, "did you mean"),
+        ({"space": {"c": hp.loguniform("c", -3, 3)}}, InvalidSpace, "did you mean 'C'"),
+        ({"space": hp.choice("which", [{"C": 1}, {"c": 1}])}, InvalidSpace, "did you mean 'C'"),
         ({"estimator": 3}, TypeError, "estimator is 3, which has no fit"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
@@ -460,7 +581,7 @@ def test_bad_arguments_are_told_before_anything_runs(options: Any, kind: Any, me
     made = search(SVC(), {"C": [1.0]}, n_iter=1).set_params(**options)
     with pytest.raises(kind, match=message):
         made.fit(X, Y)
-    assert not hasattr(made, "trials_") or len(made.trials_.trials) == 0
+    assert not hasattr(made, "trials_") or len(made.trials_._records) == 0
 
 
 def test_a_random_forest_on_real_data() -> None:

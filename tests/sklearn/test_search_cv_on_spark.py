@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 from typing import Any
 
 import mlflow
 import numpy as np
 import pytest
 from scipy.stats import loguniform
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -107,6 +110,35 @@ def test_an_error_is_raised_here_as_what_it_was(spark: Any) -> None:
     search = SearchCV(Unkind(), {"kind": ["raises"]}, n_iter=4, error_score="raise", trials=trials)
     with pytest.raises(FloatingPointError, match="unkind"):
         search.fit(DIGITS, LABELS)
+
+
+class Deadly(Unkind):
+    """Ends its worker."""
+
+    def fit(self, X: Any, y: Any) -> Deadly:  # noqa: N803
+        if self.kind == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.classes_ = np.unique(y)
+        return self
+
+
+def test_a_candidate_whose_worker_dies_has_no_score(spark: Any) -> None:
+    trials = SparkTrials(mlflow=False, max_attempts=1)
+    search = SearchCV(
+        Deadly(), {"kind": ["none", "dies"]}, algo=grid.suggest, cv=2, error_score=-1.0, trials=trials
+    )
+    with pytest.warns(FitFailedWarning, match="1 of 2 candidates could not be fitted, and have no score"):
+        search.fit(DIGITS, LABELS)
+    assert search.cv_results_["state"].tolist() == ["completed", "failed"]
+    assert search.cv_results_["rank_test_score"].tolist() == [1, 2]
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
+
+
+def test_a_clone_runs_where_the_search_does(spark: Any) -> None:
+    for trials in (SparkTrials(spark_session=spark), DriverTrials(2, spark_session=spark)):
+        made = clone(SearchCV(PIPELINE, {"svc__C": [1.0]}, trials=trials))
+        assert made.trials is not trials
+        assert made.trials._spark is spark
 
 
 def test_candidates_in_threads_of_the_driver(spark: Any, mlflow_store: str) -> None:

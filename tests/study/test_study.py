@@ -245,6 +245,17 @@ def test_early_stop_is_asked_after_completed_trials_only() -> None:
     assert study_.stop_reason == EARLY_STOPPING
 
 
+def test_a_failure_that_is_fatal_stops_the_study() -> None:
+    study_ = study(is_fatal=lambda trial: not trial.result)
+    for event in (finished(0), finished(1, math.nan), Failed(2, 1.0, ERROR)):
+        assert study_.stop_reason is None
+        study_.next_trial(0.0)
+        trial = study_.tell(event)
+        assert trial is not None
+        study_.check_stop(trial)
+    assert study_.stop_reason == "trial 2 failed"
+
+
 def test_what_early_stop_raises_leaves_check_stop() -> None:
     def should_stop(_trial: Trial) -> bool:
         raise LookupError("no such column")
