@@ -97,6 +97,15 @@ def test_the_best_so_far_falls_where_trials_ended() -> None:
     assert "time since the first trial began (s)" in figure.layout.xaxis2.title.text
 
 
+def test_a_trial_that_never_ran_does_not_cost_the_panel_over_time() -> None:
+    known = Table([row(0, 3.0), row(1, 1.0), Row(2, TrialState.CANCELLED)])
+    figure = plots.any_time(known)
+    assert list(trace(figure, "best so far", 1).x) == [1.0, 2.0, 2.0]
+    assert "1 that never ran are left out" in figure.layout.title.subtitle.text
+    over_time = [t for t in plots.any_time({"a": known, "b": known}).data if t.xaxis == "x2"]
+    assert over_time
+
+
 def test_a_maximized_metric_rises() -> None:
     rows = [row(0, -0.5), row(1, -0.9)]
     figure = plots.any_time(Table(rows, "auc", "maximize", shows_metric=True))

@@ -48,7 +48,9 @@ def draw(table: Table) -> Spec:
     name = label_of(table.value_name)
     best = table.best
     found = "" if best is None else f"best {name}: {number(table.value(best))} (trial {best.number})"
-    figure_layout = layout(TITLE, joined(found, axis.outside, drawn_note(len(drawn), len(rows))))
+    n_others = sum(row.state.is_final for row in table.rows) - len(rows)
+    others = f"{n_others:,} that never ran are left out" if n_others else ""
+    figure_layout = layout(TITLE, joined(found, axis.outside, drawn_note(len(drawn), len(rows)), others))
     wide = 0.475 if seconds else 1.0
     figure_layout |= {
         "xaxis": {"domain": [0, wide], "title": {"text": "trials ended"}, "rangemode": "tozero"},
