@@ -220,6 +220,15 @@ def test_learning_curves_mark_what_was_terminated() -> None:
     assert list(line.y)[:-1] == list(known.best.reports)
 
 
+def test_trials_whose_reports_were_not_read_count_as_terminated_too() -> None:
+    stopped = TrialState.EARLY_TERMINATED
+    read = [Row(n, stopped, 1.0, {}, reports=[2.0, 1.0]) for n in range(3)]
+    known = Table([*read, *(Row(n, stopped, 1.0) for n in range(3, 10))], reports_left_out=7)
+    subtitle = plots.learning_curves(known).layout.title.subtitle.text
+    assert "10 of 10 trials were terminated early" in subtitle
+    assert "3 of 10 curves drawn" in subtitle
+
+
 def test_long_curves_are_thinned_but_keep_their_ends() -> None:
     reports = list(np.linspace(1, 0, 50_000))
     rows = [Row(n, COMPLETED, 0.0, {}, reports=reports) for n in range(3)]

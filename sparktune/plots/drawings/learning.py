@@ -52,10 +52,10 @@ def draw(table: Table) -> Spec:
     good_is_high = table.goal == "maximize"
     values = [value for row in drawn for value in row.reports if math.isfinite(value)]
     axis = ValueAxis.of(values, good_is_high=good_is_high)
-    n_stopped = sum(row.state is TrialState.EARLY_TERMINATED for row in reporting)
+    n_stopped = table.counts.get(TrialState.EARLY_TERMINATED, 0)
     total = len(reporting) + table.reports_left_out
     what = (
-        f"{n_stopped:,} of {total:,} trials were terminated early"
+        f"{n_stopped:,} of {len(table.rows):,} trials were terminated early"
         if n_stopped
         else f"{counted(total, 'trial')} reported"
     )
