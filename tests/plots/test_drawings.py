@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from sparktune import plots
+from sparktune.plots import comparison, page
 from sparktune.plots.drawings import learning, parallel, timeline
 from sparktune.plots.style import BEST, LOOKS
 from sparktune.plots.table import Row, Table
@@ -29,6 +31,7 @@ FIGURES: list[Callable[[Any], Any]] = [
     plots.slices,
     plots.timeline,
 ]
+LARGEST = sys.float_info.max
 MANY = [f"parameter_with_a_long_name_{n}" for n in range(40)]
 RNG = np.random.default_rng(0)
 
@@ -46,6 +49,13 @@ ODD = {
     "not finite": Table(
         [row(0, math.inf, x=1), row(1, -math.inf, x=2), row(2, 1.0, x=3), row(3, None, FAILED, x=4)]
     ),
+    "largest": Table([row(0, LARGEST, x=1), row(1, -LARGEST, x=2), row(2, 1.0, x=3), row(3, LARGEST, x=4)]),
+    "largest alone": Table([row(n, LARGEST, x=n) for n in range(5)]),
+    "largest, logarithmic": Table([row(n, 10.0**n, x=n) for n in range(300)] + [row(300, LARGEST, x=1)]),
+    "largest parameters": Table(
+        [row(n, float(n), x=LARGEST * (n % 3 - 1), y=LARGEST / 2.0**n) for n in range(20)]
+    ),
+    "smallest": Table([row(n, 5e-324 * (n % 2), x=5e-324 * (n % 3)) for n in range(9)]),
     "all equal": Table([row(n, 1.0, x=n) for n in range(30)]),
     "no parameters": Table([row(n, float(n)) for n in range(8)]),
     "40 parameters": Table([row(n, float(n % 7), **dict.fromkeys(MANY, RNG.random())) for n in range(50)]),
@@ -73,6 +83,17 @@ def test_every_picture_of_every_study_is_drawn(draw: Callable[[Any], Any], name:
         assert "<b>a</b>" not in text
     n_points = sum(len(trace.x) for trace in figure.data if trace.x is not None)
     assert n_points < 20_000
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_every_study_has_a_report(name: str) -> None:
+    assert "</html>" in plots.report(ODD[name])
+
+
+@pytest.mark.parametrize("name", ["largest", "largest alone", "largest, logarithmic", "smallest"])
+def test_such_losses_are_compared(name: str) -> None:
+    spec = comparison.several({"a": [ODD[name], ODD["ten"]], "b": ODD[name]})
+    assert page.self_contained(spec, name)
 
 
 def trace(figure: Any, name: str, place: int = 0) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sparktune.plots.axes import Axis
+from sparktune.plots.axes import Axis, power
 from sparktune.plots.style import (
     BLACK,
     GREEN,
@@ -209,4 +209,4 @@ def _layout(
 def _ticks(axis: Axis | ValueAxis) -> list[tuple[float, str]]:
     if isinstance(axis, Axis):
         return axis.ticks()
-    return [(axis.share(10**at if axis.is_log else at), text) for at, text in axis.ticks()]
+    return [(axis.share(power(at) if axis.is_log else at), text) for at, text in axis.ticks()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sparktune.plots.axes import MAX_CATEGORY_TICKS, Axis, log_ticks, short
+from sparktune.plots.axes import MAX_CATEGORY_TICKS, Axis, log_ticks, power, short
 from sparktune.plots.style import (
     BEST,
     GREEN,
@@ -144,8 +144,8 @@ def cartesian(axis: Axis) -> Spec:
         return {
             "type": "log",
             "tickmode": "array",
-            "tickvals": [10**at for at in exponents],
-            "ticktext": [short(10**at) for at in exponents],
+            "tickvals": [power(at) for at in exponents],
+            "ticktext": [short(power(at)) for at in exponents],
         }
     return {"type": "linear"}
 
