@@ -22,6 +22,8 @@ _PLAIN = re.compile(r"hp\.q?(uniform|normal)")
 SPREAD = (0.618034, 0.414214, 0.732051)
 """Multiples of such numbers (of the golden ratio, of roots) are spread evenly between whole numbers."""
 N_TICKS = 5
+SHORTEST = 1e-300
+"""plotly.js fails to draw an axis that is shorter."""
 MAX_CATEGORY_TICKS = 12
 
 
@@ -167,7 +169,7 @@ def looks_logarithmic(values: Sequence[float]) -> bool:
 def nice_ticks(low: float, high: float, n: int = N_TICKS) -> list[float]:
     """Round numbers between two others: multiples of 1, 2 or 5 times a power of ten."""
     raw = (high - low) / n
-    if not 1e-300 < raw < math.inf:  # at the edge of what floats hold
+    if not SHORTEST < raw < math.inf:  # at the edge of what floats hold
         return [low, high]
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= raw * 0.999)

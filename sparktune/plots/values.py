@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparktune.plots.axes import log_ticks, nice_ticks, power, share_of, short
+from sparktune.plots.axes import SHORTEST, log_ticks, nice_ticks, power, share_of, short
 from sparktune.plots.style import Spec
 
 HIDDEN_SHARE = 0.1
@@ -51,7 +51,9 @@ class ValueAxis:
         most = ordered[max(0, math.ceil((1 - HIDDEN_SHARE) * len(ordered)) - 1)]
         if most > low and high - low > WIDE * (most - low):
             high = max(at for at in ordered if at - low <= WIDE * (most - low))
-        room = ROOM * (high - low) if high > low else abs(high) * 0.1 or 1.0
+        room = ROOM * (high - low) if high > low else abs(high) * 0.1
+        if room < SHORTEST:
+            room = 1.0
         if not (math.isfinite(low - room) and math.isfinite(high + room)):
             room = 0.0
         n_hidden = sum(at > high + room for at in ordered)

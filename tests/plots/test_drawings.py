@@ -178,11 +178,18 @@ def test_ranges() -> None:
     assert ValueAxis.of([]).spec == {"range": [0.0, 1.0]}
     same = ValueAxis.of([2.0, 2.0])
     assert same.low < 2.0 < same.high
+    tiny = ValueAxis.of([0.0, 5e-324])
+    assert tiny.high - tiny.low > 1e-300  # of a shorter one, pixels per unit are infinite
     axis = ValueAxis.of([*np.linspace(0.8, 0.9, 30), -50.0], good_is_high=True)
     assert axis.n_hidden == 1
     assert (axis.best, axis.worst) == (0.9, 0.8)
     assert 0.7 < axis.low < axis.edge < 0.8 < 0.9 < axis.high
     assert [text for _, text in axis.ticks()] == ["0.8", "0.82", "0.84", "0.86", "0.88", "0.9"]
+
+
+def test_an_axis_of_the_smallest_floats_is_not_too_short() -> None:
+    low, high = plots.slices(ODD["smallest"]).layout.xaxis.range
+    assert high - low > 1e-300
 
 
 def test_losses_that_gather_at_the_good_end_have_a_logarithmic_axis() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sparktune.plots.axes import MAX_CATEGORY_TICKS, Axis, log_ticks, power, short
+from sparktune.plots.axes import MAX_CATEGORY_TICKS, SHORTEST, Axis, log_ticks, power, short
 from sparktune.plots.style import (
     BEST,
     GREEN,
@@ -147,6 +147,8 @@ def cartesian(axis: Axis) -> Spec:
             "tickvals": [power(at) for at in exponents],
             "ticktext": [short(power(at)) for at in exponents],
         }
+    if 0 < axis.high - axis.low < SHORTEST:
+        return {"type": "linear", "range": [axis.low - 1, axis.high + 1]}
     return {"type": "linear"}
 
 
