@@ -102,7 +102,7 @@ def figure(spec: Spec) -> go.Figure:
 
 
 def layout(title: str, subtitle: str = "", *, height: int = 460, **more: Any) -> Spec:
-    """A layout with the title at the left, and the legend at the right."""
+    """A layout with the title at the left, and the legend at the right; both texts are escaped here."""
     text: Spec = {
         "text": f"<b>{text_of(title)}</b>",
         "x": 0,
@@ -135,10 +135,15 @@ def text_of(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
-def label_of(text: str, chars: int = LABEL_CHARS) -> str:
-    """A label for an axis: its beginning and its end where it is long."""
+def shortened(text: str, chars: int = LABEL_CHARS) -> str:
+    """A text of the user's, its beginning and its end where it is long; for ``layout``, which escapes it."""
     half = (chars - 1) // 2
-    return text_of(text if len(text) <= chars else f"{text[:half]}…{text[-half:]}")
+    return text if len(text) <= chars else f"{text[:half]}…{text[-half:]}"
+
+
+def label_of(text: str, chars: int = LABEL_CHARS) -> str:
+    """A label for an axis, short and escaped."""
+    return text_of(shortened(text, chars))
 
 
 def wrapped(text: str, width: int) -> str:

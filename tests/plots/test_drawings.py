@@ -104,6 +104,18 @@ def symbols_and_colours(figure: Any) -> dict[str, tuple[str, str]]:
     return {t.name: (t.marker.symbol, t.marker.color) for t in figure.data if t.mode == "markers"}
 
 
+def test_names_are_escaped_once() -> None:
+    rows = [row(n, float(n), **{"a<b": n, "c&d": n % 3}) for n in range(9)]
+    known = Table(rows, "p<q", "maximize", shows_metric=True)
+    texts = [figure.layout.title.to_plotly_json() for figure in (plots.any_time(known), plots.scatter(known))]
+    assert "best p&lt;q: 0 (trial 0)" in texts[0]["subtitle"]["text"]
+    assert "a&lt;b" in texts[1]["text"]
+    assert "c&amp;d" in texts[1]["text"]
+    for draw in FIGURES:
+        for text in ("&amp;lt;", "&amp;amp;"):
+            assert text not in draw(known).to_json().replace("\\u0026", "&")
+
+
 # -- any-time curve ---------------------------------------------------------------------------
 
 

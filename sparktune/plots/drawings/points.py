@@ -19,6 +19,7 @@ from sparktune.plots.style import (
     joined,
     label_of,
     layout,
+    shortened,
 )
 from sparktune.plots.table import Row, Table, thinned
 from sparktune.plots.values import ValueAxis
@@ -74,7 +75,7 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
         else:
             marker = dict(BEST)
         data.append(_trace(table, axes, [best], "best trial", marker))
-    names = " and ".join(label_of(label) for label in labels)
+    names = " and ".join(shortened(label) for label in labels)
     note = f"colours end before {value_axis.n_hidden:,} worse values" if value_axis.n_hidden else ""
     missing = len(table.rows) - len(active)
     others = f"{missing:,} trials do not have them all" if missing else ""
