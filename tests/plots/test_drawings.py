@@ -325,6 +325,15 @@ def test_lines_are_in_groups_by_rank() -> None:
     assert trace(figure, "no loss").visible == "legendonly"
 
 
+def test_trials_without_a_loss_that_are_not_drawn_are_told() -> None:
+    rows = [row(n, 1.0 if n < 100 else None, COMPLETED if n < 100 else FAILED, x=n) for n in range(2000)]
+    figure = plots.parallel_coordinates(Table(rows))
+    assert sum(x is None for x in trace(figure, "no loss").x) == parallel.MAX_LINES // 4 == 150
+    assert "150 of 1,900 without a loss drawn" in figure.layout.title.subtitle.text
+    few = plots.parallel_coordinates(Table(rows[:250]))
+    assert "without a loss" not in few.layout.title.subtitle.text
+
+
 def test_of_many_parameters_the_most_important_are_drawn() -> None:
     figure = plots.parallel_coordinates(ODD["40 parameters"])
     assert f"{parallel.MAX_AXES} of 40 parameters" in figure.layout.title.subtitle.text
