@@ -23,9 +23,10 @@ from sparktune.errors import PlotlyNotAvailable
 from sparktune.plots import figures
 from sparktune.plots.drawings import bars, history, learning, parallel, slices, timeline
 from sparktune.plots.sources import Source, table_of
-from sparktune.plots.style import LOOKS, NO_PLOTLY, Spec, number, span
+from sparktune.plots.style import LOOKS, NO_PLOTLY, Spec, number
 from sparktune.plots.table import Row, Table
 from sparktune.study.trial import TrialState, format_value
+from sparktune.study.words import in_words
 
 LEVEL = 6
 CELL_CHARS = 200
@@ -206,7 +207,7 @@ def _head(table: Table) -> str:
     plan = timeline.schedule(table)
     if plan.bars:
         cards += [
-            ("wall-clock", span(plan.length_s)),
+            ("wall-clock", in_words(plan.length_s)),
             ("slots", f"{plan.n_slots:,}"),
             ("utilised", f"{plan.utilisation:.0%}"),
         ]

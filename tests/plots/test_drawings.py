@@ -17,6 +17,7 @@ from sparktune.plots.drawings import learning, parallel, timeline
 from sparktune.plots.style import BEST, LOOKS
 from sparktune.plots.table import Row, Table
 from sparktune.plots.values import ValueAxis
+from sparktune.study import words
 from sparktune.study.trial import TrialState
 from tests.plots_studies import table
 
@@ -146,10 +147,15 @@ def test_a_maximized_metric_rises() -> None:
     assert figure.layout.yaxis.title.text == "auc"
 
 
+def test_states_are_called_as_in_the_terminal() -> None:
+    assert {state: LOOKS[state].words for state in words.WORDS} == words.WORDS
+    assert LOOKS.keys() == set(TrialState)
+
+
 def test_states_differ_in_colour_and_in_shape() -> None:
     figure = plots.any_time(table(300))
     found = symbols_and_colours(figure)
-    assert {"completed", "failed", "terminated early", "timed out", "best trial"} <= set(found)
+    assert {"succeeded", "failed", "terminated early", "timed out", "best trial"} <= set(found)
     assert (
         len({symbol for symbol, _ in found.values()})
         == len({colour for _, colour in found.values()})
@@ -345,7 +351,7 @@ def test_of_many_parameters_the_most_important_are_drawn() -> None:
 def test_points_are_coloured_by_value() -> None:
     known = table(60)
     figure = plots.scatter(known, "gamma", "C")
-    points = trace(figure, "completed")
+    points = trace(figure, "succeeded")
     assert list(points.marker.color) == [
         r.loss for r in known.rows if r.state is COMPLETED and "C" in r.params and r is not known.best
     ]
@@ -444,5 +450,5 @@ def test_of_very_many_trials_neighbours_are_one_bar() -> None:
     figure = plots.timeline(Table(rows))
     (bars,) = [t for t in figure.data if t.type == "bar"]
     assert len(bars.x) == 1
-    assert f"<b>{n} trials</b>" in bars.hovertext[0]
+    assert f"<b>{n:,} trials</b>" in bars.hovertext[0]
     assert "one bar" in figure.layout.title.subtitle.text
