@@ -40,7 +40,7 @@ ROOMS = {
     "private": [],
     "early_termination": [],
     "space": ["errors"],
-    "plots": ["errors", "space", "study", "tracking"],
+    "plots": ["errors", "private", "space", "study", "tracking"],
     "search": ["errors", "private", "space", "study"],
     "study": ["early_termination", "errors"],
     "worker": ["early_termination", "errors", "private", "study", "tracking.worker"],

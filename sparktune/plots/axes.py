@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,6 +22,8 @@ _PLAIN = re.compile(r"hp\.q?(uniform|normal)")
 SPREAD = (0.618034, 0.414214, 0.732051)
 """Multiples of such numbers (of the golden ratio, of roots) are spread evenly between whole numbers."""
 N_TICKS = 5
+SHORTEST = 1e-300
+"""plotly.js fails to draw an axis that is shorter."""
 MAX_CATEGORY_TICKS = 12
 
 
@@ -88,7 +91,7 @@ class Axis:
         if at is None:
             return None
         low, high = self.bounds
-        return (at - low) / (high - low) if high > low else 0.5
+        return share_of(at, low, high) if high > low else 0.5
 
     def ticks(self) -> list[tuple[float, str]]:
         """(share, text) of values worth a tick."""
@@ -101,7 +104,7 @@ class Axis:
         if high <= low:
             return [(0.5, short(self.low))]
         places = log_ticks(low, high) if self.kind == "log" else nice_ticks(low, high)
-        return [((at - low) / (high - low), short(10**at if self.kind == "log" else at)) for at in places]
+        return [(share_of(at, low, high), short(power(at) if self.kind == "log" else at)) for at in places]
 
     def drawn(self, value: Any, number: int, turn: int = 0) -> float | None:
         """A value on a cartesian axis: itself, or a category's place, moved a little by the trial's number.
@@ -166,11 +169,29 @@ def looks_logarithmic(values: Sequence[float]) -> bool:
 def nice_ticks(low: float, high: float, n: int = N_TICKS) -> list[float]:
     """Round numbers between two others: multiples of 1, 2 or 5 times a power of ten."""
     raw = (high - low) / n
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    if not SHORTEST < raw < math.inf:  # at the edge of what floats hold
+        return [low, high]
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
     count = math.floor((high - low) / step + 1e-9) + 1
-    return [(first + i) * step for i in range(count) if (first + i) * step <= high + 1e-9 * abs(step)]
+    places = [(first + i) * step for i in range(count)]
+    return [at for at in places if at <= high + 1e-9 * step and math.isfinite(at)]
+
+
+def share_of(at: float, low: float, high: float) -> float:
+    """Where a number stands between two others: 0 at the lower, 1 at the higher one."""
+    if high - low == math.inf:
+        at, low, high = at / 2, low / 2, high / 2
+    return (at - low) / (high - low)
+
+
+def power(exponent: float) -> float:
+    """10 to the power of a number; the largest float where that is beyond it."""
+    try:
+        return float(10.0**exponent)
+    except OverflowError:
+        return sys.float_info.max
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -7,6 +7,7 @@ over repetitions.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,8 @@ def _traces(
     traces: list[Spec] = []
     if (std > 0).any():
         for edge, fill in ((mean + std, "none"), (mean - std, "tonexty")):
-            band = {"y": [table.shown(y) for y in edge], "fill": fill, "fillcolor": _transparent(colour)}
+            finite = edge.clip(-sys.float_info.max, sys.float_info.max)
+            band = {"y": [table.shown(y) for y in finite], "fill": fill, "fillcolor": _transparent(colour)}
             still = {"hoverinfo": "skip", "showlegend": False, "line": {"shape": "hv", "width": 0}}
             traces.append(common | band | still)
     # Colour and dash differ.
@@ -157,7 +159,8 @@ def _range(data: pd.DataFrame) -> tuple[float, float] | None:
     low = float((data["mean"] - data["std"].fillna(0.0)).min())
     high = float(data["mean"].max())
     room = 0.05 * (high - low)
-    return (low - room, high + room) if math.isfinite(low) and low < high else None
+    ends = (low - room, high + room)
+    return ends if low < high and all(map(math.isfinite, ends)) else None
 
 
 def _transparent(colour: str) -> str:

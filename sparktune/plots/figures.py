@@ -29,7 +29,7 @@ from sparktune.plots.drawings import bars, history, learning, parallel, points
 from sparktune.plots.drawings import slices as slice_panels
 from sparktune.plots.drawings import timeline as timelines
 from sparktune.plots.sources import Source, table_of
-from sparktune.plots.style import empty, figure
+from sparktune.plots.style import Spec, empty, figure
 from sparktune.plots.table import Table
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ def parallel_coordinates(source: Source, params: Sequence[str] | None = None) ->
 
 def scatter(source: Source, x: str | None = None, y: str | None = None) -> go.Figure:
     """Two parameters against each other, coloured by value; by default the two most important ones."""
-    return _points(source, x, y)
+    return figure(joint_points(table_of(source), x, y))
 
 
 def scatter_3d(source: Source, x: str | None = None, y: str | None = None, z: str | None = None) -> go.Figure:
     """Three parameters against each other, coloured by value; by default the three most important ones."""
-    return _points(source, x, y, z)
+    return figure(joint_points(table_of(source), x, y, z))
 
 
 def param_importance(source: Source) -> go.Figure:
@@ -118,25 +118,28 @@ def timeline(source: Source) -> go.Figure:
     return figure(timelines.draw(table_of(source)))
 
 
-def _points(source: Source, *wanted: str | None) -> go.Figure:
-    table = table_of(source)
+def joint_points(table: Table, *wanted: str | None) -> Spec:
+    """Trials as points in so many parameters; None is one of the most important.
+
+    Raises:
+        ValueError: there is no parameter of that name.
+    """
     given = [label for label in wanted if label is not None]
     _check(table, given)
     labels = list(wanted)
-    suggested = [*joint(table, len(wanted)), *table.most_important(len(table.axes))]
+    suggested = [*_joint(table, len(wanted)), *table.most_important(len(table.axes))]
     free = [label for label in dict.fromkeys(suggested) if label not in given]
     for place, label in enumerate(labels):
         if label is None and free:
             labels[place] = free.pop(0)
     found = [label for label in labels if label is not None]
     if len(found) < len(wanted):
-        return figure(
-            empty(points.TITLE, f"the trials have {len(table.axes)} parameters, and {len(wanted)} are needed")
-        )
-    return figure(points.draw(table, found))
+        why = f"the trials have {len(table.axes)} parameters, and {len(wanted)} are needed"
+        return empty(points.TITLE, why)
+    return points.draw(table, found)
 
 
-def joint(table: Table, n: int) -> list[str]:
+def _joint(table: Table, n: int) -> list[str]:
     """At most ``n`` labels: the most important that the best trial has, and that vary together.
 
     Where a parameter is active only with one value of another, the two say nothing together.

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 from sparktune.errors import PlotlyNotAvailable
 from sparktune.plots import figures
-from sparktune.plots.drawings import bars, history, learning, parallel, points, slices, timeline
+from sparktune.plots.drawings import bars, history, learning, parallel, slices, timeline
 from sparktune.plots.sources import Source, table_of
-from sparktune.plots.style import LOOKS, NO_PLOTLY, Spec, empty, number, span
+from sparktune.plots.style import LOOKS, NO_PLOTLY, Spec, number
 from sparktune.plots.table import Row, Table
 from sparktune.study.trial import TrialState, format_value
+from sparktune.study.words import in_words
 
 LEVEL = 6
 CELL_CHARS = 200
@@ -46,14 +47,6 @@ class Picture(NamedTuple):
     title: str
     reading: str
     draw: Callable[[Table], Spec]
-
-
-def _joint(table: Table, n: int) -> Spec:
-    labels = figures.joint(table, n)
-    labels = list(dict.fromkeys([*labels, *table.most_important(len(table.axes))]))[:n]
-    if len(labels) < n:
-        return empty(points.TITLE, f"the trials have {len(table.axes)} parameters, and {n} are needed")
-    return points.draw(table, labels)
 
 
 PICTURES = (
@@ -82,13 +75,16 @@ PICTURES = (
         lambda table: slices.draw(table, table.most_important(slices.MAX_PANELS)),
     ),
     Picture(
-        "scatter", "Two parameters", "The most important two that the best trial has.", lambda t: _joint(t, 2)
+        "scatter",
+        "Two parameters",
+        "The most important two that the best trial has.",
+        lambda table: figures.joint_points(table, None, None),
     ),
     Picture(
         "scatter3d",
         "Three parameters",
         "Drag to turn, scroll to come closer. Needs WebGL.",
-        lambda table: _joint(table, 3),
+        lambda table: figures.joint_points(table, None, None, None),
     ),
     Picture(
         "learning",
@@ -211,7 +207,7 @@ def _head(table: Table) -> str:
     plan = timeline.schedule(table)
     if plan.bars:
         cards += [
-            ("wall-clock", span(plan.length_s)),
+            ("wall-clock", in_words(plan.length_s)),
             ("slots", f"{plan.n_slots:,}"),
             ("utilised", f"{plan.utilisation:.0%}"),
         ]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union, runtime_checkable
 
+import hyperopt
+
 from sparktune.errors import StudyNotFound
 from sparktune.plots.table import Row, Table
+from sparktune.private import of_hyperopt
+from sparktune.study import outcome
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.trial import TrialState
 
 if TYPE_CHECKING:
-    import hyperopt
     import pandas as pd
 
 
@@ -46,7 +48,7 @@ def table_of(source: Source) -> Table:
         return Table.of(source.snapshot())
     if hasattr(source, "columns") and hasattr(source, "iloc"):
         return Table.of_frame(source)
-    if hasattr(source, "trials") and hasattr(source, "best_trial"):
+    if isinstance(source, hyperopt.Trials):
         return _of_hyperopt(source)
     raise TypeError(
         f"a picture needs trials, and the source is {type(source).__name__}: give a trials object such as "
@@ -75,30 +77,28 @@ def of_run(run_id: str, tracking_uri: str | None = None) -> Table:
         ) from error
 
 
-def _of_hyperopt(trials: Any) -> Table:
+def _of_hyperopt(trials: hyperopt.Trials) -> Table:
     """The table of hyperopt's own ``Trials``; options are their indices, as its documents have them."""
-    rows = []
-    for document in trials.trials:
-        result: Mapping[str, Any] = document["result"]
-        loss = result.get("loss")
-        is_ok = result.get("status") == "ok" and loss is not None and loss == loss
-        is_over = document["state"] == 2
-        state = (TrialState.COMPLETED if is_ok else TrialState.FAILED) if is_over else TrialState.RUNNING
-        began, ended = document["book_time"], document["refresh_time"] if is_over else None
-        rows.append(
-            Row(
-                document["tid"],
-                state,
-                float(loss) if is_ok and loss is not None else None,
-                {label: values[0] for label, values in document["misc"]["vals"].items() if len(values)},
-                _unix(began),
-                _unix(ended),
-                (ended - began).total_seconds() if began is not None and ended is not None else None,
-            )
-        )
-    return Table(sorted(rows, key=lambda row: row.number))
+    # Those that failed are not among ``trials.trials``; those of other experiments are not of this study.
+    keys = {document["exp_key"] for document in trials.trials}
+    known = [d for d in list(of_hyperopt.documents(trials)) if not keys or d["exp_key"] in keys]
+    return Table(sorted((_row(document) for document in known), key=lambda row: row.number))
 
 
-def _unix(time: dt.datetime | None) -> float | None:
-    """Of hyperopt's times, which are in UTC without saying so."""
-    return None if time is None else time.replace(tzinfo=dt.UTC).timestamp()
+def _row(document: Mapping[str, Any]) -> Row:
+    state, error = outcome.outcome_of(document), outcome.error_of(document)
+    began_s, ended_s = outcome.times_of(document)
+    if state is None:
+        is_queued, ended_s = document["state"] == hyperopt.JOB_STATE_NEW, None
+        state = TrialState.QUEUED if is_queued else TrialState.RUNNING
+    return Row(
+        document["tid"],
+        state,
+        outcome.loss_of(document),
+        {label: values[0] for label, values in document["misc"]["vals"].items() if len(values)},
+        began_s,
+        ended_s,
+        ended_s - began_s if began_s is not None and ended_s is not None else None,
+        error=None if error is None else error.summary,
+        stop_reason=outcome.stop_reason_of(document),
+    )

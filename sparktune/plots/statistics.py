@@ -93,8 +93,14 @@ def _statistics(curves: pd.DataFrame, axis: str, grid: Array | NDArray[np.int_])
         n = values.count()
         # A mean over those that have a value by then would rise when another begins with a worse one.
         of_all = n == values.notna().any(axis=1).sum()
-        mean, deviation = values.mean().where(of_all), values.std().where(of_all)
-        statistics = {"mean": mean, "std": deviation, "n": n}
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = values.mean().where(of_all), values.std().where(of_all)
+        # Beyond the largest float: as if not known.
+        statistics = {
+            "mean": mean.where(np.isfinite(mean)),
+            "std": deviation.where(np.isfinite(deviation)),
+            "n": n,
+        }
         parts.append(pd.DataFrame({"algo": algo, axis: grid, **statistics}))
     columns = ["algo", axis, "mean", "std", "n"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)

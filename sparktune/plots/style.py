@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparktune.errors import PlotlyNotAvailable
 from sparktune.plots.axes import category_name
 from sparktune.study.trial import TrialState
+from sparktune.study.words import WORDS, in_words
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,13 +51,16 @@ class Look(NamedTuple):
 
 
 LOOKS = {
-    TrialState.COMPLETED: Look("completed", BLUE, "circle", ""),
-    TrialState.EARLY_TERMINATED: Look("terminated early", ORANGE, "triangle-down", "/"),
-    TrialState.FAILED: Look("failed", VERMILION, "x", "x"),
-    TrialState.TIMED_OUT: Look("timed out", PURPLE, "square", "-"),
-    TrialState.CANCELLED: Look("cancelled", GREY, "diamond", "."),
-    TrialState.RUNNING: Look("running", SKY, "circle-open", "|"),
-    TrialState.QUEUED: Look("queued", BLACK, "diamond-open", "+"),
+    state: Look(WORDS.get(state, state.value), *look)
+    for state, look in {
+        TrialState.COMPLETED: (BLUE, "circle", ""),
+        TrialState.EARLY_TERMINATED: (ORANGE, "triangle-down", "/"),
+        TrialState.FAILED: (VERMILION, "x", "x"),
+        TrialState.TIMED_OUT: (PURPLE, "square", "-"),
+        TrialState.CANCELLED: (GREY, "diamond", "."),
+        TrialState.RUNNING: (SKY, "circle-open", "|"),
+        TrialState.QUEUED: (BLACK, "diamond-open", "+"),
+    }.items()
 }
 BEST = {"symbol": "star", "size": 16, "color": GREEN, "line": {"width": 1.5, "color": BLACK}}
 """The marker of the best trial, wherever there is one."""
@@ -102,7 +106,7 @@ def figure(spec: Spec) -> go.Figure:
 
 
 def layout(title: str, subtitle: str = "", *, height: int = 460, **more: Any) -> Spec:
-    """A layout with the title at the left, and the legend at the right."""
+    """A layout with the title at the left, and the legend at the right; both texts are escaped here."""
     text: Spec = {
         "text": f"<b>{text_of(title)}</b>",
         "x": 0,
@@ -135,10 +139,15 @@ def text_of(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
-def label_of(text: str, chars: int = LABEL_CHARS) -> str:
-    """A label for an axis: its beginning and its end where it is long."""
+def shortened(text: str, chars: int = LABEL_CHARS) -> str:
+    """A text of the user's, its beginning and its end where it is long; for ``layout``, which escapes it."""
     half = (chars - 1) // 2
-    return text_of(text if len(text) <= chars else f"{text[:half]}…{text[-half:]}")
+    return text if len(text) <= chars else f"{text[:half]}…{text[-half:]}"
+
+
+def label_of(text: str, chars: int = LABEL_CHARS) -> str:
+    """A label for an axis, short and escaped."""
+    return text_of(shortened(text, chars))
 
 
 def wrapped(text: str, width: int) -> str:
@@ -165,7 +174,7 @@ def hover(table: Table, row: Row) -> str:
         look if row.loss is None else f"{look}, {label_of(table.value_name)} {number(table.shown(row.loss))}"
     )
     if row.duration_s is not None:
-        lines.append(f"{span(row.duration_s)}" + (f", attempt {row.attempts}" if row.attempts > 1 else ""))
+        lines.append(in_words(row.duration_s) + (f", attempt {row.attempts}" if row.attempts > 1 else ""))
     for label, value in list(row.params.items())[:HOVER_PARAMS]:
         lines.append(f"{label_of(label, 40)}: {text_of(category_name(value))}")
     if len(row.params) > HOVER_PARAMS:
@@ -174,12 +183,6 @@ def hover(table: Table, row: Row) -> str:
     if why:
         lines.append(f"<i>{text_of(why if len(why) <= HOVER_CHARS else why[:HOVER_CHARS] + '…')}</i>")
     return "<br>".join(lines)
-
-
-def span(seconds: float) -> str:
-    """``0.35 s``, ``12.4 s``, ``3.2 min``, ``1.4 h``."""
-    factor, unit = time_unit(seconds)
-    return f"{seconds / factor:.3g} {unit}"
 
 
 def time_unit(longest_s: float) -> tuple[float, str]:
@@ -208,11 +211,6 @@ def scatter(rows: Sequence[tuple[Any, Any]], texts: Sequence[str], look: Look, *
 def drawn_note(n_drawn: int, n: int, what: str = "trials") -> str:
     """What a subtitle says where not everything is drawn."""
     return f"{n_drawn:,} of {n:,} {what} drawn: the best, and an even sample" if n_drawn < n else ""
-
-
-def counted(n: int, noun: str) -> str:
-    """``1 trial``, ``5,000 trials``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def joined(*parts: str) -> str:

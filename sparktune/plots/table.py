@@ -188,11 +188,16 @@ class Table:
 
     @functools.cached_property
     def by_end(self) -> list[Row]:
-        """Trials that have ended, in the order in which they ended; by number where no times are known."""
+        """Trials that have ended, in the order in which they ended.
+
+        Those without a time and a loss never ran, as those that were cancelled in the queue: they are left
+        out where others have times. By number where no times are known, or one with a loss has none.
+        """
         ended = [row for row in self.rows if row.state.is_final]
-        if any(row.ended_s is None for row in ended):
+        timed = [row for row in ended if row.ended_s is not None]
+        if not timed or any(row.ended_s is None and row.loss is not None for row in ended):
             return ended
-        return sorted(ended, key=lambda row: (row.ended_s, row.number))
+        return sorted(timed, key=lambda row: (row.ended_s, row.number))
 
     @functools.cached_property
     def began_s(self) -> float | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparktune.plots.axes import log_ticks, nice_ticks, short
+from sparktune.plots.axes import SHORTEST, log_ticks, nice_ticks, power, share_of, short
 from sparktune.plots.style import Spec
 
 HIDDEN_SHARE = 0.1
@@ -51,7 +51,11 @@ class ValueAxis:
         most = ordered[max(0, math.ceil((1 - HIDDEN_SHARE) * len(ordered)) - 1)]
         if most > low and high - low > WIDE * (most - low):
             high = max(at for at in ordered if at - low <= WIDE * (most - low))
-        room = ROOM * (high - low) if high > low else abs(high) * 0.1 or 1.0
+        room = ROOM * (high - low) if high > low else abs(high) * 0.1
+        if room < SHORTEST:
+            room = 1.0
+        if not (math.isfinite(low - room) and math.isfinite(high + room)):
+            room = 0.0
         n_hidden = sum(at > high + room for at in ordered)
         ends = sorted((sign * (low - room), sign * (high + room)))
         return cls(is_log, ends[0], ends[1], sign * low, sign * high, n_hidden)
@@ -59,9 +63,9 @@ class ValueAxis:
     @property
     def edge(self) -> float:
         """A value at the bad end, just inside."""
-        inside = 0.02 * (self.high - self.low)
+        inside = 0.02 * self.high - 0.02 * self.low
         at = self.high - inside if self.worst >= self.best else self.low + inside
-        return 10**at if self.is_log else at
+        return power(at) if self.is_log else at
 
     def coordinate(self, value: float) -> float:
         """Of a value."""
@@ -72,15 +76,15 @@ class ValueAxis:
         low, high = sorted((self.best, self.worst))
         if high <= low:
             return 0.5
-        return min(1.0, max(0.0, (self.coordinate(value) - low) / (high - low)))
+        return min(1.0, max(0.0, share_of(self.coordinate(value), low, high)))
 
     def ticks(self) -> list[tuple[float, str]]:
         """(coordinate, text) of round values between ``best`` and ``worst``."""
         low, high = sorted((self.best, self.worst))
         if high <= low:
-            return [(low, f"{10**low if self.is_log else low:.4g}")]
+            return [(low, f"{power(low) if self.is_log else low:.4g}")]
         places = log_ticks(low, high) if self.is_log else nice_ticks(low, high)
-        return [(at, short(10**at if self.is_log else at)) for at in places]
+        return [(at, short(power(at) if self.is_log else at)) for at in places]
 
     @property
     def spec(self) -> Spec:
@@ -90,8 +94,8 @@ class ValueAxis:
         ticks = log_ticks(self.low, self.high)
         marks = {
             "tickmode": "array",
-            "tickvals": [10**at for at in ticks],
-            "ticktext": [short(10**at) for at in ticks],
+            "tickvals": [power(at) for at in ticks],
+            "ticktext": [short(power(at)) for at in ticks],
         }
         return {"type": "log", "range": [self.low, self.high], **marks}
 

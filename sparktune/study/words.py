@@ -1,4 +1,4 @@
-"""Counts of trials and times in words, the same in the terminal, in logs and in MLflow."""
+"""Counts of trials and times in words, the same in the terminal, in logs, in pictures and in MLflow."""
 
 from __future__ import annotations
 
@@ -29,12 +29,19 @@ def ended(counts: Mapping[TrialState, int]) -> str:
 
 
 def n_trials(n: int) -> str:
-    """``1 trial``, ``24 trials``."""
-    return f"{n} trial" if n == 1 else f"{n} trials"
+    """``1 trial``, ``24 trials``, ``5,000 trials``."""
+    return n_of(n, "trial")
+
+
+def n_of(n: int, noun: str) -> str:
+    """``1 slot``, ``24 slots``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def in_words(seconds: float) -> str:
-    """``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    """``3.5 ms``, ``42 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1e3:.3g} ms"
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

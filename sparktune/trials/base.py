@@ -31,6 +31,7 @@ from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
+from sparktune.study.outcome import outcome_of
 from sparktune.study.randomness import SeedStream
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.tracker import NullTracker, Tracker
@@ -342,7 +343,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     def counts(self) -> dict[TrialState, int]:
         """How many trials ended in each final state; each trial is counted once."""
-        found = Counter(documents.outcome_of(document) for document in of_hyperopt.documents(self))
+        found = Counter(outcome_of(document) for document in of_hyperopt.documents(self))
         return {state: found[state] for state in TrialState if state.is_final}
 
     def count_successful_trials(self) -> int:
@@ -445,7 +446,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             self._by_id[trial_id] = document
             known = self._records.get(trial_id)
             is_own = again and trial_id >= self._study.first_id
-            is_cancelled = is_own and documents.outcome_of(document) is TrialState.CANCELLED
+            is_cancelled = is_own and outcome_of(document) is TrialState.CANCELLED
             if is_cancelled or document["state"] in (JOB_STATE_NEW, JOB_STATE_RUNNING):
                 documents.requeue(document, space)
                 draws = None if known is None else known.draws

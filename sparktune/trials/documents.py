@@ -19,6 +19,7 @@ from hyperopt.utils import coarse_utcnow
 
 from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
+from sparktune.study.outcome import error_of, loss_of, outcome_of, stop_reason_of, times_of
 from sparktune.study.trial import Trial, TrialError, TrialState
 
 Document = dict[str, Any]
@@ -38,24 +39,15 @@ def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
 def ended_trial(trial: Trial, document: Mapping[str, Any]) -> Trial:
     """The record of a trial with its end, as its document tells it."""
     trial = trial.to(TrialState.RUNNING, run_id=document["misc"].get("run_id"))
-    result, error = document["result"], document["misc"].get("error")
-    times = {"started_s": _unix(document["book_time"]), "ended_s": _unix(document["refresh_time"])}
-    if document["state"] == JOB_STATE_CANCEL:
-        timed_out = error is not None and error[0] == TrialState.TIMED_OUT
-        state = TrialState.TIMED_OUT if timed_out else TrialState.CANCELLED
-        return trial.to(state, stop_reason=str(error[1]) if error else None, **times)
-    if document["state"] == JOB_STATE_ERROR:
-        kind, text = (str(part) for part in (error or ("", "unknown")))
-        message = text.strip().splitlines()[-1] if text.strip() else ""
-        return trial.to(TrialState.FAILED, error=TrialError(kind, message, text), **times)
-    loss = result.get("loss")
-    if result["status"] == STATUS_OK and loss is not None and loss == loss:
-        reason = document["misc"].get("early_terminated")
-        state = TrialState.COMPLETED if reason is None else TrialState.EARLY_TERMINATED
-        return trial.to(state, result=result, loss=float(loss), stop_reason=reason, **times)
-    reason = f"status {result['status']!r}"
+    started_s, ended_s = times_of(document)
     return trial.to(
-        TrialState.FAILED, result=result, error=TrialError("ReportedFailure", reason, reason), **times
+        outcome_of(document) or TrialState.FAILED,
+        result=document["result"] if document["state"] == JOB_STATE_DONE else None,
+        loss=loss_of(document),
+        error=error_of(document),
+        stop_reason=stop_reason_of(document),
+        started_s=started_s,
+        ended_s=ended_s,
     )
 
 
@@ -68,22 +60,6 @@ def requeue(document: Document, space: SpaceView) -> None:
     for label in space.labels:  # what is read back from a record has the active ones only
         for part in ("idxs", "vals"):
             document["misc"][part].setdefault(label, [])
-
-
-def outcome_of(document: Mapping[str, Any]) -> TrialState | None:
-    """How the trial of a document ended, as sparktune counts; None while it has not."""
-    error, result = document["misc"].get("error"), document["result"]
-    if document["state"] == JOB_STATE_CANCEL:
-        timed_out = error is not None and error[0] == TrialState.TIMED_OUT
-        return TrialState.TIMED_OUT if timed_out else TrialState.CANCELLED
-    if document["state"] == JOB_STATE_ERROR:
-        return TrialState.FAILED
-    if document["state"] != JOB_STATE_DONE:
-        return None
-    if result["status"] != STATUS_OK:
-        return TrialState.FAILED
-    is_whole = document["misc"].get("early_terminated") is None
-    return TrialState.COMPLETED if is_whole else TrialState.EARLY_TERMINATED
 
 
 def update(document: Document, trial: Trial) -> None:
@@ -128,7 +104,3 @@ def _utc(unix_s: float) -> dt.datetime:
     """A time as hyperopt writes it: UTC without a zone, in whole milliseconds."""
     time = dt.datetime.fromtimestamp(unix_s, dt.UTC).replace(tzinfo=None)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
-
-
-def _unix(time: dt.datetime | None) -> float | None:
-    return None if time is None else time.replace(tzinfo=dt.UTC).timestamp()

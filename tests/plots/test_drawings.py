@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 from sparktune import plots
+from sparktune.plots import comparison, page
 from sparktune.plots.drawings import learning, parallel, timeline
 from sparktune.plots.style import BEST, LOOKS
 from sparktune.plots.table import Row, Table
 from sparktune.plots.values import ValueAxis
+from sparktune.study import words
 from sparktune.study.trial import TrialState
 from tests.plots_studies import table
 
@@ -29,6 +32,7 @@ FIGURES: list[Callable[[Any], Any]] = [
     plots.slices,
     plots.timeline,
 ]
+LARGEST = sys.float_info.max
 MANY = [f"parameter_with_a_long_name_{n}" for n in range(40)]
 RNG = np.random.default_rng(0)
 
@@ -46,6 +50,13 @@ ODD = {
     "not finite": Table(
         [row(0, math.inf, x=1), row(1, -math.inf, x=2), row(2, 1.0, x=3), row(3, None, FAILED, x=4)]
     ),
+    "largest": Table([row(0, LARGEST, x=1), row(1, -LARGEST, x=2), row(2, 1.0, x=3), row(3, LARGEST, x=4)]),
+    "largest alone": Table([row(n, LARGEST, x=n) for n in range(5)]),
+    "largest, logarithmic": Table([row(n, 10.0**n, x=n) for n in range(300)] + [row(300, LARGEST, x=1)]),
+    "largest parameters": Table(
+        [row(n, float(n), x=LARGEST * (n % 3 - 1), y=LARGEST / 2.0**n) for n in range(20)]
+    ),
+    "smallest": Table([row(n, 5e-324 * (n % 2), x=5e-324 * (n % 3)) for n in range(9)]),
     "all equal": Table([row(n, 1.0, x=n) for n in range(30)]),
     "no parameters": Table([row(n, float(n)) for n in range(8)]),
     "40 parameters": Table([row(n, float(n % 7), **dict.fromkeys(MANY, RNG.random())) for n in range(50)]),
@@ -75,12 +86,35 @@ def test_every_picture_of_every_study_is_drawn(draw: Callable[[Any], Any], name:
     assert n_points < 20_000
 
 
+@pytest.mark.parametrize("name", ODD)
+def test_every_study_has_a_report(name: str) -> None:
+    assert "</html>" in plots.report(ODD[name])
+
+
+@pytest.mark.parametrize("name", ["largest", "largest alone", "largest, logarithmic", "smallest"])
+def test_such_losses_are_compared(name: str) -> None:
+    spec = comparison.several({"a": [ODD[name], ODD["ten"]], "b": ODD[name]})
+    assert page.self_contained(spec, name)
+
+
 def trace(figure: Any, name: str, place: int = 0) -> Any:
     return [found for found in figure.data if found.name == name][place]
 
 
 def symbols_and_colours(figure: Any) -> dict[str, tuple[str, str]]:
     return {t.name: (t.marker.symbol, t.marker.color) for t in figure.data if t.mode == "markers"}
+
+
+def test_names_are_escaped_once() -> None:
+    rows = [row(n, float(n), **{"a<b": n, "c&d": n % 3}) for n in range(9)]
+    known = Table(rows, "p<q", "maximize", shows_metric=True)
+    texts = [figure.layout.title.to_plotly_json() for figure in (plots.any_time(known), plots.scatter(known))]
+    assert "best p&lt;q: 0 (trial 0)" in texts[0]["subtitle"]["text"]
+    assert "a&lt;b" in texts[1]["text"]
+    assert "c&amp;d" in texts[1]["text"]
+    for draw in FIGURES:
+        for text in ("&amp;lt;", "&amp;amp;"):
+            assert text not in draw(known).to_json().replace("\\u0026", "&")
 
 
 # -- any-time curve ---------------------------------------------------------------------------
@@ -97,6 +131,15 @@ def test_the_best_so_far_falls_where_trials_ended() -> None:
     assert "time since the first trial began (s)" in figure.layout.xaxis2.title.text
 
 
+def test_a_trial_that_never_ran_does_not_cost_the_panel_over_time() -> None:
+    known = Table([row(0, 3.0), row(1, 1.0), Row(2, TrialState.CANCELLED)])
+    figure = plots.any_time(known)
+    assert list(trace(figure, "best so far", 1).x) == [1.0, 2.0, 2.0]
+    assert "1 that never ran are left out" in figure.layout.title.subtitle.text
+    over_time = [t for t in plots.any_time({"a": known, "b": known}).data if t.xaxis == "x2"]
+    assert over_time
+
+
 def test_a_maximized_metric_rises() -> None:
     rows = [row(0, -0.5), row(1, -0.9)]
     figure = plots.any_time(Table(rows, "auc", "maximize", shows_metric=True))
@@ -104,10 +147,15 @@ def test_a_maximized_metric_rises() -> None:
     assert figure.layout.yaxis.title.text == "auc"
 
 
+def test_states_are_called_as_in_the_terminal() -> None:
+    assert {state: LOOKS[state].words for state in words.WORDS} == words.WORDS
+    assert LOOKS.keys() == set(TrialState)
+
+
 def test_states_differ_in_colour_and_in_shape() -> None:
     figure = plots.any_time(table(300))
     found = symbols_and_colours(figure)
-    assert {"completed", "failed", "terminated early", "timed out", "best trial"} <= set(found)
+    assert {"succeeded", "failed", "terminated early", "timed out", "best trial"} <= set(found)
     assert (
         len({symbol for symbol, _ in found.values()})
         == len({colour for _, colour in found.values()})
@@ -148,11 +196,18 @@ def test_ranges() -> None:
     assert ValueAxis.of([]).spec == {"range": [0.0, 1.0]}
     same = ValueAxis.of([2.0, 2.0])
     assert same.low < 2.0 < same.high
+    tiny = ValueAxis.of([0.0, 5e-324])
+    assert tiny.high - tiny.low > 1e-300  # of a shorter one, pixels per unit are infinite
     axis = ValueAxis.of([*np.linspace(0.8, 0.9, 30), -50.0], good_is_high=True)
     assert axis.n_hidden == 1
     assert (axis.best, axis.worst) == (0.9, 0.8)
     assert 0.7 < axis.low < axis.edge < 0.8 < 0.9 < axis.high
     assert [text for _, text in axis.ticks()] == ["0.8", "0.82", "0.84", "0.86", "0.88", "0.9"]
+
+
+def test_an_axis_of_the_smallest_floats_is_not_too_short() -> None:
+    low, high = plots.slices(ODD["smallest"]).layout.xaxis.range
+    assert high - low > 1e-300
 
 
 def test_losses_that_gather_at_the_good_end_have_a_logarithmic_axis() -> None:
@@ -211,6 +266,15 @@ def test_learning_curves_mark_what_was_terminated() -> None:
     assert list(line.y)[:-1] == list(known.best.reports)
 
 
+def test_trials_whose_reports_were_not_read_count_as_terminated_too() -> None:
+    stopped = TrialState.EARLY_TERMINATED
+    read = [Row(n, stopped, 1.0, {}, reports=[2.0, 1.0]) for n in range(3)]
+    known = Table([*read, *(Row(n, stopped, 1.0) for n in range(3, 10))], reports_left_out=7)
+    subtitle = plots.learning_curves(known).layout.title.subtitle.text
+    assert "10 of 10 trials were terminated early" in subtitle
+    assert "3 of 10 curves drawn" in subtitle
+
+
 def test_long_curves_are_thinned_but_keep_their_ends() -> None:
     reports = list(np.linspace(1, 0, 50_000))
     rows = [Row(n, COMPLETED, 0.0, {}, reports=reports) for n in range(3)]
@@ -267,6 +331,15 @@ def test_lines_are_in_groups_by_rank() -> None:
     assert trace(figure, "no loss").visible == "legendonly"
 
 
+def test_trials_without_a_loss_that_are_not_drawn_are_told() -> None:
+    rows = [row(n, 1.0 if n < 100 else None, COMPLETED if n < 100 else FAILED, x=n) for n in range(2000)]
+    figure = plots.parallel_coordinates(Table(rows))
+    assert sum(x is None for x in trace(figure, "no loss").x) == parallel.MAX_LINES // 4 == 150
+    assert "150 of 1,900 without a loss drawn" in figure.layout.title.subtitle.text
+    few = plots.parallel_coordinates(Table(rows[:250]))
+    assert "without a loss" not in few.layout.title.subtitle.text
+
+
 def test_of_many_parameters_the_most_important_are_drawn() -> None:
     figure = plots.parallel_coordinates(ODD["40 parameters"])
     assert f"{parallel.MAX_AXES} of 40 parameters" in figure.layout.title.subtitle.text
@@ -278,7 +351,7 @@ def test_of_many_parameters_the_most_important_are_drawn() -> None:
 def test_points_are_coloured_by_value() -> None:
     known = table(60)
     figure = plots.scatter(known, "gamma", "C")
-    points = trace(figure, "completed")
+    points = trace(figure, "succeeded")
     assert list(points.marker.color) == [
         r.loss for r in known.rows if r.state is COMPLETED and "C" in r.params and r is not known.best
     ]
@@ -377,5 +450,5 @@ def test_of_very_many_trials_neighbours_are_one_bar() -> None:
     figure = plots.timeline(Table(rows))
     (bars,) = [t for t in figure.data if t.type == "bar"]
     assert len(bars.x) == 1
-    assert f"<b>{n} trials</b>" in bars.hovertext[0]
+    assert f"<b>{n:,} trials</b>" in bars.hovertext[0]
     assert "one bar" in figure.layout.title.subtitle.text

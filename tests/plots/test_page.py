@@ -16,6 +16,7 @@ import pytest
 from sparktune import plots
 from sparktune.errors import PlotlyNotAvailable
 from sparktune.plots import page
+from sparktune.plots.style import LOOKS
 from sparktune.plots.table import Row, Table
 from sparktune.study.trial import TrialState
 from tests.plots_studies import table
@@ -49,7 +50,7 @@ def test_the_head_tells_counts_and_the_best_parameters() -> None:
     for label, value in known.best.params.items():
         assert f"<th>{label}</th><td>{value}</td>" in text
     for state, count in known.counts.items():
-        assert f"<b>{count}</b><span>{state.value.replace('_', ' ')}" in text or "terminated early" in text
+        assert f"<b>{count}</b><span>{LOOKS[state].words}</span>" in text
     assert "sparktune.search.tpe.suggest" in text
 
 

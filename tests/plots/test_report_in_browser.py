@@ -69,6 +69,16 @@ def test_the_report(chromium: Any, tmp_path: Path, n: int) -> None:
     assert errors(chromium) == []
 
 
+def test_a_picture_that_cannot_be_drawn_says_so(chromium: Any, tmp_path: Path) -> None:
+    wrong = {"data": [{"x": [0.0, 5e-324], "y": [1, 2]}], "layout": {"xaxis": {"range": [0, 5e-324]}}}
+    (tmp_path / "wrong.html").write_text(page.self_contained(wrong, "wrong"), "utf-8")
+    opened(chromium, tmp_path / "wrong.html")
+    place = chromium.find_element("css selector", ".plot")
+    wait_for(chromium, 'arguments[0].dataset.state === "broken"', place)
+    assert texts(chromium, ".plot .problem")[0].startswith("This picture cannot be drawn: ")
+    assert errors(chromium) == []
+
+
 def test_the_table_is_sorted_searched_and_paged(chromium: Any, tmp_path: Path) -> None:
     known = table(120)
     plots.report(known, tmp_path / "report.html")

@@ -113,6 +113,18 @@ def test_thinning_keeps_the_best_and_an_even_sample() -> None:
     assert thinned(rows[:5], 10) == rows[:5]
 
 
+def test_a_trial_cancelled_in_the_queue_leaves_the_order_of_ends_to_the_others() -> None:
+    rows = [
+        Row(0, TrialState.COMPLETED, 2.0, {}, 0.0, 9.0),
+        Row(1, TrialState.COMPLETED, 1.0, {}, 0.0, 3.0),
+        Row(2, TrialState.CANCELLED),
+    ]
+    assert [row.number for row in Table(rows).by_end] == [1, 0]
+    without_times = Row(3, TrialState.COMPLETED, 0.5)  # it ran, nobody knows when
+    assert [row.number for row in Table([*rows, without_times]).by_end] == [0, 1, 2, 3]
+    assert [row.number for row in Table(rows[2:]).by_end] == [2]
+
+
 def test_axes_are_in_the_order_of_the_space_and_know_what_is_conditional() -> None:
     axes = table(60).axes
     assert list(axes) == ["model", "C", "gamma", "depth", "learning_rate", "momentum"]

@@ -54,10 +54,23 @@ def test_hyperopts_line_stays_where_nothing_else_happened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(1.25, "1.2 s"), (42.4, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")]
+    ("seconds", "text"),
+    [
+        (0.0, "0.0 s"),
+        (0.0035, "3.5 ms"),
+        (1.25, "1.2 s"),
+        (42.4, "42 s"),
+        (185, "3 min 5 s"),
+        (7800, "2 h 10 min"),
+    ],
 )
 def test_times_in_words(seconds: float, text: str) -> None:
     assert words.in_words(seconds) == text
+
+
+def test_numbers_of_trials_in_words() -> None:
+    assert [words.n_trials(n) for n in (0, 1, 5000)] == ["0 trials", "1 trial", "5,000 trials"]
+    assert words.n_of(1, "slot") == "1 slot"
 
 
 def test_the_link_leads_to_the_trials_best_first() -> None:

@@ -26,17 +26,32 @@ function hasWebGl() {
   }
 }
 
-async function draw(place, picture) {
+function problem(text) {
+  return element("p", { className: "problem", textContent: text });
+}
+
+async function drawIn(place, picture) {
   const { data, layout } = picture.figure;
   const isSolid = data.some((trace) => trace.type === "scatter3d");
   if (isSolid && !hasWebGl()) {
-    place.replaceChildren(element("p", { className: "problem", textContent: "This picture needs WebGL, which this browser does not offer." }));
+    place.replaceChildren(problem("This picture needs WebGL, which this browser does not offer."));
     place.style.minHeight = "0";
   } else {
     place.replaceChildren();
     await Plotly.newPlot(place, data, layout, CONFIG);
   }
   place.dataset.state = "drawn";
+}
+
+async function draw(place, picture) {
+  place.dataset.state = "drawing";
+  try {
+    await drawIn(place, picture);
+  } catch (error) {
+    place.replaceChildren(problem(`This picture cannot be drawn: ${error.message}`));
+    place.style.minHeight = "0";
+    place.dataset.state = "broken";
+  }
 }
 
 function show(pictures) {
@@ -156,6 +171,6 @@ async function main() {
 }
 
 main().catch((error) => {
-  byId("pictures").append(element("p", { className: "problem", textContent: error.message }));
+  byId("pictures").append(problem(error.message));
   document.body.dataset.state = "broken";
 });

@@ -16,6 +16,7 @@ from sparktune.plots.style import (
     layout,
     number,
     scatter,
+    shortened,
     time_unit,
 )
 from sparktune.plots.table import Row, Table, thinned
@@ -45,14 +46,15 @@ def draw(table: Table) -> Spec:
     for n, (x_axis, y_axis, at) in enumerate(panels):
         data += _markers(table, drawn, at, axis, x_axis, y_axis, is_first=n == 0)
         data += _best_so_far(table, rows, at, x_axis, y_axis, is_first=n == 0)
-    name = label_of(table.value_name)
-    best = table.best
+    best, name = table.best, shortened(table.value_name)
     found = "" if best is None else f"best {name}: {number(table.value(best))} (trial {best.number})"
-    figure_layout = layout(TITLE, joined(found, axis.outside, drawn_note(len(drawn), len(rows))))
+    n_others = sum(row.state.is_final for row in table.rows) - len(rows)
+    others = f"{n_others:,} that never ran are left out" if n_others else ""
+    figure_layout = layout(TITLE, joined(found, axis.outside, drawn_note(len(drawn), len(rows)), others))
     wide = 0.475 if seconds else 1.0
     figure_layout |= {
         "xaxis": {"domain": [0, wide], "title": {"text": "trials ended"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": name}, **axis.spec},
+        "yaxis": {"title": {"text": label_of(table.value_name)}, **axis.spec},
     }
     if len(rows) <= 10:
         figure_layout["xaxis"]["dtick"] = 1

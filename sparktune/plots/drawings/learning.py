@@ -9,7 +9,6 @@ from sparktune.plots.style import (
     GREEN,
     LOOKS,
     Spec,
-    counted,
     drawn_note,
     empty,
     hover,
@@ -21,6 +20,7 @@ from sparktune.plots.style import (
 from sparktune.plots.table import Row, Table, thinned
 from sparktune.plots.values import ValueAxis
 from sparktune.study.trial import TrialState
+from sparktune.study.words import n_trials
 
 TITLE = "Learning curves"
 MAX_CURVES = 200
@@ -52,12 +52,12 @@ def draw(table: Table) -> Spec:
     good_is_high = table.goal == "maximize"
     values = [value for row in drawn for value in row.reports if math.isfinite(value)]
     axis = ValueAxis.of(values, good_is_high=good_is_high)
-    n_stopped = sum(row.state is TrialState.EARLY_TERMINATED for row in reporting)
+    n_stopped = table.counts.get(TrialState.EARLY_TERMINATED, 0)
     total = len(reporting) + table.reports_left_out
     what = (
-        f"{n_stopped:,} of {total:,} trials were terminated early"
+        f"{n_stopped:,} of {len(table.rows):,} trials were terminated early"
         if n_stopped
-        else f"{counted(total, 'trial')} reported"
+        else f"{n_trials(total)} reported"
     )
     thin = f"one in {every} values of each" if every > 1 else ""
     subtitle = joined(what, drawn_note(len(drawn), total, "curves"), axis.outside, thin)

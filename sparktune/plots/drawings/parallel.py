@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sparktune.plots.axes import Axis
+from sparktune.plots.axes import Axis, power
 from sparktune.plots.style import (
     BLACK,
     GREEN,
@@ -79,7 +79,9 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     left_out = len(table.axes) - len(labels)
     note = f"{len(labels)} of {len(table.axes)} parameters: the most important" if left_out else ""
     beyond = f"{value_axis.n_hidden:,} worse values are drawn at the axis' end" if value_axis.n_hidden else ""
-    subtitle = joined("click the legend to hide groups", note, beyond, drawn_note(len(drawn), len(ranked)))
+    few = f"{len(failed):,} of {len(without):,} without a loss drawn" if len(failed) < len(without) else ""
+    hint = "click the legend to hide groups"
+    subtitle = joined(hint, note, beyond, drawn_note(len(drawn), len(ranked)), few)
     return {"data": data, "layout": _layout(table, axes, subtitle, shows_inactive=_has_inactive(axes))}
 
 
@@ -209,4 +211,4 @@ def _layout(
 def _ticks(axis: Axis | ValueAxis) -> list[tuple[float, str]]:
     if isinstance(axis, Axis):
         return axis.ticks()
-    return [(axis.share(10**at if axis.is_log else at), text) for at, text in axis.ticks()]
+    return [(axis.share(power(at) if axis.is_log else at), text) for at, text in axis.ticks()]

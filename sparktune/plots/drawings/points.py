@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sparktune.plots.axes import MAX_CATEGORY_TICKS, Axis, log_ticks, short
+from sparktune.plots.axes import MAX_CATEGORY_TICKS, SHORTEST, Axis, log_ticks, power, short
 from sparktune.plots.style import (
     BEST,
     GREEN,
@@ -19,6 +19,7 @@ from sparktune.plots.style import (
     joined,
     label_of,
     layout,
+    shortened,
 )
 from sparktune.plots.table import Row, Table, thinned
 from sparktune.plots.values import ValueAxis
@@ -74,7 +75,7 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
         else:
             marker = dict(BEST)
         data.append(_trace(table, axes, [best], "best trial", marker))
-    names = " and ".join(label_of(label) for label in labels)
+    names = " and ".join(shortened(label) for label in labels)
     note = f"colours end before {value_axis.n_hidden:,} worse values" if value_axis.n_hidden else ""
     missing = len(table.rows) - len(active)
     others = f"{missing:,} trials do not have them all" if missing else ""
@@ -144,9 +145,11 @@ def cartesian(axis: Axis) -> Spec:
         return {
             "type": "log",
             "tickmode": "array",
-            "tickvals": [10**at for at in exponents],
-            "ticktext": [short(10**at) for at in exponents],
+            "tickvals": [power(at) for at in exponents],
+            "ticktext": [short(power(at)) for at in exponents],
         }
+    if 0 < axis.high - axis.low < SHORTEST:
+        return {"type": "linear", "range": [axis.low - 1, axis.high + 1]}
     return {"type": "linear"}
 
 

@@ -6,9 +6,10 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparktune.plots.style import BEST, LOOKS, Spec, counted, empty, hover, joined, layout, span, time_unit
+from sparktune.plots.style import BEST, LOOKS, Spec, empty, hover, joined, layout, time_unit
 from sparktune.plots.table import Row, Table
 from sparktune.study.trial import TrialState
+from sparktune.study.words import in_words, n_of, n_trials
 
 TITLE = "Timeline"
 MERGE_ABOVE = 1500
@@ -160,11 +161,11 @@ def draw(table: Table) -> Spec:
                 "marker": BEST | {"size": 13, "color": "white"},
             }
         )
-    slots = counted(plan.n_slots, "slot")
+    slots = n_of(plan.n_slots, "slot")
     title = f"{TITLE}: {slots}, {plan.utilisation:.0%} utilised"
     found = layout(
         title,
-        joined(f"{counted(len(plan.bars), 'trial')} in {span(plan.length_s)}", note),
+        joined(f"{n_trials(len(plan.bars))} in {in_words(plan.length_s)}", note),
         height=min(760, 190 + 26 * max(plan.n_slots, 3)),
         barmode="overlay",
     )
@@ -187,8 +188,8 @@ def _ticks(n_slots: int) -> list[int]:
 
 
 def _text(table: Table, bar: Bar, began_s: float) -> str:
-    when = f"from {span(bar.begin_s - began_s)} to {span(bar.end_s - began_s)}"
+    when = f"from {in_words(bar.begin_s - began_s)} to {in_words(bar.end_s - began_s)}"
     if len(bar.rows) == 1:
         return f"{hover(table, bar.rows[0])}<br>{when}"
     numbers, words = [row.number for row in bar.rows], LOOKS[bar.state].words
-    return f"<b>{len(numbers)} trials</b>, {min(numbers)} to {max(numbers)}<br>{words}<br>{when}"
+    return f"<b>{n_trials(len(numbers))}</b>, {min(numbers)} to {max(numbers)}<br>{words}<br>{when}"
