@@ -8,11 +8,24 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 PROC = Path("/proc")
 
 
 _before: list[Callable[[], None]] = []
+
+
+class EndsInTime:
+    """An objective with something to do before its worker ends (``before_the_end``).
+
+    Spark is not told to cancel such a trial until that is done: it would kill the worker in the middle.
+
+    Attributes:
+        ends_within_s: seconds that it takes at most.
+    """
+
+    ends_within_s: ClassVar[float]
 
 
 @contextlib.contextmanager
@@ -22,7 +35,15 @@ def before_the_end(act: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        _before.remove(act)
+        with contextlib.suppress(ValueError):  # it has been called
+            _before.remove(act)
+
+
+def prepare_to_end() -> None:
+    """Do what is to be done before the end of this process; ``end_with_descendants`` does not do it again."""
+    while _before:
+        with contextlib.suppress(Exception):
+            _before.pop()()
 
 
 def end_with_descendants() -> None:
@@ -31,9 +52,7 @@ def end_with_descendants() -> None:
     They are stopped first, so that none starts another, or is replaced by its pool, in the meantime.
     """
     try:
-        for act in list(_before):
-            with contextlib.suppress(Exception):
-                act()
+        prepare_to_end()
         stopped: set[int] = set()
         while new := descendants(os.getpid()) - stopped:
             _signal(new, signal.SIGSTOP)

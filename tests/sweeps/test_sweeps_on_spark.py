@@ -14,7 +14,7 @@ from sparktune.sweeps.results import Results
 from tests.conftest import needs_classic
 from tests.processes import is_over
 from tests.sweeps.files import code_folder, command_sweep, data
-from tests.sweeps.test_command import FAMILY
+from tests.sweeps.test_command import FAMILY, LAST_WORDS
 from tests.sweeps.test_references import NASTY
 
 pytestmark = needs_classic
@@ -33,6 +33,23 @@ def artifacts(run_id: str) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+LAST_FILES = {
+    "logs/stdout.log": "ready\nasked to end\nthe last word\n",
+    "logs/stderr.log": "asked, too\n",
+    "outputs/saved": "the model",
+}
+"""What ``LAST_WORDS`` leaves."""
+
+
+def only_trial() -> str:
+    """The run of the one trial of the one study in the store."""
+    filter_string = "tags.`sparktune.trial_id` = '0'"
+    runs = mlflow.search_runs(search_all_experiments=True, filter_string=filter_string, output_format="list")
+    (run,) = runs
+    assert run.info.status == "KILLED"
+    return str(run.info.run_id)
 
 
 def test_values_of_any_kind_arrive_exactly_and_execute_nothing(spark, mlflow_store, tmp_path) -> None:
@@ -154,8 +171,11 @@ def test_weak_trials_end_early_by_printed_lines_and_by_mlflow(spark, mlflow_stor
 
 
 @pytest.mark.parametrize(("how", "limit"), [("trial_timeout", 6.0), ("timeout", 8.0)])
-def test_nothing_stays_after_a_time_limit(how, limit, spark, mlflow_store, tmp_path) -> None:
-    source = FAMILY + "print('ready'); time.sleep(3600)"
+def test_nothing_stays_after_a_time_limit_but_what_it_said(
+    how, limit, spark, mlflow_store, tmp_path
+) -> None:
+    """A child of its process group ignores SIGTERM: it has its three seconds to the end."""
+    source = FAMILY + LAST_WORDS
     sweep = command_sweep(
         tmp_path, source, [str(tmp_path / "a")], objective={"primary_metric": "score", "goal": "maximize"},
         limits={how: limit},
@@ -165,6 +185,7 @@ def test_nothing_stays_after_a_time_limit(how, limit, spark, mlflow_store, tmp_p
     pids = [int(pid) for pid in (tmp_path / "a").read_text().split()]
     assert len(pids) == 4
     assert [pid for pid in pids if not is_over(pid)] == []
+    assert artifacts(only_trial()) == LAST_FILES
 
 
 def test_nothing_stays_of_a_worker_that_is_killed_and_its_trial_is_run_again(
