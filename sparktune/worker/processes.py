@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 PROC = Path("/proc")
+KILLED_S = 5.0
+"""How long a kill may take that another process does."""
 
 
 _before: list[Callable[[], None]] = []
@@ -57,9 +59,23 @@ def end_with_descendants() -> None:
         while new := descendants(os.getpid()) - stopped:
             _signal(new, signal.SIGSTOP)
             stopped |= new
-        _signal(stopped, signal.SIGKILL)
+        if stopped:
+            _kill_this_and(stopped)
     finally:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_this_and(pids: set[int]) -> None:
+    """Kill this process, and then the others: a thread of a pool's would replace the ones that die before it.
+
+    Another process has to do that.
+    """
+    command = ["/bin/sh", "-c", 'kill -9 "$@"', "sh", str(os.getpid()), *map(str, pids)]
+    null = subprocess.DEVNULL
+    try:
+        subprocess.Popen(command, cwd="/", stdin=null, stdout=null, stderr=null).wait(KILLED_S)
+    finally:
+        _signal(pids, signal.SIGKILL)  # there is no shell, or no process more to be had
 
 
 def descendants(pid: int) -> set[int]:
