@@ -171,9 +171,7 @@ def test_weak_trials_end_early_by_printed_lines_and_by_mlflow(spark, mlflow_stor
 
 
 @pytest.mark.parametrize(("how", "limit"), [("trial_timeout", 6.0), ("timeout", 8.0)])
-def test_nothing_stays_after_a_time_limit_but_what_it_said(
-    how, limit, spark, mlflow_store, tmp_path
-) -> None:
+def test_nothing_stays_after_a_time_limit_but_what_it_said(how, limit, spark, mlflow_store, tmp_path) -> None:
     """A child of its process group ignores SIGTERM: it has its three seconds to the end."""
     source = FAMILY + LAST_WORDS
     sweep = command_sweep(
@@ -224,6 +222,73 @@ def test_a_sweep_goes_on_under_the_same_parent_run(spark, mlflow_store, tmp_path
     assert trials.run_id == began.run_id
     assert sorted(loss for loss in trials.losses() if loss is not None) == [-4.0, -3.0, -2.0, -1.0]
     assert len(Results.of(trials.run_id).rows) == 4
+
+
+EVERYTHING = """\
+$schema: https://azuremlschemas.azureedge.net/latest/sweepJob.schema.json
+type: sweep
+name: all of it
+compute: azureml:cpu-pool
+tracking_uri: STORE
+trial:
+  command: python train.py --level ${{search_space.choice}} --table ${{inputs.table}}
+  code: code
+  environment: azureml:sklearn-env@latest
+  environment_variables: {LEVEL: "level ${{search_space.randint}}"}
+inputs: {table: {type: uri_file, path: "https://example.org/covers.csv"}, epochs: 3}
+search_space:
+  choice: {type: choice, values: [a, b]}
+  randint: {type: randint, upper: 9}
+  uniform: {type: uniform, min_value: 1, max_value: 2}
+  quniform: {type: quniform, min_value: 1, max_value: 9, q: 2}
+  loguniform: {type: loguniform, min_value: 0, max_value: 1}
+  qloguniform: {type: qloguniform, min_value: 1, max_value: 3, q: 0.5}
+  normal: {type: normal, mu: 1000, sigma: 1}
+  qnormal: {type: qnormal, mu: 1000, sigma: 10, q: 1}
+  lognormal: {type: lognormal, mu: 10, sigma: 0.1}
+  qlognormal: {type: qlognormal, mu: 10, sigma: 0.1, q: 1}
+sampling_algorithm: {type: random, seed: 5, rule: sobol}
+objective: {goal: minimize, primary_metric: log_loss}
+early_termination: {type: truncation_selection, truncation_percentage: 20, delay_evaluation: 5}
+limits: {max_total_trials: 4, max_concurrent_trials: 2, timeout: 7200, trial_timeout: 600}
+"""
+"""Azure's documented fields, all distributions among them."""
+
+
+def test_a_file_of_azures_with_all_its_distributions_runs(spark, mlflow_store, tmp_path, monkeypatch) -> None:
+    code_folder(tmp_path / "code", """
+        import json, os, sys
+        os.mkdir("outputs")
+        names = "LEVEL", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_TOKEN"
+        told = [json.loads(os.environ["SPARKTUNE_PARAMS"]), sys.argv[1:], *map(os.environ.get, names)]
+        json.dump(told, open("outputs/told", "w"))
+        print("log_loss=0.5")
+    """)  # fmt: skip
+    (tmp_path / "sweep.yml").write_text(EVERYTHING.replace("STORE", mlflow_store))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "the token")  # Spark runs without it
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'another.db'}")
+    sweep = Sweep.from_yaml(tmp_path / "sweep.yml")
+    assert sum("is ignored" in note for note in sweep.notes) == 2
+    trials = sweep.run(spark, show_progressbar=False)
+    assert trials.counts()["completed"] == 4
+    mlflow.set_tracking_uri(mlflow_store)
+    assert mlflow.get_run(trials.run_id).info.run_name == "all of it"
+    for run_id in trials.to_dataframe()["run_id"]:
+        x, argv, level, *rest = json.loads(artifacts(run_id)["outputs/told"])
+        assert argv == ["--level", x["choice"], "--table", "https://example.org/covers.csv"]
+        assert [level, *rest] == [f"level {x['randint']}", mlflow_store, run_id, "the token"]
+        assert x["choice"] in ("a", "b")
+        assert x["randint"] in range(9)
+        assert 1 <= x["uniform"] <= 2
+        assert x["quniform"] in (0, 2, 4, 6, 8)
+        assert 1 <= x["loguniform"] <= 2.72
+        assert x["qloguniform"] % 0.5 == 0
+        assert 2.5 <= x["qloguniform"] <= 20.5
+        assert 990 < x["normal"] < 1010
+        assert 900 < x["qnormal"] < 1100
+        assert all(isinstance(x[name], int) for name in ("quniform", "qnormal", "qlognormal"))
+        assert 10_000 < x["lognormal"] < 45_000
+        assert 10_000 < x["qlognormal"] < 45_000
 
 
 def test_functions(spark, mlflow_store, tmp_path) -> None:
