@@ -25,6 +25,8 @@ from sparktune.worker.channel import (
     MAX_FRAME_BYTES,
     NONCE_BYTES,
     OUTCOME,
+    PREPARE,
+    PREPARED,
     REPORT,
     REPORT_BODY,
     RUN,
@@ -34,6 +36,7 @@ from sparktune.worker.channel import (
     Begun,
     Endpoint,
     Gone,
+    Prepared,
     Signal,
     Told,
     proof,
@@ -73,6 +76,13 @@ class ControlServer:
     def kill(self, trial_id: int) -> None:
         """End the worker process that runs this trial now, if there is one."""
         self._tell(self._running, trial_id, KILL)
+
+    def prepare(self, trial_id: int) -> None:
+        """Have the worker that runs this trial, if there is one, do what is to be done before a kill.
+
+        ``Prepared`` says that it is done.
+        """
+        self._tell(self._running, trial_id, PREPARE)
 
     def answer(self, trial_id: int, number: int, *, terminate: bool) -> None:
         """Answer a report, in the process that sent it: the objective goes on, or ends."""
@@ -190,6 +200,8 @@ class ControlServer:
                 self._sink(told)
             elif kind == ASK:
                 self._sink(Asked(*ID.unpack(body)))
+            elif kind == PREPARED:
+                self._sink(Prepared(*ID.unpack(body)))
             elif kind == OUTCOME:
                 trial_id = ID.unpack_from(body)[0]
                 current.clear()

@@ -52,8 +52,9 @@ from sparktune.study.backend import (
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError, text_of
 from sparktune.worker import parcel
-from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Signal, Told
+from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Prepared, Signal, Told
 from sparktune.worker.objective import Objective
+from sparktune.worker.processes import EndsInTime
 from sparktune.worker.task import Announcement, Assignment, Outcome
 
 logger = logging.getLogger("sparktune")
@@ -91,7 +92,8 @@ class _Run:
 
     Spark's attempts are numbered over all jobs of the trial: those up to ``tried`` belong to former jobs, and
     ``heard`` is the latest that told that it begins. ``begun`` counts the objective's beginnings alone, and
-    ``unbegun`` the workers that were lost before one.
+    ``unbegun`` the workers that were lost before one. Until ``preparing_until`` its worker, which knows that
+    the trial is stopped, may do what is to be done before its end.
     """
 
     task: Task
@@ -99,6 +101,7 @@ class _Run:
     launched: float
     was_handed_on: bool = False
     stopping_since: float | None = None
+    preparing_until: float | None = None
     terminating_since: float | None = None
     unanswered: int | None = None
     objective_runs: bool = False
@@ -115,6 +118,11 @@ class _Run:
     def job_over(self) -> bool:
         """Whether its Spark job has ended."""
         return self.lane is None
+
+    @property
+    def is_preparing(self) -> bool:
+        """Whether its worker has still to be left to itself."""
+        return self.preparing_until is not None and time.monotonic() < self.preparing_until
 
     @property
     def is_to_end(self) -> bool:
@@ -150,6 +158,7 @@ class SparkBackend:
         self._app = application
         self._max_attempts = max_attempts or default_attempts(application.master)
         self._objective = objective
+        self._ends_within_s = objective.fn.ends_within_s if isinstance(objective.fn, EndsInTime) else 0.0
         self._study_id = secrets.token_hex(8)
         self._fresh_worker = fresh_worker
         self._watched = watched
@@ -209,12 +218,18 @@ class SparkBackend:
             self._events += self._presumed(0.0)
 
     def stop(self, trial_id: int) -> None:
-        """See ``Backend.stop``: cancels the trial's job and ends its worker process."""
+        """See ``Backend.stop``: cancels the trial's job and ends its worker process.
+
+        Where the objective is one that ``EndsInTime``, its worker is told first, and has the time for it.
+        """
         run = self._runs.get(trial_id)
         if run is None or run.has_ended:
             return
         if run.stopping_since is None:
             run.stopping_since = time.monotonic()
+            if run.objective_runs and self._ends_within_s > 0 and not self._is_dead:
+                run.preparing_until = run.stopping_since + self._ends_within_s
+                self._control.prepare(trial_id)
         if not run.was_handed_on and run.lane is not None:
             # Ctrl-C came in the middle of its launch: its thread reports its end without running it.
             run.was_handed_on = True
@@ -333,7 +348,7 @@ class SparkBackend:
         trial_id = run.task.trial_id
         run.task.ask_run(trial_id, functools.partial(self._control.tell_run, trial_id), hurry=hurry)
 
-    def _take(self, signal: Begun | Told | Arrived | Gone | _JobOver | Event) -> list[Event]:
+    def _take(self, signal: Begun | Told | Arrived | Gone | Prepared | _JobOver | Event) -> list[Event]:
         if isinstance(signal, Reported):  # read in MLflow, perhaps of a trial that has ended meanwhile
             return [signal]
         run = self._runs.get(signal.trial_id)
@@ -343,6 +358,7 @@ class SparkBackend:
         match signal:
             case Begun():
                 self._begun(run, signal)
+                run.preparing_until = None  # Spark runs it again
                 if run.has_ended or run.stopping_since is not None:
                     self._cancel(run)
                 else:
@@ -363,10 +379,13 @@ class SparkBackend:
                     run.stopping_since = time.monotonic()
                     self._cancel(run)
                 events += self._outcome(run, outcome, told_begin=True)
+            case Prepared():
+                self._prepared(run)
             case Gone():
                 run.objective_runs = False
                 if run.job_over and not run.has_ended:
                     events += self._end(run, Cancelled(signal.trial_id, self.now()))
+                self._prepared(run)
             case _JobOver():
                 if run.lane is not None:
                     self._lanes.give_back(run.lane)
@@ -415,7 +434,8 @@ class SparkBackend:
             run.stopping_since = time.monotonic()  # not the trial's own failure
         if run.stopping_since is not None:
             if run.objective_runs:
-                self._control.kill(run.task.trial_id)
+                if not run.is_preparing:
+                    self._control.kill(run.task.trial_id)
                 return []
             return self._end(run, Cancelled(run.task.trial_id, self.now()))
         n_lost = attempts_of(signal.error) if outcome is None else outcome.attempt - run.tried - 1
@@ -534,7 +554,15 @@ class SparkBackend:
 
     # -- stopping --------------------------------------------------------------------------------------
 
+    def _prepared(self, run: _Run) -> None:
+        """Its worker has done what it had to, or is dead: now Spark is told."""
+        if run.preparing_until is not None and not run.has_ended:
+            run.preparing_until = None
+            self._cancel(run)
+
     def _cancel(self, run: _Run) -> None:
+        if run.is_preparing:
+            return
         if run.lane is not None and not self._is_dead:
             with contextlib.suppress(SparkNotAvailable), self._asking_spark():
                 self._lanes.cancel(run.lane, run)

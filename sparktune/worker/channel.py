@@ -10,6 +10,8 @@ Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker `
 step, value) and ``ASK`` (the trial's id: which MLflow run is it?); from the driver ``ACK`` and ``KILL`` (the
 trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id, and the number of the report that is answered) and
 ``RUN`` (the trial's id and its run's, empty where there is none to be had), which may come unasked.
+``PREPARE`` (from the driver) says that ``KILL`` is to come: the worker does what is to be done before it, and
+answers with ``PREPARED``; both hold the trial's id.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ NONCE_BYTES = 16
 HELLO_BYTES = NONCE_BYTES + 32
 MAX_FRAME_BYTES = 2**31
 
-BEGIN, OUTCOME, REPORT, ASK = b"B", b"O", b"R", b"Q"
-ACK, KILL, GO_ON, TERMINATE, RUN = b"A", b"K", b"G", b"T", b"I"
+BEGIN, OUTCOME, REPORT, ASK, PREPARED = b"B", b"O", b"R", b"Q", b"D"
+ACK, KILL, GO_ON, TERMINATE, RUN, PREPARE = b"A", b"K", b"G", b"T", b"I", b"P"
 REPORT_BODY = struct.Struct("!qqqd")
 ANSWER_BODY = struct.Struct("!qq")
 HEADER = struct.Struct("!Ic")
@@ -86,7 +88,14 @@ class Asked:
     trial_id: int
 
 
-Signal = Begun | Arrived | Gone | Told | Asked
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A trial's worker has done what was to be done before its end, and waits for ``ControlServer.kill``."""
+
+    trial_id: int
+
+
+Signal = Begun | Arrived | Gone | Told | Asked | Prepared
 
 
 def proof(token: bytes, nonce: bytes, side: bytes) -> bytes:

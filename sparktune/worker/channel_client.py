@@ -23,6 +23,8 @@ from sparktune.worker.channel import (
     MAX_FRAME_BYTES,
     NONCE_BYTES,
     OUTCOME,
+    PREPARE,
+    PREPARED,
     REPORT,
     REPORT_BODY,
     RUN,
@@ -30,7 +32,7 @@ from sparktune.worker.channel import (
     Endpoint,
     proof,
 )
-from sparktune.worker.processes import end_with_descendants
+from sparktune.worker.processes import end_with_descendants, prepare_to_end
 
 ACK_S = 30.0
 CONNECT_S = 5.0
@@ -59,8 +61,9 @@ class ControlClient:
     """The worker's end: one per worker process and study, kept over trials.
 
     A thread listens for ``KILL``, which ends this process and all that descend from it: a Python worker
-    cannot be asked to leave a computation that never looks up. A process that this one forks has no part in
-    the connection: it would keep it open when this process is dead.
+    cannot be asked to leave a computation that never looks up. After ``PREPARE`` the end of the connection
+    ends it, too. A process that this one forks has no part in the connection: it would keep it open when this
+    process is dead.
 
     Raises:
         OSError: the driver cannot be reached, or is not the study's driver.
@@ -73,6 +76,7 @@ class ControlClient:
         self._answered = threading.Event()
         self._reports = 0
         self._is_doomed = False
+        self._prepared: int | None = None
         self._send_lock = threading.Lock()
         self.is_open = True
         self._socket = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_S)
@@ -168,6 +172,18 @@ class ControlClient:
             data += chunk
         return bytes(data)
 
+    def _prepare(self, trial_id: int) -> None:
+        prepare_to_end()
+        self._prepared = trial_id
+        with contextlib.suppress(OSError):
+            self._send(PREPARED, ID.pack(trial_id))
+        if not self.is_open:
+            self._end_prepared()
+
+    def _end_prepared(self) -> None:
+        if self._prepared is not None and self._prepared == self._current:
+            end_with_descendants()
+
     def _listen(self) -> None:
         try:
             while True:
@@ -178,6 +194,8 @@ class ControlClient:
                     continue
                 if kind == KILL:
                     end_with_descendants()
+                elif kind == PREPARE:  # in a thread of its own: a kill does not wait for it
+                    threading.Thread(target=self._prepare, args=(trial_id,), daemon=True).start()
                 elif kind == ACK:
                     self._acked.set()
                 elif kind == RUN:
@@ -191,3 +209,4 @@ class ControlClient:
             self._acked.set()
             self._answered.set()
             self._on_run(None)
+            self._end_prepared()  # nobody is left to kill it

@@ -8,11 +8,26 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 PROC = Path("/proc")
+KILLED_S = 5.0
+"""How long a kill may take that another process does."""
 
 
 _before: list[Callable[[], None]] = []
+
+
+class EndsInTime:
+    """An objective with something to do before its worker ends (``before_the_end``).
+
+    Spark is not told to cancel such a trial until that is done: it would kill the worker in the middle.
+
+    Attributes:
+        ends_within_s: seconds that it takes at most.
+    """
+
+    ends_within_s: ClassVar[float]
 
 
 @contextlib.contextmanager
@@ -22,7 +37,15 @@ def before_the_end(act: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        _before.remove(act)
+        with contextlib.suppress(ValueError):  # it has been called
+            _before.remove(act)
+
+
+def prepare_to_end() -> None:
+    """Do what is to be done before the end of this process; ``end_with_descendants`` does not do it again."""
+    while _before:
+        with contextlib.suppress(Exception):
+            _before.pop()()
 
 
 def end_with_descendants() -> None:
@@ -31,16 +54,28 @@ def end_with_descendants() -> None:
     They are stopped first, so that none starts another, or is replaced by its pool, in the meantime.
     """
     try:
-        for act in list(_before):
-            with contextlib.suppress(Exception):
-                act()
+        prepare_to_end()
         stopped: set[int] = set()
         while new := descendants(os.getpid()) - stopped:
             _signal(new, signal.SIGSTOP)
             stopped |= new
-        _signal(stopped, signal.SIGKILL)
+        if stopped:
+            _kill_this_and(stopped)
     finally:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _kill_this_and(pids: set[int]) -> None:
+    """Kill this process, and then the others: a thread of a pool's would replace the ones that die before it.
+
+    Another process has to do that.
+    """
+    command = ["/bin/sh", "-c", 'kill -9 "$@"', "sh", str(os.getpid()), *map(str, pids)]
+    null = subprocess.DEVNULL
+    try:
+        subprocess.Popen(command, cwd="/", stdin=null, stdout=null, stderr=null).wait(KILLED_S)
+    finally:
+        _signal(pids, signal.SIGKILL)  # there is no shell, or no process more to be had
 
 
 def descendants(pid: int) -> set[int]:

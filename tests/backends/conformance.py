@@ -9,7 +9,9 @@ from __future__ import annotations
 import abc
 import contextlib
 import math
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,10 @@ from hyperopt.pyll import as_apply
 
 from sparktune.study.backend import Backend, Cancelled, Event, Failed, Finished, Lost, Started, Task
 from sparktune.study.tracker import RunContext
+from sparktune.worker import processes
 from sparktune.worker.objective import Objective
+from sparktune.worker.processes import EndsInTime
+from tests.processes import is_over
 
 Make = Callable[..., Backend]
 
@@ -93,6 +98,62 @@ class KillsWhoReadsIt(dict[str, str]):
 
     def __reduce__(self) -> Any:
         return eval, (f"(lambda os: (lambda seen: {self._die})({self._seen}))(__import__('os'))",)
+
+
+class Saves(EndsInTime):
+    """An objective without an end, which takes ``save_s`` to save what it has, and says so in a folder."""
+
+    ends_within_s = 4.0
+
+    def __init__(self, folder: Path, save_s: float) -> None:
+        self.folder, self.save_s = folder, save_s
+
+    def __call__(self, _x: float) -> float:
+        def save() -> None:
+            (self.folder / "saving").touch()
+            time.sleep(self.save_s)
+            (self.folder / "saved").touch()
+
+        (self.folder / f"begun {os.getpid()}").touch()
+        with processes.before_the_end(save):
+            time.sleep(3600)
+        return 0.0
+
+
+def check_saving(make: Make, folder: Path, by: str, save_s: float) -> None:
+    """A trial that is stopped saves first, is not run again, and has no more than its time."""
+    backend = make(Saves(folder, save_s))
+    backend.launch(task(0))
+    wait_for(backend, started(0))
+    wait_until(lambda: any(folder.glob("begun *")))
+    began = time.monotonic()
+    if by == "stop":
+        backend.stop(0)
+        backend.stop(0)
+        assert isinstance(wait_for_ends(backend, 0)[-1], Cancelled)
+        assert list(backend.wait(0)) == []
+    else:
+        backend.close()
+    took = time.monotonic() - began
+    (begun,) = folder.glob("begun *")
+    assert is_over(int(begun.name.split()[1]))
+    assert (folder / "saving").exists()
+    if save_s < Saves.ends_within_s:
+        assert (folder / "saved").exists()
+        assert save_s <= took < save_s + 10
+    else:
+        assert not (folder / "saved").exists()
+        assert Saves.ends_within_s <= took < Saves.ends_within_s + 10
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    done = threading.Event()
+    for _ in range(6000):
+        if there():
+            return
+        done.wait(0.01)
+    raise AssertionError("it has not come in a minute")
 
 
 class BackendConformance(abc.ABC):

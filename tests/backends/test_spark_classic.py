@@ -27,11 +27,13 @@ from sparktune.errors import ObjectiveNotPicklable
 from sparktune.study.backend import Backend, Cancelled, Finished, Lost, Started, Task
 from sparktune.study.tracker import RunContext
 from sparktune.worker.objective import Objective
+from tests.backends import conformance
 from tests.backends.conformance import (
     BackendConformance,
     KillsWhoReadsIt,
     Make,
     attempts_of,
+    check_saving,
     ends_of,
     error_of,
     objective,
@@ -45,6 +47,7 @@ from tests.conftest import ROOT, TEST_MASTER
 
 # Workers are not to import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+cloudpickle.register_pickle_by_value(conformance)
 
 
 @pytest.fixture
@@ -441,6 +444,14 @@ def test_a_stop_ends_what_the_objective_has_started(make: Make, tmp_path: Path) 
     _, alive = psutil.wait_procs(family, timeout=1)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     assert took < GIVE_UP_S / 2
+
+
+@pytest.mark.parametrize(("by", "save_s"), [("stop", 2.5), ("close", 1.0), ("stop", 3600.0)])
+def test_an_objective_that_saves_when_it_is_stopped(
+    by: str, save_s: float, make: Make, tmp_path: Path
+) -> None:
+    """Spark, told at once, would kill it after 10 ms."""
+    check_saving(make, tmp_path, by, save_s)
 
 
 def test_a_fork_that_comes_back_from_the_objective_is_not_the_trial(make: Make) -> None:

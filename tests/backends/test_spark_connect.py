@@ -31,7 +31,8 @@ from sparktune.backends.spark_connect import ConnectApplication
 from sparktune.backends.spark_jobs import SparkBackend
 from sparktune.early_termination import Curve, Decision
 from sparktune.worker.objective import Objective
-from tests.backends.conformance import BackendConformance
+from tests.backends import conformance
+from tests.backends.conformance import BackendConformance, check_saving, objective
 from tests.connect_server import connect_server
 
 pytest.importorskip("grpc", reason="Spark Connect's own packages are not installed")
@@ -39,6 +40,7 @@ pytest.importorskip("pyspark", minversion="4.0")
 
 # Workers are not to import the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
+cloudpickle.register_pickle_by_value(conformance)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +100,20 @@ class TestConformanceWithoutRetries(TestConformance):
     @pytest.fixture
     def context(self, once: Any) -> Any:
         return once
+
+
+@pytest.mark.parametrize(("by", "save_s"), [("stop", 2.5), ("close", 1.0), ("stop", 3600.0)])
+def test_an_objective_that_saves_when_it_is_stopped(
+    by: str, save_s: float, remote: Any, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def make(fn: Any) -> SparkBackend:
+            backend = SparkBackend(ConnectApplication(remote), objective(fn))
+            stack.callback(backend.close)
+            return backend
+
+        check_saving(make, tmp_path, by, save_s)
 
 
 # -- through the session alone -----------------------------------------------------------------------------

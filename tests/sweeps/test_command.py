@@ -184,6 +184,23 @@ os.rename(sys.argv[1] + ".part", sys.argv[1])
 """A program with a child, one in a session of its own, and one that it has disowned."""
 
 
+LAST_WORDS = """
+def save(*_):
+    print("asked to end")
+    print("asked, too", file=sys.stderr)
+    time.sleep(1)
+    os.makedirs("outputs", exist_ok=True)
+    with open("outputs/saved", "w") as file:
+        file.write("the model")
+    print("the last word")
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+print("ready")
+time.sleep(3600)
+"""
+"""What a program says that is asked to end."""
+
+
 def family(told: Path) -> list[int]:
     return [int(pid) for pid in told.read_text().split()]
 

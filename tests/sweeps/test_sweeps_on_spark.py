@@ -14,7 +14,7 @@ from sparktune.sweeps.results import Results
 from tests.conftest import needs_classic
 from tests.processes import is_over
 from tests.sweeps.files import code_folder, command_sweep, data
-from tests.sweeps.test_command import FAMILY
+from tests.sweeps.test_command import FAMILY, LAST_WORDS
 from tests.sweeps.test_references import NASTY
 
 pytestmark = needs_classic
@@ -33,6 +33,23 @@ def artifacts(run_id: str) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+LAST_FILES = {
+    "logs/stdout.log": "ready\nasked to end\nthe last word\n",
+    "logs/stderr.log": "asked, too\n",
+    "outputs/saved": "the model",
+}
+"""What ``LAST_WORDS`` leaves."""
+
+
+def only_trial() -> str:
+    """The run of the one trial of the one study in the store."""
+    filter_string = "tags.`sparktune.trial_id` = '0'"
+    runs = mlflow.search_runs(search_all_experiments=True, filter_string=filter_string, output_format="list")
+    (run,) = runs
+    assert run.info.status == "KILLED"
+    return str(run.info.run_id)
 
 
 def test_values_of_any_kind_arrive_exactly_and_execute_nothing(spark, mlflow_store, tmp_path) -> None:
@@ -154,8 +171,9 @@ def test_weak_trials_end_early_by_printed_lines_and_by_mlflow(spark, mlflow_stor
 
 
 @pytest.mark.parametrize(("how", "limit"), [("trial_timeout", 6.0), ("timeout", 8.0)])
-def test_nothing_stays_after_a_time_limit(how, limit, spark, mlflow_store, tmp_path) -> None:
-    source = FAMILY + "print('ready'); time.sleep(3600)"
+def test_nothing_stays_after_a_time_limit_but_what_it_said(how, limit, spark, mlflow_store, tmp_path) -> None:
+    """A child of its process group ignores SIGTERM: it has its three seconds to the end."""
+    source = FAMILY + LAST_WORDS
     sweep = command_sweep(
         tmp_path, source, [str(tmp_path / "a")], objective={"primary_metric": "score", "goal": "maximize"},
         limits={how: limit},
@@ -165,6 +183,7 @@ def test_nothing_stays_after_a_time_limit(how, limit, spark, mlflow_store, tmp_p
     pids = [int(pid) for pid in (tmp_path / "a").read_text().split()]
     assert len(pids) == 4
     assert [pid for pid in pids if not is_over(pid)] == []
+    assert artifacts(only_trial()) == LAST_FILES
 
 
 def test_nothing_stays_of_a_worker_that_is_killed_and_its_trial_is_run_again(
@@ -203,6 +222,73 @@ def test_a_sweep_goes_on_under_the_same_parent_run(spark, mlflow_store, tmp_path
     assert trials.run_id == began.run_id
     assert sorted(loss for loss in trials.losses() if loss is not None) == [-4.0, -3.0, -2.0, -1.0]
     assert len(Results.of(trials.run_id).rows) == 4
+
+
+EVERYTHING = """\
+$schema: https://azuremlschemas.azureedge.net/latest/sweepJob.schema.json
+type: sweep
+name: all of it
+compute: azureml:cpu-pool
+tracking_uri: STORE
+trial:
+  command: python train.py --level ${{search_space.choice}} --table ${{inputs.table}}
+  code: code
+  environment: azureml:sklearn-env@latest
+  environment_variables: {LEVEL: "level ${{search_space.randint}}"}
+inputs: {table: {type: uri_file, path: "https://example.org/covers.csv"}, epochs: 3}
+search_space:
+  choice: {type: choice, values: [a, b]}
+  randint: {type: randint, upper: 9}
+  uniform: {type: uniform, min_value: 1, max_value: 2}
+  quniform: {type: quniform, min_value: 1, max_value: 9, q: 2}
+  loguniform: {type: loguniform, min_value: 0, max_value: 1}
+  qloguniform: {type: qloguniform, min_value: 1, max_value: 3, q: 0.5}
+  normal: {type: normal, mu: 1000, sigma: 1}
+  qnormal: {type: qnormal, mu: 1000, sigma: 10, q: 1}
+  lognormal: {type: lognormal, mu: 10, sigma: 0.1}
+  qlognormal: {type: qlognormal, mu: 10, sigma: 0.1, q: 1}
+sampling_algorithm: {type: random, seed: 5, rule: sobol}
+objective: {goal: minimize, primary_metric: log_loss}
+early_termination: {type: truncation_selection, truncation_percentage: 20, delay_evaluation: 5}
+limits: {max_total_trials: 4, max_concurrent_trials: 2, timeout: 7200, trial_timeout: 600}
+"""
+"""Azure's documented fields, all distributions among them."""
+
+
+def test_a_file_of_azures_with_all_its_distributions_runs(spark, mlflow_store, tmp_path, monkeypatch) -> None:
+    code_folder(tmp_path / "code", """
+        import json, os, sys
+        os.mkdir("outputs")
+        names = "LEVEL", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_TOKEN"
+        told = [json.loads(os.environ["SPARKTUNE_PARAMS"]), sys.argv[1:], *map(os.environ.get, names)]
+        json.dump(told, open("outputs/told", "w"))
+        print("log_loss=0.5")
+    """)  # fmt: skip
+    (tmp_path / "sweep.yml").write_text(EVERYTHING.replace("STORE", mlflow_store))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "the token")  # Spark runs without it
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'another.db'}")
+    sweep = Sweep.from_yaml(tmp_path / "sweep.yml")
+    assert sum("is ignored" in note for note in sweep.notes) == 2
+    trials = sweep.run(spark, show_progressbar=False)
+    assert trials.counts()["completed"] == 4
+    mlflow.set_tracking_uri(mlflow_store)
+    assert mlflow.get_run(trials.run_id).info.run_name == "all of it"
+    for run_id in trials.to_dataframe()["run_id"]:
+        x, argv, level, *rest = json.loads(artifacts(run_id)["outputs/told"])
+        assert argv == ["--level", x["choice"], "--table", "https://example.org/covers.csv"]
+        assert [level, *rest] == [f"level {x['randint']}", mlflow_store, run_id, "the token"]
+        assert x["choice"] in ("a", "b")
+        assert x["randint"] in range(9)
+        assert 1 <= x["uniform"] <= 2
+        assert x["quniform"] in (0, 2, 4, 6, 8)
+        assert 1 <= x["loguniform"] <= 2.72
+        assert x["qloguniform"] % 0.5 == 0
+        assert 2.5 <= x["qloguniform"] <= 20.5
+        assert 990 < x["normal"] < 1010
+        assert 900 < x["qnormal"] < 1100
+        assert all(isinstance(x[name], int) for name in ("quniform", "qnormal", "qlognormal"))
+        assert 10_000 < x["lognormal"] < 45_000
+        assert 10_000 < x["qlognormal"] < 45_000
 
 
 def test_functions(spark, mlflow_store, tmp_path) -> None:

@@ -19,7 +19,8 @@ from sparktune import AllTrialsFailed, Sweep, cli
 from tests.conftest import needs_classic
 from tests.processes import is_over
 from tests.sweeps.files import FILE, code_folder
-from tests.sweeps.test_command import FAMILY, wait_for
+from tests.sweeps.test_command import FAMILY, LAST_WORDS, wait_for
+from tests.sweeps.test_sweeps_on_spark import LAST_FILES, artifacts, only_trial
 
 pytestmark = needs_classic
 
@@ -37,7 +38,7 @@ sampling_algorithm: grid
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A sweep whose command does not end."""
-    code_folder(tmp_path / "code", FAMILY + "print('ready'); time.sleep(3600)")
+    code_folder(tmp_path / "code", FAMILY + LAST_WORDS)
     (tmp_path / "sweep.yml").write_text(SWEEP.replace("PATH", str(tmp_path / "told")))
     return tmp_path
 
@@ -79,6 +80,7 @@ def test_a_signal_ends_it_all_and_the_code_says_so(number, folder, subprocess_en
     assert "sparktune: interrupted" in written
     assert "Traceback" not in written
     assert "cancelled" in written
+    assert artifacts(only_trial()) == LAST_FILES
 
 
 def test_the_loss_of_spark_has_a_code_of_its_own(folder, subprocess_env, mlflow_store) -> None:

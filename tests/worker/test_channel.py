@@ -20,7 +20,7 @@ import pytest
 from sparktune.backends import channel_server
 from sparktune.backends.channel_server import ControlServer
 from sparktune.worker import channel, channel_client
-from sparktune.worker.channel import Arrived, Asked, Begun, Endpoint, Gone
+from sparktune.worker.channel import Arrived, Asked, Begun, Endpoint, Gone, Prepared
 from sparktune.worker.channel_client import ControlClient
 
 Signals = "queue.SimpleQueue[Any]"
@@ -278,6 +278,13 @@ import os, pickle, signal, sys, time
 from sparktune.worker.channel_client import ControlClient
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 client = ControlClient(pickle.loads(bytes.fromhex(sys.argv[1])))
+if sys.argv[2] == "with last words":
+    from sparktune.worker import processes
+    def act():
+        print("saving", flush=True)
+        print("saved", sys.stdin.readline(), end="", flush=True)
+    context = processes.before_the_end(act)
+    context.__enter__()
 client.begin(5, 1, "h")
 if sys.argv[2:] == ["with a child"] and os.fork() == 0:
     sys.stdin.read()  # which ends when the test closes it
@@ -290,7 +297,7 @@ time.sleep(3600)
 def worker(server: ControlServer, subprocess_env: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A process that runs trial 5 for an hour."""
     endpoint = pickle.dumps(server.endpoint).hex()
-    with subprocess.Popen([sys.executable, "-c", WORKER, endpoint], env=subprocess_env) as process:
+    with subprocess.Popen([sys.executable, "-c", WORKER, endpoint, "alone"], env=subprocess_env) as process:
         yield process
         process.kill()
 
@@ -313,6 +320,57 @@ def test_a_child_of_the_worker_does_not_hide_that_it_is_dead(
         server.kill(5)
         assert worker.wait(timeout=30) == -signal.SIGKILL
         assert signals.get(timeout=30) == Gone(5)
+
+
+@pytest.fixture
+def saving(server: ControlServer, signals: Signals, subprocess_env: Any) -> Iterator[Any]:
+    """A process that runs trial 5, was told that it is to end, and saves until it reads a line."""
+    command = [sys.executable, "-c", WORKER, pickle.dumps(server.endpoint).hex(), "with last words"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=subprocess_env, bufsize=0, **pipes) as worker:
+        try:
+            assert signals.get(timeout=60) == Begun(5, 1, "h", worker.pid)
+            server.prepare(5)
+            assert worker.stdout.readline() == b"saving\n"
+            yield worker
+        finally:
+            worker.kill()
+
+
+def test_a_worker_says_that_it_has_saved_and_does_so_once(
+    saving: Any, server: ControlServer, signals: Signals
+) -> None:
+    server.prepare(5)
+    assert signals.get(timeout=30) == Prepared(5), "the second time there is nothing to do"
+    saving.stdin.write(b"all\n")
+    assert signals.get(timeout=30) == Prepared(5)
+    assert saving.poll() is None, "it waits for the kill"
+    server.kill(5)
+    assert saving.wait(timeout=30) == -signal.SIGKILL
+    assert saving.stdout.read() == b"saved all\n"
+    assert signals.get(timeout=30) == Gone(5)
+
+
+def test_a_kill_does_not_wait_for_who_saves_too_long(
+    saving: Any, server: ControlServer, signals: Signals
+) -> None:
+    server.kill(5)
+    assert saving.wait(timeout=30) == -signal.SIGKILL
+    assert signals.get(timeout=30) == Gone(5)
+
+
+@pytest.mark.parametrize("is_first", ["the driver", "the worker"])
+def test_who_has_saved_ends_without_a_driver(
+    is_first: str, saving: Any, server: ControlServer, signals: Signals
+) -> None:
+    if is_first == "the worker":
+        saving.stdin.write(b"all\n")
+        assert signals.get(timeout=30) == Prepared(5)
+    server.close()
+    if is_first == "the driver":
+        saving.stdin.write(b"all\n")
+    assert saving.wait(timeout=30) == -signal.SIGKILL
+    assert saving.stdout.read() == b"saved all\n"
 
 
 def test_kill_that_comes_late_spares_the_next_trial(

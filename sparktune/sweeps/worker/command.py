@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sparktune.sweeps.references import Reference, Template, filled
 from sparktune.sweeps.worker.folder import Archive
@@ -38,7 +38,7 @@ NOT_FOR_COMMANDS = frozenset(
 )
 """What PySpark's worker has in its environment for itself."""
 ENDED_S = 5.0
-KEPT_S = 3.0
+KEPT_S = 10.0
 """How long the end of a worker waits for its command's end, and for its logs to be kept."""
 ATTACHED_BYTES = 64_000
 
@@ -48,7 +48,7 @@ class CommandFailed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(processes.EndsInTime):
     """The objective of a sweep whose trials are commands.
 
     Attributes:
@@ -64,6 +64,7 @@ class Command:
     inputs: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, Template] = field(default_factory=dict)
     code: Archive | None = None
+    ends_within_s: ClassVar[float] = ENDED_S + KEPT_S + 2.0
 
     def __call__(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Run the command with the values of a point; the result has the metric.
