@@ -7,9 +7,11 @@ in Spark properties, which a web page shows.
 
 Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker ``BEGIN`` and ``OUTCOME``
 (pickled, as everything between Spark and its Python workers), ``REPORT`` (trial's id, number of the report,
-step, value) and ``ASK`` (the trial's id: which MLflow run is it?); from the driver ``ACK`` and ``KILL`` (the
-trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id, and the number of the report that is answered) and
-``RUN`` (the trial's id and its run's, empty where there is none to be had), which may come unasked.
+step, value), ``ASK`` (the trial's id: which MLflow run is it?) and ``TAKE`` (a job's number: which trial does
+it run?); from the driver ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id,
+and the number of the report that is answered), ``RUN`` (the trial's id and its run's, empty where there is
+none to be had), which may come unasked, and ``GIVE`` (the job's number and what announces its trial, empty
+where it is to run none).
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ NONCE_BYTES = 16
 HELLO_BYTES = NONCE_BYTES + 32
 MAX_FRAME_BYTES = 2**31
 
-BEGIN, OUTCOME, REPORT, ASK = b"B", b"O", b"R", b"Q"
-ACK, KILL, GO_ON, TERMINATE, RUN = b"A", b"K", b"G", b"T", b"I"
+BEGIN, OUTCOME, REPORT, ASK, TAKE = b"B", b"O", b"R", b"Q", b"W"
+ACK, KILL, GO_ON, TERMINATE, RUN, GIVE = b"A", b"K", b"G", b"T", b"I", b"N"
 REPORT_BODY = struct.Struct("!qqqd")
 ANSWER_BODY = struct.Struct("!qq")
 HEADER = struct.Struct("!Ic")
@@ -86,7 +88,14 @@ class Asked:
     trial_id: int
 
 
-Signal = Begun | Arrived | Gone | Told | Asked
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A worker runs a job that was sent before its trial was chosen, and waits for ``ControlServer.give``."""
+
+    number: int
+
+
+Signal = Begun | Arrived | Gone | Told | Asked | Wanted
 
 
 def proof(token: bytes, nonce: bytes, side: bytes) -> bytes:
