@@ -10,13 +10,14 @@ import pickle
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from sparktune.worker.channel import (
     ACK,
     ANSWER_BODY,
     ASK,
     BEGIN,
+    GIVE,
     GO_ON,
     HEADER,
     HELLO_BYTES,
@@ -30,6 +31,7 @@ from sparktune.worker.channel import (
     REPORT,
     REPORT_BODY,
     RUN,
+    TAKE,
     TERMINATE,
     Arrived,
     Asked,
@@ -39,6 +41,7 @@ from sparktune.worker.channel import (
     Prepared,
     Signal,
     Told,
+    Wanted,
     proof,
 )
 
@@ -63,6 +66,7 @@ class ControlServer:
         self._token = secrets.token_bytes(32)
         self._running: dict[int, asyncio.StreamWriter] = {}
         self._reporting: dict[int, asyncio.StreamWriter] = {}  # also a child of the worker's may report
+        self._wanting: dict[int, asyncio.StreamWriter] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._refused = 0
         self._socket = socket.create_server((bind, 0), backlog=1024)
@@ -93,6 +97,13 @@ class ControlServer:
         """Tell the worker that runs this trial, if there is one, the trial's MLflow run."""
         self._tell(self._running, trial_id, RUN, (run_id or "").encode())
 
+    def give(self, number: int, announcement: str) -> None:
+        """Tell the worker that runs the job of this number, if it waits for that, which trial it runs.
+
+        Empty: it runs none.
+        """
+        self._tell(self._wanting, number, GIVE, announcement.encode("ascii"), once=True)
+
     def after_arrivals(self, then: Callable[[], None]) -> None:
         """Call ``then`` when the signals of all that has arrived by now were taken; soon, in any thread."""
 
@@ -108,12 +119,20 @@ class ControlServer:
             then()
 
     def _tell(
-        self, whom: Mapping[int, asyncio.StreamWriter], trial_id: int, kind: bytes, more: bytes = b""
+        self,
+        whom: dict[int, asyncio.StreamWriter],
+        key: int,
+        kind: bytes,
+        more: bytes = b"",
+        *,
+        once: bool = False,
     ) -> None:
         def write() -> None:
-            if trial_id in whom:
-                body = ID.pack(trial_id) + more
-                whom[trial_id].write(HEADER.pack(len(body), kind) + body)
+            if key in whom:
+                body = ID.pack(key) + more
+                whom[key].write(HEADER.pack(len(body), kind) + body)
+                if once:
+                    del whom[key]
 
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(write)
@@ -159,6 +178,8 @@ class ControlServer:
                 if self._running.get(trial_id) is writer:
                     del self._running[trial_id]
                     self._sink(Gone(trial_id))
+            for number in [number for number, one in self._wanting.items() if one is writer]:
+                del self._wanting[number]
             writer.close()
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -202,6 +223,10 @@ class ControlServer:
                 self._sink(Asked(*ID.unpack(body)))
             elif kind == PREPARED:
                 self._sink(Prepared(*ID.unpack(body)))
+            elif kind == TAKE:
+                wanted = Wanted(*ID.unpack(body))
+                self._wanting[wanted.number] = writer
+                self._sink(wanted)
             elif kind == OUTCOME:
                 trial_id = ID.unpack_from(body)[0]
                 current.clear()

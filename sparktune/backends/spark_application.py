@@ -35,12 +35,14 @@ class Application(Protocol):
         is_near: its workers run on this machine, and see its files.
         is_fixed: it runs in one process: its slots never change.
         slots_ttl_s: how long a number of slots is taken as known.
+        n_ahead: how many jobs may wait at Spark for a trial (``run_waiting``) while all slots are busy.
     """
 
     master: str
     is_near: bool
     is_fixed: bool
     slots_ttl_s: float
+    n_ahead: int
 
     @property
     def is_same_python(self) -> bool:
@@ -100,6 +102,12 @@ class Application(Protocol):
 
         Raises:
             Exception: Spark's.
+        """
+
+    def run_waiting(self, prepared: Any, number: int) -> list[bytes] | None:
+        """Run a job whose worker asks, by the job's number, which trial it runs; then as ``run``.
+
+        None where it has run none. Not called where ``n_ahead`` is 0.
         """
 
     def cancel(self, tag: str) -> None:

@@ -41,6 +41,7 @@ class ClassicApplication:
     """
 
     slots_ttl_s = 1.0
+    n_ahead = 0  # planning such a job takes little
 
     def __init__(
         self, spark: SparkSession, profile: ResourceProfile | None = None, *, fresh_worker: bool = False
@@ -155,6 +156,10 @@ class ClassicApplication:
         self._sc.setLocalProperty("spark.job.description", description)
         self._sc.setLocalProperty(ANNOUNCEMENT, announcement)
         return of_pyspark.collected(prepared)
+
+    def run_waiting(self, prepared: Any, number: int) -> list[bytes] | None:
+        """See ``Application``."""
+        raise NotImplementedError
 
     def cancel(self, tag: str) -> None:
         """See ``Application``."""

@@ -25,7 +25,14 @@ from sparktune.backends.spark_cluster import grown, is_local, is_one_process, re
 from sparktune.backends.spark_package import archive
 from sparktune.private import of_pyspark
 from sparktune.worker.parcel import Artifact
-from sparktune.worker.task import NOT_ANNOUNCED, NOT_RUN, Assignment, announcing_tag, run_in_arrow
+from sparktune.worker.task import (
+    NOT_ANNOUNCED,
+    NOT_RUN,
+    Assignment,
+    announcing_tag,
+    run_in_arrow,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -51,6 +58,9 @@ _cores: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 LONGEST_TAG = 16_384
 """Characters of an announcement that travels as a tag: Spark keeps a query's tags for its web page."""
 
+AHEAD = 4
+"""Queries that wait at the server for a trial: with two running and two that wind up it has eight."""
+
 _have_package: weakref.WeakSet[Any] = weakref.WeakSet()
 """The sessions whose workers were given sparktune."""
 
@@ -64,6 +74,7 @@ class ConnectApplication:
     """
 
     slots_ttl_s = 5.0
+    n_ahead = AHEAD
     is_same_python = False  # which one it is, is the server's affair
 
     def __init__(self, spark: SparkSession, profile: ResourceProfile | None = None) -> None:
@@ -189,9 +200,22 @@ class ConnectApplication:
                     self._mapped(row, functools.partial(run_in_arrow, assignment, announcement))
                 )
             if NOT_ANNOUNCED in outcomes:
-                self._tags_arrive = False
+                self._tags_do_not_arrive()
             elif NOT_RUN not in outcomes:
                 return outcomes
+
+    def run_waiting(self, prepared: Any, number: int) -> list[bytes] | None:
+        """See ``Application``."""
+        _, assignment, announced = prepared
+        outcomes = self._outcomes_tagged(announced, announcing_tag(assignment, waiting(number)))
+        if NOT_ANNOUNCED in outcomes:
+            self._tags_do_not_arrive()
+            return None
+        return None if NOT_RUN in outcomes else outcomes
+
+    def _tags_do_not_arrive(self) -> None:
+        self._tags_arrive = False
+        self.n_ahead = 0
 
     def _outcomes_tagged(self, query: Any, tag: str) -> list[bytes]:
         self._spark.addTag(tag)

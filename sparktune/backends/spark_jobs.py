@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparktune.backends.channel_server import ControlServer
+from sparktune.backends.spark_ahead import JobsAhead
 from sparktune.backends.spark_application import Application
 from sparktune.backends.spark_cluster import (
     Ending,
@@ -52,7 +53,7 @@ from sparktune.study.backend import (
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.study.trial import TrialError, text_of
 from sparktune.worker import parcel
-from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Prepared, Signal, Told
+from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Prepared, Signal, Told, Wanted
 from sparktune.worker.objective import Objective
 from sparktune.worker.processes import EndsInTime
 from sparktune.worker.task import Announcement, Assignment, Outcome
@@ -83,6 +84,14 @@ class _JobOver:
 
     trial_id: int
     rows: list[bytes]
+    error: Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unused:
+    """A job ended that had waited for a trial and got none."""
+
+    number: int
     error: Exception | None
 
 
@@ -179,7 +188,10 @@ class SparkBackend:
         application.admit()
         self._sent = application.send(self._packed)
         name = f"sparktune-{self._study_id}"
-        self._lanes: Lanes[_Run] = Lanes(application, name, self._prepare, self._job_ended)
+        self._lanes: Lanes[_Run] = Lanes(application, name, self._prepare, self._job_ended, self._job_unused)
+        self._ahead: JobsAhead[_Run] = JobsAhead(self._lanes, self._give)
+        self._shared: Assignment | None = None
+        self._more = 0.0
         self._control = self._listen()
 
     def _packed(self) -> bytes:
@@ -209,13 +221,26 @@ class SparkBackend:
     def launch(self, task: Task) -> None:
         """See ``Backend.launch``."""
         with self._asking_spark():
-            lane = self._lanes.take()
-        run = _Run(task, lane, time.monotonic())
-        self._runs[task.trial_id] = run
-        lane.inbox.put(run)
-        run.was_handed_on = True
+            run = _Run(task, None, time.monotonic())
+            lane = self._ahead.bind(run)
+            run.was_handed_on = lane is not None
+            run.lane = lane or self._lanes.take()
+            self._runs[task.trial_id] = run
+            if lane is None:
+                run.lane.inbox.put(run)
+                run.was_handed_on = True
+            self._more = task.more
+            if lane is not None:  # else the new job is to be the first that gets a slot
+                self._send_ahead()
         if not self._may_be_reached:
             self._events += self._presumed(0.0)
+
+    def _send_ahead(self) -> None:
+        """While all slots are busy, let jobs wait for the trials after these."""
+        if not self._app.n_ahead or self._shared is None or self._fresh_worker or not self._is_reached:
+            return
+        if sum(not run.has_ended for run in self._runs.values()) >= self._slots:
+            self._ahead.top_up(int(min(self._app.n_ahead, self._more)), self._shared)
 
     def stop(self, trial_id: int) -> None:
         """See ``Backend.stop``: cancels the trial's job and ends its worker process.
@@ -278,7 +303,8 @@ class SparkBackend:
             is_stopping = any(run.is_to_end for run in self._runs.values())
             left = math.inf if until is None else max(0.0, until - time.monotonic())
             with contextlib.suppress(queue.Empty):
-                signal = self._inbox.get(timeout=min(CANCEL_AGAIN_S if is_stopping else LOOK_S, left))
+                is_short = is_stopping or self._ahead.has_parked
+                signal = self._inbox.get(timeout=min(CANCEL_AGAIN_S if is_short else LOOK_S, left))
                 self._events += self._take(signal)
                 while True:
                     self._events += self._take(self._inbox.get_nowait())
@@ -296,6 +322,10 @@ class SparkBackend:
         events: list[Event] = []
         if now >= self._insist_at:
             self._insist_at = now + CANCEL_AGAIN_S
+            self._ahead.let_go()
+            if self._ahead.n_open and not self._is_dead:
+                with contextlib.suppress(SparkNotAvailable), self._asking_spark():
+                    self._ahead.withdraw()
             for run in [run for run in self._runs.values() if run.is_to_end]:
                 events += self._insist(run)
         if now >= self._look_at:
@@ -314,11 +344,18 @@ class SparkBackend:
         for trial_id in list(self._runs):
             self.stop(trial_id)
         give_up = time.monotonic() + GIVE_UP_S
+        self._close_ahead()
+        unused_until = time.monotonic() + LOOK_S
         try:
-            while self._runs and time.monotonic() < give_up:
+            while self._runs or (
+                self._ahead.n_open and not self._is_dead and time.monotonic() < unused_until
+            ):
+                if time.monotonic() >= give_up:
+                    break
                 try:
                     self._take(self._inbox.get(timeout=CANCEL_AGAIN_S))
                 except queue.Empty:
+                    self._close_ahead()
                     for run in [run for run in self._runs.values() if run.stopping_since]:
                         self._insist(run)
             for run in self._runs.values():
@@ -329,10 +366,18 @@ class SparkBackend:
             with contextlib.suppress(Exception):
                 self._sent.discard()
 
+    def _close_ahead(self) -> None:
+        if not self._is_dead:
+            with contextlib.suppress(Exception):  # they run nothing
+                self._ahead.close()
+
     # -- signals to events -----------------------------------------------------------------------------
 
     def _hear(self, signal: Signal) -> None:
         """Take a signal in the channel's thread; what concerns MLflow runs is no matter of the driver's."""
+        if isinstance(signal, Wanted):
+            self._inbox.put(signal)
+            return
         run = self._runs.get(signal.trial_id)
         if isinstance(signal, Asked):
             if run is not None:
@@ -348,9 +393,33 @@ class SparkBackend:
         trial_id = run.task.trial_id
         run.task.ask_run(trial_id, functools.partial(self._control.tell_run, trial_id), hurry=hurry)
 
-    def _take(self, signal: Begun | Told | Arrived | Gone | Prepared | _JobOver | Event) -> list[Event]:
+    def _has_others_waiting(self) -> bool:
+        """Whether a trial's job waits for a slot that no waiting job may hold."""
+        unbegun = [run for run in self._runs.values() if not run.has_begun and not run.has_ended]
+        return any(not run.job_over and not self._ahead.holds(run.lane) for run in unbegun)
+
+    def _moved(self, run: _Run, lane: Lane[_Run]) -> None:
+        run.lane = lane
+
+    def _give(self, number: int, lane: Lane[_Run] | None, run: _Run | None) -> None:
+        """Tell a worker which trial it runs; none where its job was made for other trials than this one."""
+        job: Job | None = None
+        if run is not None:
+            with contextlib.suppress(Exception):  # raised again in the lane, which then runs it
+                job = self._prepare(run)
+        is_meant = job is not None and lane is not None and job.assignment == lane.assignment
+        self._control.give(number, job.announcement if job is not None and is_meant else "")
+
+    def _take(self, signal: Signal | _JobOver | _Unused | Event) -> list[Event]:
         if isinstance(signal, Reported):  # read in MLflow, perhaps of a trial that has ended meanwhile
             return [signal]
+        if isinstance(signal, Wanted):
+            with interrupts.held():
+                self._ahead.asked(signal.number, self._moved, may_park=not self._has_others_waiting())
+            return []
+        if isinstance(signal, _Unused):
+            self._ahead.ended(signal.number, signal.error)
+            return []
         run = self._runs.get(signal.trial_id)
         if run is None:
             return []
@@ -365,6 +434,9 @@ class SparkBackend:
                     events.append(
                         Started(signal.trial_id, self.now(), run.begun, signal.host, signal.worker_pid)
                     )
+                    if self._app.n_ahead:
+                        with contextlib.suppress(SparkNotAvailable), self._asking_spark():
+                            self._send_ahead()
             case Told():
                 run.unanswered = signal.number
                 if not run.has_ended:
@@ -388,6 +460,7 @@ class SparkBackend:
                 self._prepared(run)
             case _JobOver():
                 if run.lane is not None:
+                    self._ahead.forget(run.lane)
                     self._lanes.give_back(run.lane)
                     run.lane = None
                 events += self._job_over(run, signal)
@@ -502,6 +575,7 @@ class SparkBackend:
         run.has_begun = run.lacks_run = False
         run.unanswered = None
         run.launched = time.monotonic()
+        self._ahead.let_go(0.0)  # its job needs a slot
         with interrupts.held():
             run.lane = self._lanes.take()
             run.lane.inbox.put(run)
@@ -514,6 +588,7 @@ class SparkBackend:
                 self._noted.add(note)
                 logger.warning("%s: %s", run.task.description, note)
         trial_id, at_s = run.task.trial_id, self.now()
+        self._ahead.took(outcome.duration_s)
         events: list[Event] = []
         if not told_begin:
             begun_s = at_s - outcome.duration_s
@@ -614,13 +689,16 @@ class SparkBackend:
         else:  # what its worker told before it died comes first
             self._control.after_arrivals(functools.partial(self._inbox.put, over))
 
+    def _job_unused(self, number: int, error: Exception | None) -> None:
+        self._inbox.put(_Unused(number, error))
+
     def _prepare(self, run: _Run) -> Job | None:
         """The trial's job: the study's assignment, and the announcement of which trial is meant.
 
         The assignment is another when the environment of the trials changes (the tracking server came late).
         """
         context = self._run_context(run)
-        if run.stopping_since is not None:
+        if run.stopping_since is not None or run.has_ended:
             return None
         task = run.task
         known = (None, None) if context is None else (context.run_id, context.claim)
@@ -629,7 +707,8 @@ class SparkBackend:
         config = task.config if point is None else {}
         last = run.tried + self._max_attempts - run.begun
         announcement = Announcement(task.trial_id, config, point, task.seed, *known, run.tried + 1, last)
-        return Job(task.description, announcement.as_text(), self._assignment(common))
+        self._shared = self._assignment(common)
+        return Job(task.description, announcement.as_text(), self._shared)
 
     def _run_context(self, run: _Run) -> RunContext | None:
         """What the trial's worker needs. Its MLflow run is told later to a worker that can be reached."""

@@ -31,14 +31,27 @@ class Job:
     assignment: Assignment
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A job whose worker is to ask, by its number, which item it runs."""
+
+    number: int
+    assignment: Assignment
+
+
 @dataclass(eq=False)
 class Lane(Generic[Item]):
-    """One thread of the pool. It marks its jobs with a tag of its own, and runs one at a time."""
+    """One thread of the pool. It marks its jobs with a tag of its own, and runs one at a time.
+
+    While ``waits``, its job may be given an item.
+    """
 
     tag: str
-    inbox: queue.SimpleQueue[Item | None] = field(default_factory=queue.SimpleQueue)
+    inbox: queue.SimpleQueue[Item | Wait | None] = field(default_factory=queue.SimpleQueue)
     lock: threading.Lock = field(default_factory=threading.Lock)
     item: Item | None = None
+    waits: bool = False
+    is_marked: bool = False
     assignment: Assignment | None = None
     prepared: Any = None
 
@@ -52,6 +65,8 @@ class Lanes(Generic[Item]):
         prepare: an item's job, or None when it is not to run any more; called in the lane's thread.
         over: told, in the lane's thread, that the item's job ended: with the rows that it returned, or with
             an exception.
+        unused: told, in the lane's thread, that a job ended which waited for an item and got none: its
+            number, and the exception that it ended with.
     """
 
     def __init__(
@@ -60,11 +75,13 @@ class Lanes(Generic[Item]):
         name: str,
         prepare: Callable[[Item], Job | None],
         over: Callable[[Item, list[bytes], Exception | None], None],
+        unused: Callable[[int, Exception | None], None] = lambda _number, _error: None,
     ) -> None:
         self._app = application
         self._name = name
         self._prepare = prepare
         self._over = over
+        self._unused = unused
         self._all: list[Lane[Item]] = []
         self._idle: list[Lane[Item]] = []
 
@@ -76,11 +93,40 @@ class Lanes(Generic[Item]):
         """The job of the lane is over."""
         self._idle.append(lane)
 
-    def cancel(self, lane: Lane[Item], item: Item) -> None:
-        """Cancel the job of an item, if it is the one that the lane runs."""
+    def wait(self, lane: Lane[Item], job: Wait) -> None:
+        """Let Spark have a job of the lane's before it has an item: ``bind`` gives it one."""
+        lane.waits = True
+        lane.inbox.put(job)
+
+    def bind(self, lane: Lane[Item], item: Item) -> bool:
+        """Give a waiting job its item; False where the job has ended."""
+        with lane.lock:
+            if lane.waits:
+                lane.item = item
+            return lane.waits
+
+    def unbind(self, lane: Lane[Item]) -> Item | None:
+        """Take a waiting job's item from it; None where it has none, or has ended."""
+        with lane.lock:
+            if not lane.waits:
+                return None
+            item, lane.item = lane.item, None
+            return item
+
+    def cancel(self, lane: Lane[Item], item: Item | None) -> None:
+        """Cancel the job of an item, if it is the one that the lane runs; None: a job that waits for one."""
         with interrupts.held(), lane.lock:
-            if lane.item is item:
+            if lane.item is item and (item is not None or lane.waits):
                 self._app.cancel(lane.tag)
+
+    def withdraw(self, lane: Lane[Item]) -> bool:
+        """Cancel a job that waits for an item, and is given none from now on; False where it has one."""
+        with interrupts.held(), lane.lock:
+            if lane.item is not None or not lane.waits:
+                return False
+            lane.waits = False
+            self._app.cancel(lane.tag)
+            return True
 
     def close(self) -> None:
         """End the threads; each ends its job first."""
@@ -97,27 +143,52 @@ class Lanes(Generic[Item]):
         return lane
 
     def _work(self, lane: Lane[Item]) -> None:
-        is_marked = False
-        for item in iter(lane.inbox.get, None):
-            rows: list[bytes] = []
-            error: Exception | None = None
-            with lane.lock:
-                lane.item = item
-            try:
-                if not is_marked:
-                    self._app.mark(lane.tag)
-                    is_marked = True
-                job = self._prepare(item)
-                if job is not None:
-                    rows = self._run(lane, job)
-            except Exception as raised:  # of Spark or of making the body: how this item's job ended
-                error = raised
+        for entry in iter(lane.inbox.get, None):
+            if isinstance(entry, Wait):
+                self._run_waiting(lane, entry)
+            else:
+                self._run_item(lane, entry)
+
+    def _run_item(self, lane: Lane[Item], item: Any) -> None:
+        rows: list[bytes] = []
+        error: Exception | None = None
+        with lane.lock:
+            lane.item = item
+        try:
+            job = self._prepare(item)
+            if job is not None:
+                rows = self._app.run(self._ready(lane, job.assignment), job.announcement, job.description)
+        except Exception as raised:  # of Spark or of making the body: how this item's job ended
+            error = raised
+        with lane.lock:
+            lane.item = None
+        self._over(item, rows, error)
+
+    def _run_waiting(self, lane: Lane[Item], job: Wait) -> None:
+        rows: list[bytes] | None = None
+        error: Exception | None = None
+        try:
+            rows = self._app.run_waiting(self._ready(lane, job.assignment), job.number)
+        except Exception as raised:
+            error = raised
+        with lane.lock:
+            lane.waits = False
+            item = lane.item
+        if item is None:
+            self._unused(job.number, error)
+        elif rows is None and error is None:  # its worker did not hear of the item
+            self._run_item(lane, item)
+        else:
             with lane.lock:
                 lane.item = None
-            self._over(item, rows, error)
+            self._over(item, rows or [], error)
 
-    def _run(self, lane: Lane[Item], job: Job) -> list[bytes]:
-        if lane.prepared is None or job.assignment != lane.assignment:
-            lane.prepared = self._app.prepare(job.assignment)
-            lane.assignment = job.assignment
-        return self._app.run(lane.prepared, job.announcement, job.description)
+    def _ready(self, lane: Lane[Item], assignment: Assignment) -> Any:
+        """What the application runs in this lane for an assignment."""
+        if not lane.is_marked:
+            self._app.mark(lane.tag)
+            lane.is_marked = True
+        if lane.prepared is None or assignment != lane.assignment:
+            lane.prepared = self._app.prepare(assignment)
+            lane.assignment = assignment
+        return lane.prepared

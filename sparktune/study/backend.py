@@ -33,6 +33,7 @@ class Task:
         ask_run: asks for the trial's run where the context has none (``Tracker.ask_run``); called in any
             thread of the backend's.
         seed: of the trial's random numbers, in [0, 2**32), or None.
+        more: how many trials may follow in this study.
     """
 
     trial_id: int
@@ -41,6 +42,7 @@ class Task:
     run_context: Callable[[], RunContext | None] = lambda: None
     ask_run: AskRun = NullTracker().ask_run
     seed: int | None = None
+    more: float = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,7 @@ class Driver:
                 run_context=lambda: self._tracker.run_context(trial_id),
                 ask_run=self._tracker.ask_run,
                 seed=self._seed_of(trial_id),
+                more=self._study.n_to_come,
             )
         )
 

@@ -126,6 +126,11 @@ class Study:
         return len(self._running)
 
     @property
+    def n_to_come(self) -> float:
+        """How many trials may still be launched."""
+        return 0 if self.is_stopping else len(self._queue) + max(0, self._left_to_suggest)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing runs and nothing more will be launched."""
         return not self._running and not self._queue and (self._left_to_suggest <= 0 or self.is_stopping)

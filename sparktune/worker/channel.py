@@ -7,9 +7,11 @@ in Spark properties, which a web page shows.
 
 Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker ``BEGIN`` and ``OUTCOME``
 (pickled, as everything between Spark and its Python workers), ``REPORT`` (trial's id, number of the report,
-step, value) and ``ASK`` (the trial's id: which MLflow run is it?); from the driver ``ACK`` and ``KILL`` (the
-trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id, and the number of the report that is answered) and
-``RUN`` (the trial's id and its run's, empty where there is none to be had), which may come unasked.
+step, value), ``ASK`` (the trial's id: which MLflow run is it?) and ``TAKE`` (a job's number: which trial does
+it run?); from the driver ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id,
+and the number of the report that is answered), ``RUN`` (the trial's id and its run's, empty where there is
+none to be had), which may come unasked, and ``GIVE`` (the job's number and what announces its trial, empty
+where it is to run none).
 ``PREPARE`` (from the driver) says that ``KILL`` is to come: the worker does what is to be done before it, and
 answers with ``PREPARED``; both hold the trial's id.
 """
@@ -25,8 +27,8 @@ NONCE_BYTES = 16
 HELLO_BYTES = NONCE_BYTES + 32
 MAX_FRAME_BYTES = 2**31
 
-BEGIN, OUTCOME, REPORT, ASK, PREPARED = b"B", b"O", b"R", b"Q", b"D"
-ACK, KILL, GO_ON, TERMINATE, RUN, PREPARE = b"A", b"K", b"G", b"T", b"I", b"P"
+BEGIN, OUTCOME, REPORT, ASK, TAKE, PREPARED = b"B", b"O", b"R", b"Q", b"W", b"D"
+ACK, KILL, GO_ON, TERMINATE, RUN, GIVE, PREPARE = b"A", b"K", b"G", b"T", b"I", b"N", b"P"
 REPORT_BODY = struct.Struct("!qqqd")
 ANSWER_BODY = struct.Struct("!qq")
 HEADER = struct.Struct("!Ic")
@@ -95,7 +97,14 @@ class Prepared:
     trial_id: int
 
 
-Signal = Begun | Arrived | Gone | Told | Asked | Prepared
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A worker runs a job that was sent before its trial was chosen, and waits for ``ControlServer.give``."""
+
+    number: int
+
+
+Signal = Begun | Arrived | Gone | Told | Asked | Prepared | Wanted
 
 
 def proof(token: bytes, nonce: bytes, side: bytes) -> bytes:

@@ -17,6 +17,7 @@ from sparktune.worker.channel import (
     ANSWER_BODY,
     ASK,
     BEGIN,
+    GIVE,
     HEADER,
     ID,
     KILL,
@@ -28,6 +29,7 @@ from sparktune.worker.channel import (
     REPORT,
     REPORT_BODY,
     RUN,
+    TAKE,
     TERMINATE,
     Endpoint,
     proof,
@@ -35,6 +37,8 @@ from sparktune.worker.channel import (
 from sparktune.worker.processes import end_with_descendants, prepare_to_end
 
 ACK_S = 30.0
+TAKE_S = 60.0
+"""How long a job waits to hear which trial it runs; the driver answers sooner, also that there is none."""
 CONNECT_S = 5.0
 
 ANSWER_S = 5.0
@@ -74,6 +78,8 @@ class ControlClient:
         self._on_run: Callable[[str | None], None] = _ignore
         self._acked = threading.Event()
         self._answered = threading.Event()
+        self._given = threading.Event()
+        self._taking, self._gift = -1, b""
         self._reports = 0
         self._is_doomed = False
         self._prepared: int | None = None
@@ -93,6 +99,24 @@ class ControlClient:
             raise
         threading.Thread(target=self._listen, name="sparktune-control", daemon=True).start()
         _clients.add(self)
+
+    def take(self, number: int) -> str:
+        """What announces the trial that the job of this number runs; empty where it is to run none.
+
+        Raises:
+            OSError: the driver cannot be reached.
+        """
+        self._current = None
+        self._gift = b""
+        self._given.clear()
+        self._taking = number
+        if self.is_open:  # else nobody would end the wait
+            self._send(TAKE, ID.pack(number))
+            self._given.wait(TAKE_S)
+        self._taking = -1
+        if not self.is_open:
+            raise OSError("the driver closed the study's control connection")
+        return self._gift.decode("ascii")
 
     def begin(
         self, trial_id: int, attempt: int, host: str, on_run: Callable[[str | None], None] | None = None
@@ -190,6 +214,11 @@ class ControlClient:
                 length, kind = HEADER.unpack(self._receive(HEADER.size))
                 body = self._receive(length)
                 trial_id = ID.unpack_from(body)[0]
+                if kind == GIVE:
+                    if trial_id == self._taking:
+                        self._gift = body[ID.size :]
+                        self._given.set()
+                    continue
                 if trial_id != self._current:
                     continue
                 if kind == KILL:
@@ -208,5 +237,6 @@ class ControlClient:
             self.is_open = False
             self._acked.set()
             self._answered.set()
+            self._given.set()
             self._on_run(None)
             self._end_prepared()  # nobody is left to kill it

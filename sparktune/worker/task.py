@@ -114,7 +114,9 @@ holds the trial's config, which its description shows as well, and nothing secre
 TAGS = "spark.job.tags"
 NOT_RUN, NOT_ANNOUNCED = b"", b"?"
 """Outcomes of a Spark Connect query whose trial was not run: its process had run another before, or was not
-told which trial is meant."""
+told which trial is meant; or the driver gave it none."""
+WAITING = "?"
+"""Begins the announcement of a job that is to ask the driver; no character of Base64."""
 
 
 class Announcement(NamedTuple):
@@ -181,19 +183,38 @@ def _announced_by_tag(study: Assignment) -> str | None:
     return next((tag.partition(start)[2] for tag in tags.split(",") if start in tag), None)
 
 
+def waiting(number: int) -> str:
+    """The announcement of a job that asks the driver for its trial when it has a worker."""
+    return f"{WAITING}{number}"
+
+
+def _given(study: Assignment, number: int) -> str:
+    """What announces the trial that the driver has chosen meanwhile for a job; empty where it runs none."""
+    _leave_parents_connections()
+    client = _client(study)
+    try:
+        return "" if client is None else client.take(number)
+    except OSError:
+        return ""
+
+
 def run_in_arrow(study: Assignment, announcement: str | None, batches: Iterator[Any]) -> Iterator[Any]:
     """``run_assignment`` for ``mapInArrow``, of the trial announced here, or by a tag of the query.
 
-    The outcome is ``NOT_RUN`` where the trial is to have a new process and this one has run another: the
-    process ends, as one does whose task does not read its input to the end.
+    The outcome is ``NOT_RUN`` where the driver gives a waiting query no trial; and where the trial is to have
+    a new process and this one has run another: the process ends, as one does whose task does not read its
+    input to the end.
     """
     import pyarrow
 
     announcement = announcement or _announced_by_tag(study)
-    if announcement is None:
+    nothing = NOT_ANNOUNCED if announcement is None else NOT_RUN
+    if announcement is not None and announcement.startswith(WAITING):
+        announcement = _given(study, int(announcement.removeprefix(WAITING)))
+    if not announcement:
         for _ in batches:
             pass
-        yield pyarrow.RecordBatch.from_pydict({"outcome": [NOT_ANNOUNCED]})
+        yield pyarrow.RecordBatch.from_pydict({"outcome": [nothing]})
         return
     assignment = _of_trial(study, announcement)
     if study.fresh_worker and _process.pid == os.getpid():
@@ -230,9 +251,7 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     if not assignment.fresh_worker:
         for _ in rows:  # a task that does not read its input to the end loses its Python worker
             pass
-    if _process.pid != os.getpid():  # a fork of another worker: its connections are not ours
-        _process.clients.clear()
-        _process.pid = os.getpid()
+    _leave_parents_connections()
     attempt = _attempt(assignment)
     if attempt > assignment.last_attempt:
         return [_spent(attempt)]
@@ -253,6 +272,12 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     if client is not None and client.end(assignment.trial_id, data):
         return []
     return [data]
+
+
+def _leave_parents_connections() -> None:
+    if _process.pid != os.getpid():  # a fork of another worker: its connections are not ours
+        _process.clients.clear()
+        _process.pid = os.getpid()
 
 
 def _arrival(assignment: Assignment, client: ControlClient | None) -> RunArrival:

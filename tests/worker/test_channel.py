@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 from sparktune.backends import channel_server
 from sparktune.backends.channel_server import ControlServer
 from sparktune.worker import channel, channel_client
-from sparktune.worker.channel import Arrived, Asked, Begun, Endpoint, Gone, Prepared
+from sparktune.worker.channel import Arrived, Asked, Begun, Endpoint, Gone, Prepared, Wanted
 from sparktune.worker.channel_client import ControlClient
 
 Signals = "queue.SimpleQueue[Any]"
@@ -80,6 +81,31 @@ def test_one_connection_serves_many_trials(client: ControlClient, signals: Signa
     seen = [signals.get(timeout=30) for _ in range(40)]
     assert [s.trial_id for s in seen if isinstance(s, Begun)] == list(range(20))
     assert [s.outcome for s in seen if isinstance(s, Arrived)] == [str(i).encode() for i in range(20)]
+
+
+def test_a_job_asks_which_trial_it_runs(
+    server: ControlServer, client: ControlClient, signals: Signals
+) -> None:
+    for number, announcement in ((4, "dHJpYWw="), (5, "")):
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(client.take, number)
+            assert signals.get(timeout=30) == Wanted(number)
+            server.give(number + 10, "of another")
+            server.give(number, announcement)
+            assert asking.result(30) == announcement
+    client.begin(3, 1, "h")
+    assert client.end(3, b"x")
+
+
+def test_a_job_whose_driver_goes_before_it_answers(
+    server: ControlServer, client: ControlClient, signals: Signals
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(client.take, 1)
+        assert signals.get(timeout=30) == Wanted(1)
+        server.close()
+        with pytest.raises(OSError, match="control connection"):
+            asking.result(30)
 
 
 def test_a_big_outcome(client: ControlClient, signals: Signals) -> None:
