@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.java import QUICK_JAVA
+
 ROOT = Path(__file__).resolve().parent.parent
 TEST_MASTER = os.environ.get("SPARKTUNE_TESTS_MASTER", "local[2,4]")
 """Two slots; by default Spark tries again a trial whose worker is lost, as on a cluster."""
@@ -40,6 +42,9 @@ def _import_connect() -> None:
 
 if ON_CONNECT:
     _import_connect()
+
+os.environ["SPARK_SUBMIT_OPTS"] = QUICK_JAVA
+"""For the sessions of this process."""
 
 needs_classic = pytest.mark.skipif(
     importlib.util.find_spec("py4j") is None, reason="pyspark-client has no classic Spark"
@@ -69,6 +74,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         builder = builder.config(key, value)
     session = (
         builder.config("spark.ui.enabled", "false")
+        .config("spark.executor.extraJavaOptions", QUICK_JAVA)
         .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
         .getOrCreate()
     )
@@ -142,7 +148,8 @@ def clean_env() -> dict[str, str]:
     """An environment for child processes in which sparktune is importable and nothing else is preset."""
     ours = ("MLFLOW_", "SPARK_", "PYSPARK_", "HYPEROPT_", "PYTHON", "OMP_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**env, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+    ours_now = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_SUBMIT_OPTS": QUICK_JAVA}
+    return {**env, **ours_now}
 
 
 @pytest.fixture

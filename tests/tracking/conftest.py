@@ -19,7 +19,6 @@ import pytest
 
 from sparktune.tracking.worker import fluent
 
-
 WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """MLflow 3 starts eight more processes for jobs that no test asks for; all of them compute without end."""
 
@@ -41,7 +40,8 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        env = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | WITHOUT_JOBS
+        env = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        env |= WITHOUT_JOBS
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True
