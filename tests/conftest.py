@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,40 @@ if ON_CONNECT:
 
 os.environ["SPARK_SUBMIT_OPTS"] = QUICK_JAVA
 """For the sessions of this process."""
+
+LONGEST = (
+    "test_hyperopt_suite.py",
+    "test_credentials.py",
+    "notebooks/test_notebooks.py",
+    "test_readme.py",
+    "backends/test_spark_classic.py",
+    "backends/test_spark_connect.py",
+    "test_resume.py",
+    "test_going_on.py",
+    "test_demo.py",
+    "test_standalone_cluster.py",
+    "test_doctor.py",
+    "sweeps/test_sweeps_on_spark.py",
+    "sweeps/test_unattended.py",
+    "test_bare_workers.py",
+    "examples/test_batch_job.py",
+    "benchmarks/test_dispatch.py",
+    "private/test_of_pyspark.py",
+    "tracking/test_flaky_server.py",
+    "tracking/test_worker_redirect.py",
+    "test_site.py",
+)
+"""Files of minutes, or of few tests that are long."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where files run side by side, begin with the longest: one that begins last is waited for alone."""
+    if not hasattr(config, "workerinput"):
+        return
+    ranks = {ROOT / "tests" / name: rank for rank, name in enumerate(LONGEST)}
+    sizes = Counter(item.path for item in items)
+    items.sort(key=lambda item: (ranks.get(item.path, len(ranks)), -sizes[item.path], item.path))
+
 
 needs_classic = pytest.mark.skipif(
     importlib.util.find_spec("py4j") is None, reason="pyspark-client has no classic Spark"

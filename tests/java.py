@@ -1,7 +1,7 @@
 """Options of Java with which Spark starts sooner in tests.
 
-``python -m tests.java`` writes an archive of the classes that Spark loads (Java's class data sharing, JDK 13 and
-newer), into the environment that Spark is in. A virtual machine that finds it maps the classes instead of
+``python -m tests.java`` writes an archive of the classes that Spark loads (Java's class data sharing, JDK 13
+and newer), into the environment that Spark is in. A virtual machine that finds it maps the classes instead of
 reading and checking them one by one; one that does not (another Java, another Spark) starts as without it.
 """
 
@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 PLAIN = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
@@ -47,7 +48,7 @@ QUICK_JAVA = f"{PLAIN} -XX:SharedArchiveFile={ARCHIVE} -Xlog:disable" if ARCHIVE
 
 def main() -> None:
     """Write the archive, if it is not there. What goes wrong is no error: tests run without it."""
-    if ARCHIVE.exists() or not shutil.which("java"):
+    if ARCHIVE.exists() or find_spec("py4j") is None:  # pyspark-client starts no Java
         return
     unfinished = ARCHIVE.with_name(f"{ARCHIVE.name}.{os.getpid()}")
     env = {
