@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.java import QUICK_JAVA
 
@@ -46,6 +47,9 @@ if ON_CONNECT:
 
 os.environ["SPARK_SUBMIT_OPTS"] = QUICK_JAVA
 """For the sessions of this process."""
+
+settings.register_profile("sparktune", deadline=None)  # on a busy machine the time says nothing
+settings.load_profile("sparktune")
 
 LONGEST = (
     "test_hyperopt_suite.py",
