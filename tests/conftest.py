@@ -7,11 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+from tests.java import QUICK_JAVA
 
 ROOT = Path(__file__).resolve().parent.parent
 TEST_MASTER = os.environ.get("SPARKTUNE_TESTS_MASTER", "local[2,4]")
@@ -41,6 +45,46 @@ def _import_connect() -> None:
 if ON_CONNECT:
     _import_connect()
 
+os.environ["SPARK_SUBMIT_OPTS"] = QUICK_JAVA
+"""For the sessions of this process."""
+
+settings.register_profile("sparktune", deadline=None)  # on a busy machine the time says nothing
+settings.load_profile("sparktune")
+
+LONGEST = (
+    "test_hyperopt_suite.py",
+    "test_credentials.py",
+    "notebooks/test_notebooks.py",
+    "test_readme.py",
+    "backends/test_spark_classic.py",
+    "backends/test_spark_connect.py",
+    "test_resume.py",
+    "test_going_on.py",
+    "test_demo.py",
+    "test_standalone_cluster.py",
+    "test_doctor.py",
+    "sweeps/test_sweeps_on_spark.py",
+    "sweeps/test_unattended.py",
+    "test_bare_workers.py",
+    "examples/test_batch_job.py",
+    "benchmarks/test_dispatch.py",
+    "private/test_of_pyspark.py",
+    "tracking/test_flaky_server.py",
+    "tracking/test_worker_redirect.py",
+    "test_site.py",
+)
+"""Files of minutes, or of few tests that are long."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where files run side by side, begin with the longest: one that begins last is waited for alone."""
+    if not hasattr(config, "workerinput"):
+        return
+    ranks = {ROOT / "tests" / name: rank for rank, name in enumerate(LONGEST)}
+    sizes = Counter(item.path for item in items)
+    items.sort(key=lambda item: (ranks.get(item.path, len(ranks)), -sizes[item.path], item.path))
+
+
 needs_classic = pytest.mark.skipif(
     importlib.util.find_spec("py4j") is None, reason="pyspark-client has no classic Spark"
 )
@@ -69,6 +113,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         builder = builder.config(key, value)
     session = (
         builder.config("spark.ui.enabled", "false")
+        .config("spark.executor.extraJavaOptions", QUICK_JAVA)
         .config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
         .getOrCreate()
     )
@@ -142,7 +187,8 @@ def clean_env() -> dict[str, str]:
     """An environment for child processes in which sparktune is importable and nothing else is preset."""
     ours = ("MLFLOW_", "SPARK_", "PYSPARK_", "HYPEROPT_", "PYTHON", "OMP_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return {**env, "PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+    ours_now = {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable, "SPARK_SUBMIT_OPTS": QUICK_JAVA}
+    return {**env, **ours_now}
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.standalone import QUICK_JAVA, Process
+from tests.java import QUICK_JAVA
+from tests.standalone import Process
 
 SERVER_PYTHON = os.path.abspath(os.environ.get("SPARKTUNE_TESTS_SERVER", sys.executable))
 """The interpreter of an environment that has Spark, where this one has its client only."""

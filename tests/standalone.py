@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pyspark
 
+from tests.java import QUICK_JAVA
+
 SPARK_HOME = Path(pyspark.__file__).parent
-QUICK_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 PATIENCE_S = 90.0
 
 

@@ -11,6 +11,8 @@ import mlflow
 import pyspark
 import pytest
 
+from tests.java import QUICK_JAVA
+
 STUDY = """
 import json, sys
 from pyspark.sql import SparkSession
@@ -64,6 +66,7 @@ def test_a_study_on_workers_without_packages(
         "spark.pyspark.driver.python": sys.executable,
         "spark.ui.enabled": "false",
         "spark.executor.memory": "512m",
+        "spark.executor.extraJavaOptions": QUICK_JAVA,
     }
     options = [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
     done = run(

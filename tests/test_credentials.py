@@ -19,7 +19,8 @@ import pytest
 from sparktune.tracking.places import without_password
 from tests.connect_server import connect_server
 from tests.gate import Gate, gate_to
-from tests.standalone import QUICK_JAVA, Process
+from tests.java import QUICK_JAVA
+from tests.standalone import Process
 from tests.tracking.conftest import Server
 
 TOKEN = "tok-5e7c41f00d-en"

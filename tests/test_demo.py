@@ -19,6 +19,7 @@ import mlflow
 import pytest
 
 from sparktune import demo
+from tests.tracking.conftest import WITHOUT_JOBS
 
 DEMO = [sys.executable, "-m", "sparktune", "demo", "--seed", "1"]
 
@@ -123,7 +124,7 @@ def opens(command: str, experiment_id: str, env: dict[str, str], cwd: Path) -> N
     words[words.index("--port") + 1] = str(port)
     with subprocess.Popen(
         [*words, "--workers", "1"],
-        env=env,
+        env=env | WITHOUT_JOBS,
         cwd=cwd,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

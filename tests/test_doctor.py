@@ -25,6 +25,7 @@ from sparktune.backends import spark_probe
 from sparktune.backends.spark_probe import Worker
 from sparktune.doctor import COMPARED, Diagnosis, Finding, _client, _fit
 from tests.connect_server import connect_server
+from tests.java import QUICK_JAVA
 from tests.tracking.conftest import Server
 
 HAS_CONNECT = importlib.util.find_spec("grpc") is not None and not version("pyspark").startswith("3.")
@@ -333,6 +334,7 @@ def test_no_executor_yet(run: Any) -> None:
     settings = [
         "spark.master=local-cluster[1,1,512]",
         "spark.executor.memory=512m",
+        f"spark.executor.extraJavaOptions={QUICK_JAVA}",
         "spark.dynamicAllocation.enabled=true",
         "spark.dynamicAllocation.shuffleTracking.enabled=true",
         "spark.dynamicAllocation.minExecutors=0",

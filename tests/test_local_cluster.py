@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.java import QUICK_JAVA
+
 SCRIPT = """
 import json, os, pathlib, signal, sys, threading, time
 import psutil
@@ -15,7 +17,8 @@ from pyspark.sql import SparkSession
 from sparktune import SparkTrials, fmin, hp
 
 folder = pathlib.Path(sys.argv[1])
-spark = SparkSession.builder.master("local-cluster[2,1,1024]").getOrCreate()
+builder = SparkSession.builder.master("local-cluster[2,1,1024]")
+spark = builder.config("spark.executor.extraJavaOptions", sys.argv[2]).getOrCreate()
 
 
 def first_time(kind):
@@ -76,7 +79,7 @@ print(psutil.pid_exists(pid), flush=True)
 def test_what_dies_is_made_good(run: Any, spark_home: Path, tmp_path: Path) -> None:
     for name in ("kill worker", "kill executor", "endless"):
         os.mkfifo(tmp_path / name)
-    done = run([sys.executable, "-c", SCRIPT, tmp_path], env={"SPARK_HOME": str(spark_home)})
+    done = run([sys.executable, "-c", SCRIPT, tmp_path, QUICK_JAVA], env={"SPARK_HOME": str(spark_home)})
     assert done.returncode == 0, done.stderr[-5000:]
     *told, endless_lives_on = done.stdout.splitlines()
     first, second = map(json.loads, told)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = [
     *sorted((ROOT / ".ci").iterdir()),
@@ -44,6 +46,10 @@ def test_ci_runs_the_two_commands_of_the_readme_and_the_lowest_versions() -> Non
     assert browser == ".ci/install-chromium"
     assert sorted(readme_commands()) == sorted([first, second])
     assert others == ["scripts/matrix lowest"]
+
+
+def test_the_files_that_are_to_begin_first_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
 
 
 def pins(versions: Path) -> dict[str, str]:

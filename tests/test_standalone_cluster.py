@@ -9,7 +9,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from tests.standalone import QUICK_JAVA, Cluster, cluster_in
+from tests.java import QUICK_JAVA
+from tests.standalone import Cluster, cluster_in
 
 BEGIN = f"""
 import json, logging, pathlib, sys, time

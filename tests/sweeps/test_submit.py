@@ -11,7 +11,8 @@ from pathlib import Path
 import mlflow
 
 from tests.conftest import ROOT, needs_classic
-from tests.standalone import QUICK_JAVA, Process, cluster_in
+from tests.java import QUICK_JAVA
+from tests.standalone import Process, cluster_in
 
 pytestmark = needs_classic
 

@@ -19,6 +19,9 @@ import pytest
 
 from sparktune.tracking.worker import fluent
 
+WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""MLflow 3 starts eight more processes for jobs that no test asks for; all of them compute without end."""
+
 
 class Server:
     """An ``mlflow server`` on a free port of this machine; can be killed and started again."""
@@ -38,6 +41,7 @@ class Server:
         command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         env = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        env |= WITHOUT_JOBS
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=env, stdout=log, stderr=log, start_new_session=True
