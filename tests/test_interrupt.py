@@ -163,7 +163,7 @@ def test_on_spark(tmp_path: Path, subprocess_env: Any) -> None:
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        bufsize=0,  # what readline reads ahead is lost to communicate
         start_new_session=True,
     ) as process:
         try:
@@ -177,7 +177,7 @@ def test_on_spark(tmp_path: Path, subprocess_env: Any) -> None:
             # fmin is over: nothing of it runs any more, and the user's job still does.
             _, alive = psutil.wait_procs(workers, timeout=0.5)
             out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err
+            assert process.returncode == 0, err.decode()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -187,7 +187,7 @@ def test_on_spark(tmp_path: Path, subprocess_env: Any) -> None:
     assert told["losses"] == [1.0, 2.0]
     assert told["states"] == ["completed", "completed", "cancelled", "cancelled"]
     assert told["reason"] == "fmin run cancelled by user"
-    assert out.splitlines() == ["[[42]]", "4"]
+    assert out.decode().splitlines() == ["[[42]]", "4"]
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
