@@ -82,7 +82,10 @@ def test_the_process_is_as_it_was(spark: Any) -> None:
 
     found = results(spark, objective, 4)
     assert len({result["pid"] for result in found}) < 4, "no process was used twice"
-    assert all(result["seen"] == found[0]["seen"] for result in found)
+    # What a process had before its first trial, other studies of the session may have left.
+    first: dict[int, Any] = {}
+    for result in found:
+        assert result["seen"] == first.setdefault(result["pid"], result["seen"])
 
 
 def test_each_trial_has_random_numbers_of_its_own_from_the_studys_seed(spark: Any) -> None:

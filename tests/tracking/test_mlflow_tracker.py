@@ -643,10 +643,21 @@ class Silent:
                 client = self._socket.accept()[0]
             except OSError:
                 return
+            self._kept.append(client)
+            threading.Thread(target=self._talk, args=(client,), daemon=True).start()
+
+    def _talk(self, client: socket.socket) -> None:
+        """A server that takes one request at a time would wait for one on a connection without any."""
+        with contextlib.suppress(OSError):
+            first = client.recv(65536)
+            if self.silence.is_set():
+                self.was_asked.set()
+                return
             server = socket.create_connection(("127.0.0.1", self._port))
-            self._kept += [client, server]
-            for ends in ((client, server), (server, client)):
-                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+            self._kept.append(server)
+            server.sendall(first)
+            threading.Thread(target=self._pass_on, args=(server, client), daemon=True).start()
+            self._pass_on(client, server)
 
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
