@@ -35,7 +35,7 @@ FACTOR = 4.0
 LEAST_IF_LOSING_S, LEAST_TO_CREATE_IF_LOSING_S = 0.5, 1.0
 FACTOR_IF_LOSING, FACTOR_TO_CREATE_IF_LOSING = 3.0, 5.0
 """Times the median of the known answers; for a run that is created, times what nine of ten took at most."""
-USUAL_BYTES_PER_S, LEAST_BYTES_PER_S = 1e6, 5e4
+USUAL_BYTES_PER_S, USUAL_IF_LOSING, LEAST_BYTES_PER_S = 1e6, 1e7, 5e4
 """How fast content is carried, where nothing else is known of its kind; and how fast at least: the limit on a
 request is for its answer."""
 OVERTAKEN = 5
@@ -147,14 +147,16 @@ class Timeouts:
             took = self._took[request.kind] or [s for known in self._took.values() for s in known]
             n_silent = max(self._n_silent, self._tries.get(request.name, 0))
             is_lost = request.overtaken >= self._enough(request)
+            bytes_per_s = USUAL_BYTES_PER_S
             if not took:
                 usual_s = self._longest_s if creates else FIRST_S
             elif self.is_losing or is_lost:
+                bytes_per_s = USUAL_IF_LOSING
                 usual_s = _if_losing_s(sorted([*took][-LATEST_ANSWERS:]), creates=creates)
                 n_silent = 0 if is_lost else n_silent // 2
             else:
                 usual_s = max(LEAST_TO_CREATE_S if creates else LEAST_S, FACTOR * max(took))
-            usual_s += request.n_bytes / USUAL_BYTES_PER_S
+            usual_s += request.n_bytes / bytes_per_s
             longest_s = max(self._longest_s, request.n_bytes / LEAST_BYTES_PER_S)
             return min(longest_s, usual_s * float(1 << min(n_silent, 10)))
 

@@ -11,6 +11,7 @@ from sparktune.tracking.timeouts import (
     LEAST_S,
     LEAST_TO_CREATE_IF_LOSING_S,
     LEAST_TO_CREATE_S,
+    LOSING_AFTER,
     LOST_MEMORY_S,
     OVERTAKEN,
     Request,
@@ -161,8 +162,14 @@ def test_much_content_gets_time_by_its_size() -> None:
         server.answer(0.01)
     small, large = (server.timeouts.began("artifact", name, n) for name, n in (("a", 0), ("b", 6_000_000)))
     assert server.timeouts.limit_s(large) - server.timeouts.limit_s(small) == 6
+    for _ in range(LOSING_AFTER):
+        server.lose()
+    assert server.timeouts.is_losing
+    large = server.timeouts.began("artifact", "c", 6_000_000)
+    assert server.timeouts.limit_s(large) == pytest.approx(LEAST_IF_LOSING_S + 0.6)
     for _ in range(5):
         server.timeouts.given_up(server.timeouts.began("artifact", "b", 6_000_000))
+    server.now += 100
     assert server.limit_s("artifact", "a") == 30
     assert server.timeouts.limit_s(server.timeouts.began("artifact", "b", 6_000_000)) == 120
 
