@@ -133,28 +133,26 @@ class JobsAhead(Generic[Item]):
             del self._parked[number]
             self._give(number, self._jobs[number], None)
 
-    def withdraw(self) -> None:
-        """Cancel jobs that have waited too long for a slot.
+    def withdraw(self, waited_s: float) -> None:
+        """Cancel jobs that have waited for a slot for so long.
 
         Raises:
             Exception: Spark's.
         """
         now = time.monotonic()
-        for number in [n for n, since in self._sent.items() if now - since >= WITHDRAWN_S]:
-            lane = self._jobs[number]
-            if lane.item is None and number not in self._withdrawn and self._lanes.withdraw(lane):
+        for number in [n for n, since in self._sent.items() if now - since >= waited_s]:
+            if self._lanes.withdraw(self._jobs[number]):
                 self._withdrawn.add(number)
 
     def ended(self, number: int, error: Exception | None) -> None:
         """A job ended that ran nothing."""
+        if error is not None and number not in self._withdrawn:
+            self._errors += 1
+            logger.debug("a job that waited for a trial failed", exc_info=error)
         lane = self._jobs.get(number)
         if lane is not None:
             self.forget(lane)
             self._lanes.give_back(lane)
-        if error is not None and self._is_open and number not in self._withdrawn:
-            self._errors += 1
-            logger.debug("a job that waited for a trial failed", exc_info=error)
-        self._withdrawn.discard(number)
 
     def forget(self, lane: Lane[Item]) -> None:
         """The lane's job is over."""
@@ -163,10 +161,14 @@ class JobsAhead(Generic[Item]):
             self._sent.pop(number, None)
             self._parked.pop(number, None)
             self._given.discard(number)
+            self._withdrawn.discard(number)
 
     def close(self) -> None:
-        """End the jobs that have no trial."""
+        """End the jobs that have no trial.
+
+        Raises:
+            Exception: Spark's.
+        """
         self._is_open = False
         self.let_go(0.0)
-        for lane in self._jobs.values():
-            self._lanes.cancel(lane, None)
+        self.withdraw(0.0)

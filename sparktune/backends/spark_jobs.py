@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sparktune.backends import spark_ahead
 from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_ahead import JobsAhead
 from sparktune.backends.spark_application import Application
@@ -325,7 +326,7 @@ class SparkBackend:
             self._ahead.let_go()
             if self._ahead.n_open and not self._is_dead:
                 with contextlib.suppress(SparkNotAvailable), self._asking_spark():
-                    self._ahead.withdraw()
+                    self._ahead.withdraw(spark_ahead.WITHDRAWN_S)
             for run in [run for run in self._runs.values() if run.is_to_end]:
                 events += self._insist(run)
         if now >= self._look_at:

@@ -113,16 +113,19 @@ class Lanes(Generic[Item]):
             item, lane.item = lane.item, None
             return item
 
-    def cancel(self, lane: Lane[Item], item: Item | None) -> None:
-        """Cancel the job of an item, if it is the one that the lane runs; None: a job that waits for one."""
+    def cancel(self, lane: Lane[Item], item: Item) -> None:
+        """Cancel the job of an item, if it is the one that the lane runs."""
         with interrupts.held(), lane.lock:
-            if lane.item is item and (item is not None or lane.waits):
+            if lane.item is item:
                 self._app.cancel(lane.tag)
 
     def withdraw(self, lane: Lane[Item]) -> bool:
-        """Cancel a job that waits for an item, and is given none from now on; False where it has one."""
+        """Cancel a job that waits for an item, and is given none from now on; False where it has one.
+
+        Again where it goes on: Spark may not have had it yet.
+        """
         with interrupts.held(), lane.lock:
-            if lane.item is not None or not lane.waits:
+            if lane.item is not None:
                 return False
             lane.waits = False
             self._app.cancel(lane.tag)

@@ -222,14 +222,13 @@ def test_while_trials_take_long_no_query_waits(remote: Any, monkeypatch: pytest.
     assert not sent
 
 
-def test_a_query_that_gets_no_slot_is_withdrawn(
-    remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spark_ahead, "WITHDRAWN_S", 0.1)
-    gate = str(tmp_path / "gate")
+@contextlib.contextmanager
+def both_slots_busy(remote: Any, gate: Path) -> Iterator[SparkBackend]:
+    """A backend whose trials 0 and 1 run, and go on until the file ``gate`` is there."""
+    name = str(gate)
 
     def until_open(x: float) -> float:
-        while not os.path.exists(gate):
+        while not os.path.exists(name):
             time.sleep(0.02)
         return x
 
@@ -239,49 +238,45 @@ def test_a_query_that_gets_no_slot_is_withdrawn(
         for trial_id in (0, 1):
             backend.launch(task(trial_id))
             wait_for(backend, started(trial_id))
+        yield backend
+    finally:
+        gate.touch()
+        backend.close()
+
+
+def test_a_query_that_gets_no_slot_is_withdrawn(
+    remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spark_ahead, "WITHDRAWN_S", 0.1)
+    gate = tmp_path / "gate"
+    with both_slots_busy(remote, gate) as backend:
         assert backend._ahead._jobs
         give_up = time.monotonic() + 60
         while backend._ahead._jobs:
             assert backend.wait(0.3) == []
             assert time.monotonic() < give_up
         assert not backend._ahead._errors
+        assert not backend._ahead._withdrawn
         backend.launch(task(2, 0.25))
-        Path(gate).touch()
+        gate.touch()
         assert result_of(ends_of(wait_for_ends(backend, 0, 1, 2))[2])["loss"] == 0.25
-    finally:
-        Path(gate).touch()
-        backend.close()
 
 
 def test_a_trial_that_is_stopped_before_a_worker_asks_for_it(
     remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spark_ahead, "WITHDRAWN_S", 600.0)
-    gate = str(tmp_path / "gate")
-
-    def until_open(x: float) -> float:
-        while not os.path.exists(gate):
-            time.sleep(0.02)
-        return x
-
-    backend = AlwaysMore(ConnectApplication(remote), objective(until_open))
-    try:
-        assert backend.slots() == 2
-        for trial_id in (0, 1):
-            backend.launch(task(trial_id))
-            wait_for(backend, started(trial_id))
-        assert backend._ahead.n_open  # both slots are busy
+    gate = tmp_path / "gate"
+    with both_slots_busy(remote, gate) as backend:
+        assert backend._ahead.n_open
         backend.launch(task(2))
         backend.launch(task(3, 0.25))
         backend.stop(2)
         ends = ends_of(wait_for_ends(backend, 2))
         assert isinstance(ends[2], Cancelled)
-        Path(gate).touch()
+        gate.touch()
         ends = ends_of(wait_for_ends(backend, 0, 1, 3))
         assert result_of(ends[3])["loss"] == 0.25
-    finally:
-        Path(gate).touch()
-        backend.close()
 
 
 # -- through the session alone -----------------------------------------------------------------------------
