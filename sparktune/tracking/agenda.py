@@ -35,16 +35,17 @@ class Agenda:
     def add(self, record: RunRecord, now: float, within_s: float = 0.0, *, first: bool = False) -> bool:
         """Have the record taken in ``within_s`` seconds, or at an earlier moment for which it was added.
 
-        ``first``: before others of its kind, and at once. Returns whether that is news to who takes.
+        ``first``: before others of its kind, and at once. A record that has failed waits until its next attempt
+        may be made. Returns whether that is news to who takes.
         """
         if record._queued or record.set_aside:
             return False
-        due = now + within_s
+        due = max(now + within_s, record.not_before)
         is_news = record._due is None or due < record._due
         if record._busy:  # the thread that holds it looks again when it is done
             record._due = due if is_news else record._due
             return False
-        if within_s <= 0:
+        if due <= now:
             self._line_up(record, first=first)
             return True
         if is_news:

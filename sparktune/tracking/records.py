@@ -44,6 +44,8 @@ class RunRecord:
             it is looked for before it is created.
         failures: attempts in a row that failed, but for those in an outage.
         failed_at: the writer's clock at the latest of them but the second in a row.
+        failing_since: the writer's clock at the first of them.
+        not_before: the writer's clock when the next attempt may be made; 0 for at once.
         set_aside: the reason why writing it was given up.
         root_run_id: the run at the root of the tree that the run is in, where that is not the run itself.
     """
@@ -64,6 +66,8 @@ class RunRecord:
     claimable_s: float | None = None
     failures: int = 0
     failed_at: float = 0.0
+    failing_since: float = 0.0
+    not_before: float = 0.0
     set_aside: str | None = None
     root_run_id: str | None = None
     _queued: bool = False

@@ -9,7 +9,8 @@ never has two requests under way, and what gathers meanwhile goes into one batch
 - A failed request is tried once more at once. Failing again means trouble if nothing succeeds any more, and
   so does a store that asks for patience for long: one warning, then one attempt at a time with growing pauses
   until one succeeds. Nothing is dropped meanwhile.
-- A store that fails now and then is not in trouble: the record takes its turn again, the others go on.
+- A store that fails now and then is not in trouble: the record takes its turn again after a short pause of
+  random length, the others go on.
   Requests that take long do not hold up the others either: there are more threads then.
 - A record that keeps failing while others succeed is set aside, said so, and kept for ``unwritten``.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -40,7 +42,12 @@ succeed: a server that is overwhelmed gets no more of them."""
 THREADS_IF_SLOW = 4
 """Times the limit: how many threads there are at most."""
 MAX_FAILURES = 15
-"""How often in a row a record may fail, not counting outages, before it is set aside."""
+LONGEST_FAILING_S = 10.0
+"""A record that failed more often than that in a row, and for longer, not counting outages, is set aside."""
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 1.0
+"""A record that failed twice waits for a random time up to the first before it takes its turn again, then for up
+to twice as long each time. Chance ends what would repeat itself: the threads' requests come in turn, and a
+server that fails every third of them could fail one record each time."""
 BUSY_PATIENCE_S = 10.0
 """How long a store may ask for patience (HTTP 429) before that counts as an outage too."""
 
@@ -246,6 +253,7 @@ class Writer:
         """The run was created: whoever waits for it learns its id."""
         with self.lock:
             record.run_id, record.failures = run_id, 0
+            self._last_success, self._n_failed = self._clock(), 0
             if record._created is not None:
                 record._created.set()
             waiting, record._tell = record._tell, []
@@ -255,6 +263,7 @@ class Writer:
     def _succeeded(self, record: RunRecord) -> None:
         self._last_success = self._clock()
         self._n_failed = record.failures = 0
+        record.not_before = 0.0
         if record.dirty:
             dues = [due for due in (record._due, record._fill_due) if due is not None]
             record._due = record._fill_due = None
@@ -269,6 +278,7 @@ class Writer:
         self._pause_s, self._not_before, self._busy_since = FIRST_PAUSE_S, 0.0, None
 
     def _failed(self, record: RunRecord, error: Exception, began: float) -> None:
+        record._due = None  # the next attempt writes all that it holds
         is_busy = isinstance(error, StoreBusyError)
         if is_busy and self._is_patient():
             self._pause(error)
@@ -280,17 +290,20 @@ class Writer:
             self._set_aside(record, error)
             return
         if self._trouble is None and not is_busy:
+            now = self._clock()
             record.failures += 1
             self._n_failed += began >= self._last_success
             if record.failures == 1:
-                record.failed_at = self._clock()
+                record.failed_at = record.failing_since = now
                 self._enqueue(record, first=True)
                 return
-            if record.failures > MAX_FAILURES:  # something else succeeded after each of these
-                self._set_aside(record, error)
+            if record.failures > MAX_FAILURES and now - record.failing_since >= LONGEST_FAILING_S:
+                self._set_aside(record, error)  # something else succeeded after each failure
                 return
             if self._last_success > record.failed_at or self._n_failed < self._n_for_outage:
-                record.failed_at = self._clock()
+                record.failed_at = now
+                longest_s = min(FIRST_RETRY_S * 2 ** (record.failures - 2), LONGEST_RETRY_S)
+                record.not_before = now + random.uniform(0, longest_s)
                 self._enqueue(record)
                 return
         if self._trouble is None:

@@ -91,6 +91,8 @@ class Memory:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(module, "LONGEST_RETRY_S", 0.01)
 
 
 @pytest.fixture(params=[0, 3])
@@ -350,12 +352,17 @@ def test_one_failure_is_no_outage(store: Memory, writer: Writer, caplog: pytest.
 
 @pytest.mark.parametrize("error", [RefusedError("deleted"), RuntimeError("a bug")])
 def test_a_record_that_never_works_is_set_aside(
-    store: Memory, writer: Writer, caplog: pytest.LogCaptureFixture, error: Exception
+    store: Memory,
+    writer: Writer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def fail(what: str, name: str) -> None:
         if name == "bad":
             raise error
 
+    monkeypatch.setattr(module, "LONGEST_FAILING_S", 0.0)
     store.fail = fail  # type: ignore[method-assign]
     parent = record("parent")
     writer.put(parent)
@@ -365,7 +372,7 @@ def test_a_record_that_never_works_is_set_aside(
     for one in others:
         writer.put(one)
     writer.flush(others, 5)
-    for n in range(100):  # others succeed until the last attempt at this one
+    for n in range(100_000):  # others succeed until the last attempt at this one
         for one in others:
             with writer.lock:
                 one.params[f"p{n}"] = "1"
@@ -378,6 +385,63 @@ def test_a_record_that_never_works_is_set_aside(
     written = {f"p{i}": "1" for i in range(n + 1)}
     assert all(store.runs[one.run_id or ""]["params"] == written for one in others)
     assert "does not take the run 'bad'" in caplog.text
+
+
+def test_a_record_that_fails_often_in_a_short_time_is_written(store: Memory, writer: Writer) -> None:
+    """A server that fails every third request may fail the same record again and again."""
+    n_failures = itertools.count()
+
+    def fail(what: str, name: str) -> None:
+        if name == "unlucky" and next(n_failures) < module.MAX_FAILURES + 2:
+            raise ConnectionError("reset")
+
+    store.fail = fail  # type: ignore[method-assign]
+    parent = record("parent")
+    unlucky, other = record("unlucky", parent), record("other", parent)
+    for one in (parent, unlucky, other):
+        writer.put(one)
+    for n in itertools.count():  # the other succeeds meanwhile
+        with writer.lock:
+            other.params[f"p{n}"] = "1"
+        writer.put(other)
+        if writer.flush([other], 5) and writer.flush([unlucky], 0.01):
+            break
+        assert unlucky.set_aside is None
+    assert store.runs[unlucky.run_id or ""]["name"] == "unlucky"
+
+
+def test_an_attempt_waits_although_others_are_written_and_more_is_to_be_written(
+    store: Memory, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_RETRY_S", 60.0)
+    monkeypatch.setattr(module, "LONGEST_RETRY_S", 60.0)
+    monkeypatch.setattr(module.random, "uniform", lambda least, longest: longest)
+    attempts: list[str] = []
+
+    def fail(what: str, name: str) -> None:
+        if name == "unlucky":
+            attempts.append(what)
+            raise ConnectionError("reset")
+
+    store.fail = fail  # type: ignore[method-assign]
+    parent = record("parent")
+    unlucky, other = record("unlucky", parent), record("other", parent)
+    for one in (parent, other, unlucky):
+        writer.put(one)
+    assert writer.flush([other], 5)
+    assert not writer.flush([unlucky], 0.01)
+    for n in range(20):
+        for one in (other, unlucky):
+            with writer.lock:
+                one.params[f"p{n}"] = "1"
+            writer.put(one)
+        assert writer.flush([other], 5)
+    assert len(attempts) == 2
+    with writer.lock:
+        store.fail = lambda what, name: None  # type: ignore[method-assign]
+        unlucky.not_before = 0.0
+    writer.put(unlucky)
+    assert writer.flush([unlucky], 5)
 
 
 def test_waiting_ends_when_the_store_is_stuck(store: Memory, writer: Writer) -> None:
