@@ -45,8 +45,8 @@ MAX_FAILURES = 15
 LONGEST_FAILING_S = 10.0
 """A record that failed more often than that in a row, and for longer, not counting outages, is set aside."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 1.0
-"""A record that failed twice waits for a random time up to the first before it takes its turn again, then for up
-to twice as long each time. Chance ends what would repeat itself: the threads' requests come in turn, and a
+"""A record that failed twice waits for a random time up to the first before it takes its turn again, then for
+up to twice as long each time. Chance ends what would repeat itself: the threads' requests come in turn, and a
 server that fails every third of them could fail one record each time."""
 BUSY_PATIENCE_S = 10.0
 """How long a store may ask for patience (HTTP 429) before that counts as an outage too."""
