@@ -35,8 +35,8 @@ class Agenda:
     def add(self, record: RunRecord, now: float, within_s: float = 0.0, *, first: bool = False) -> bool:
         """Have the record taken in ``within_s`` seconds, or at an earlier moment for which it was added.
 
-        ``first``: before others of its kind, and at once. A record that has failed waits until its next attempt
-        may be made. Returns whether that is news to who takes.
+        ``first``: before others of its kind, and at once. A record that has failed waits until its next
+        attempt may be made. Returns whether that is news to who takes.
         """
         if record._queued or record.set_aside:
             return False
