@@ -95,6 +95,7 @@ class MlflowStore:
         self._transaction: Transaction | None = None
         self._context_tags: dict[str, str] = {}
         self._refused: set[str] = set()  # keys of which it was said
+        self._upload_urls: dict[str, str | None] = {}  # run id -> where its artifacts are taken
 
     def open(self) -> None:
         """Connect, the first time; a local store may be laid out here, which takes seconds."""
@@ -356,13 +357,12 @@ class MlflowStore:
 
     def _artifact(self, run_id: str, name: str, text: str) -> None:
         """Store a text artifact; where the store of artifacts fails but tracking works, keep it aside."""
-        url: str | None = None
         limit, count = UPLOADS, 0
         cause: Exception | None = None
         while count < limit:
             try:
-                if limit == UPLOADS and (url := upload_url(self._store, self.tracking_uri, run_id)):
-                    limit = UPLOADS_TO_SERVER
+                url = self._upload_url(run_id)
+                limit = UPLOADS if url is None else UPLOADS_TO_SERVER
                 if url is not None:
                     upload(self._store, url, name, text.encode("utf-8", errors="replace"))
                 else:
@@ -377,6 +377,12 @@ class MlflowStore:
         # Of a report that is logged again and again, the latest alone.
         self.rejected = [known for known in self.rejected if known[:2] != (run_id, name)]
         self.rejected.append((run_id, name, text))
+
+    def _upload_url(self, run_id: str) -> str | None:
+        """See ``upload_url``; asked once for each run."""
+        if run_id not in self._upload_urls:
+            self._upload_urls[run_id] = upload_url(self._store, self.tracking_uri, run_id)
+        return self._upload_urls[run_id]
 
     def _upload(self, run_id: str, name: str, text: str) -> None:
         """MLflow's own way."""
