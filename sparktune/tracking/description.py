@@ -26,6 +26,8 @@ MAX_PARAMETERS = 30
 MAX_VALUE = 80
 """How many characters of a value it shows."""
 
+NO_BREAK = "\u00a0"
+
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()|#~$])")
 _OPTIONS = re.compile(r"\(.*", re.DOTALL)
 
@@ -86,9 +88,14 @@ def escaped(value: Any, limit: int = MAX_VALUE) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; its cells must be Markdown already."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    """A table in Markdown; its cells must be Markdown already.
+
+    MLflow's UI leaves no room between columns: no-break spaces end each cell but the last.
+    """
+    apart = f"{3 * NO_BREAK} | "
+    lines = [f"| {apart.join(cells)} |" for cells in (head, *rows)]
+    lines.insert(1, f"| {' | '.join(['---'] * len(head))} |")
+    return "\n".join(lines)
 
 
 def of_running_study(info: StudyInfo, began_s: float, foreword: str = "") -> str:
@@ -156,13 +163,14 @@ def of_study(
     if len(leading) > 1:
         rows_of = [
             (
-                _linked(trial, run_ids, place),
+                _linked(trial, run_ids, place).replace("[trial ", f"[trial{NO_BREAK}"),
                 _number(trial.loss),
                 _params(trial),
             )
             for trial in leading
         ]
-        parts.append(table(["best trials", "loss", "parameters"], rows_of))
+        parts.append(f"The {len(leading)} best trials:")
+        parts.append(table(["trial", "loss", "parameters"], rows_of))
     parts += [_about(info), _where(place, table_name)]
     return _joined(parts)
 
