@@ -393,9 +393,45 @@ def test_a_driver_elsewhere_that_is_not_heard_of(mlflow_store: str, monkeypatch:
     mine = leases.Lease.mine(0.0)
     theirs = leases.replace(mine, host="elsewhere", owner="theirs")
     client.set_tag(run_id, key, theirs.as_json())
-    study = next(key for key in client.get_run(run_id).data.tags if key.startswith("sparktune.study."))
-    client.set_tag(run_id, study, client.get_run(run_id).data.tags[study].replace("interrupted", "running"))
+    say_it_runs(run_id)
     assert facts(tune(resume=run_id)) == uninterrupted()
+
+
+def say_it_runs(run_id: str) -> None:
+    """As if the driver of an interrupted study had not ended."""
+    tags = mlflow.get_run(run_id).data.tags
+    study = next(key for key in tags if key.startswith("sparktune.study."))
+    mlflow.MlflowClient().set_tag(run_id, study, tags[study].replace("interrupted", "running"))
+
+
+@pytest.mark.parametrize("n_renewals", [1, 100])
+def test_a_driver_renews_its_lease_while_it_is_taken_over_from(
+    mlflow_store: str, monkeypatch: pytest.MonkeyPatch, n_renewals: int
+) -> None:
+    """It has seen its own lease, and writes it over that of the driver that takes over."""
+    from sparktune.tracking import recorded
+
+    monkeypatch.setattr(recorded, "SETTLE_S", 0.0)
+    run_id = interrupt_after(3)
+    tags = mlflow.get_run(run_id).data.tags
+    key = next(key for key in tags if key.startswith("sparktune.lease."))
+    theirs = leases.replace(leases.Lease.mine(0.0), host="elsewhere", owner="theirs")
+    mlflow.MlflowClient().set_tag(run_id, key, theirs.as_json())
+    say_it_runs(run_id)
+    read, renewals = recorded.Reader.lease, iter(range(n_renewals))
+
+    def read_late(self: recorded.Reader, study: recorded.RecordedStudy) -> leases.Lease | None:
+        for _ in renewals:
+            mlflow.MlflowClient().set_tag(run_id, key, theirs.renewed(1.0).as_json())
+            break
+        return read(self, study)
+
+    monkeypatch.setattr(recorded.Reader, "lease", read_late)
+    if n_renewals == 1:
+        assert facts(tune(resume=run_id, take_over=True)) == uninterrupted()
+    else:  # it does not look whose the lease is: it would write for ever
+        with pytest.raises(StudyInProgress, match="on elsewhere"):
+            tune(resume=run_id, take_over=True)
 
 
 @needs_classic

@@ -316,12 +316,16 @@ class Reader:
             raise StudyAliveError(str(held))
         mine = Lease.mine(used_s)
         key = LEASE + short(study.record.study_id)
-        self._tried(lambda: self._store.set_tags(study.run_id, {key: mine.as_json()}))
-        threading.Event().wait(SETTLE_S)
-        now = self.lease(study)
-        if now is not None and now.owner != mine.owner:
-            raise StudyAliveError(str(now))
-        return mine
+        for _ in range(TRIES):
+            self._tried(lambda: self._store.set_tags(study.run_id, {key: mine.as_json()}))
+            threading.Event().wait(SETTLE_S)
+            now = self.lease(study)
+            if now is None or now.owner == mine.owner:
+                return mine
+            if held is None or now.owner != held.owner:
+                break
+            # The driver that is taken over from was about to renew its lease; it ends at the next renewal.
+        raise StudyAliveError(str(now))
 
     def _tried(self, ask: Callable[[], T]) -> T:
         """Ask the store, a few times."""
