@@ -206,13 +206,18 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def run(subprocess_env: Mapping[str, str], tmp_path: Path) -> Run:
     """Run a command in an empty working folder and return what it wrote; it may fail.
 
-    ``run([...], env={...}, cwd=...)``: ``env`` is added to the clean environment.
+    ``run([...], env={...}, cwd=...)``: ``env`` is added to the clean environment; ``timeout`` is a guard against
+    hangs, seconds.
     """
     work = tmp_path / "work"
     work.mkdir()
 
     def run_command(
-        command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, cwd: Path = work
+        command: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = work,
+        timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(part) for part in command],
@@ -221,7 +226,7 @@ def run(subprocess_env: Mapping[str, str], tmp_path: Path) -> Run:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            timeout=300,
+            timeout=timeout,
             check=False,
         )
 

@@ -147,6 +147,7 @@ def run_suite(run: Any, tmp_path: Path, call: str, module: str, left_out: dict[s
             "PYTHONPATH": f"{tmp_path}:{Path(__file__).parent.parent}",
             "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
         },
+        timeout=1200,  # two thousand trials, one after another
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert not left_out or f"{len(left_out)} deselected" in done.stdout, "each is still there"
