@@ -206,7 +206,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def run(subprocess_env: Mapping[str, str], tmp_path: Path) -> Run:
     """Run a command in an empty working folder and return what it wrote; it may fail.
 
-    ``run([...], env={...}, cwd=...)``: ``env`` is added to the clean environment; ``timeout`` is a guard against
+    ``run([...], env={...}, cwd=...)``: ``env`` is added to the clean environment; ``timeout`` guards against
     hangs, seconds.
     """
     work = tmp_path / "work"
