@@ -32,7 +32,7 @@ FIRST_S = 5.0
 LEAST_S, LEAST_TO_CREATE_S = 3.0, 10.0
 FACTOR = 4.0
 """Times the slowest of the known answers."""
-LEAST_IF_LOSING_S, LEAST_TO_CREATE_IF_LOSING_S = 0.25, 0.5
+LEAST_IF_LOSING_S, LEAST_TO_CREATE_IF_LOSING_S = 0.1, 0.3
 FACTOR_IF_LOSING, FACTOR_TO_CREATE_IF_LOSING = 3.0, 5.0
 """Times the median of the known answers; for a run that is created, times what nine of ten took at most."""
 USUAL_BYTES_PER_S, USUAL_IF_LOSING, LEAST_BYTES_PER_S = 1e6, 1e7, 5e4
