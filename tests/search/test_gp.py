@@ -86,7 +86,9 @@ def test_long_and_short_length_scales_take_turns(monkeypatch: pytest.MonkeyPatch
     fitted = model.fitted
 
     def noted(*args: Any) -> Any:
-        kinds.append(args[-1])
+        is_long, *trend = args[5:]
+        if not trend:
+            kinds.append(is_long)
         return fitted(*args)
 
     monkeypatch.setattr(model, "fitted", noted)
@@ -95,7 +97,7 @@ def test_long_and_short_length_scales_take_turns(monkeypatch: pytest.MonkeyPatch
     assert 2 <= sum(kinds) <= 10
     kinds.clear()
     proposed(VALLEY, 12)
-    assert sorted(kinds) == [False, True]  # one fit of each for many suggestions
+    assert sorted(kinds) == [False, True]  # one process of each for many suggestions
 
 
 def test_nothing_is_tried_twice_until_all_is_tried() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -19,6 +20,7 @@ from scipy.optimize import minimize
 from sparktune.search.gaussian.encoding import Encoding, Points
 from sparktune.search.gaussian.kernels import matern, squared_distances
 from sparktune.search.gaussian.posterior import MEAN_VARIANCE, Hyperparameters, inverse_and_root
+from sparktune.search.gaussian.trend import FLAT, Trend, rise
 from sparktune.space.parameters import Array
 
 GRAIN = 2.0**-9
@@ -73,6 +75,7 @@ class LogPosterior:
         losses: ``(n,)`` normalised.
         with_warping: whether a warping is learned.
         is_long: see ``length_prior``.
+        trend: towards the bounds.
 
     Attributes:
         start: ``(m,)`` hyperparameters to begin with, as one vector.
@@ -86,8 +89,11 @@ class LogPosterior:
         losses: Array,
         with_warping: bool,
         is_long: bool = False,
+        trend: Trend = FLAT,
     ) -> None:
-        self._encoding, self._points, self._losses = encoding, points, losses
+        risen = rise(encoding, points).values
+        self._trend, self._by_trend = trend, MEAN_VARIANCE + trend.variance * np.outer(risen, risen)
+        self._encoding, self._points, self._losses = encoding, points, losses - trend.mean * risen
         self._warped = np.flatnonzero(encoding.warpable) if with_warping else np.empty(0, np.intp)
         self._with_warping = with_warping
         n_active = encoding.n_parameters - (~points.active).mean(0).sum()
@@ -105,10 +111,10 @@ class LogPosterior:
         g, w = self._encoding.n_groups, len(self._warped)
         lengths, amplitude, noise = vector[:g], float(vector[g]), float(vector[g + 1])
         if not self._with_warping:
-            return Hyperparameters(lengths, amplitude, noise)
+            return Hyperparameters(lengths, amplitude, noise, trend=self._trend)
         log_a, log_b = np.zeros((2, len(self._encoding.columns)))
         log_a[self._warped], log_b[self._warped] = vector[g + 2 : g + 2 + w], vector[g + 2 + w :]
-        return Hyperparameters(lengths, amplitude, noise, log_a, log_b)
+        return Hyperparameters(lengths, amplitude, noise, log_a, log_b, self._trend)
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
         """The value at a vector, and its gradient."""
@@ -126,7 +132,7 @@ class LogPosterior:
         kernel, slope = matern(squared_distances(features, features))
         # Rounding in the squared distances leaves the diagonal a little below 1.
         kernel.flat[:: n + 1] = 1.0
-        prior = amplitude * kernel + MEAN_VARIANCE
+        prior = amplitude * kernel + self._by_trend
         prior.flat[:: n + 1] += noise
         inverse, root = inverse_and_root(prior)
         weights = inverse @ losses
@@ -148,6 +154,17 @@ class LogPosterior:
         return value, np.concatenate(gradient)
 
 
+class Fit(NamedTuple):
+    """The likeliest hyperparameters, the same as a vector, and the logarithm of the density there.
+
+    The logarithm is the right one up to a constant that depends on the space and the number of trials alone.
+    """
+
+    hyperparameters: Hyperparameters
+    vector: Array
+    log_density: float
+
+
 def fitted(
     encoding: Encoding,
     points: Points,
@@ -155,7 +172,9 @@ def fitted(
     with_warping: bool,
     max_steps: int,
     is_long: bool = False,
-) -> Hyperparameters:
+    trend: Trend = FLAT,
+    start: Array | None = None,
+) -> Fit:
     """The likeliest hyperparameters, by L-BFGS from a fixed start: the same trials, the same answer.
 
     Args:
@@ -165,14 +184,17 @@ def fitted(
         with_warping: whether a warping is learned.
         max_steps: so many times the density is computed, roughly.
         is_long: see ``length_prior``.
+        trend: towards the bounds.
+        start: the vector of another fit to begin with.
     """
-    density = LogPosterior(encoding, points, losses, with_warping, is_long)
+    density = LogPosterior(encoding, points, losses, with_warping, is_long, trend)
     best = minimize(
         density,
-        density.start,
+        density.start if start is None else start,
         jac=True,
         method="L-BFGS-B",
         bounds=density.bounds,
         options={"maxfun": max_steps, "maxiter": max_steps, "maxcor": 20, "ftol": LEAST_GAIN},
     )
-    return density.hyperparameters(np.round(best.x / GRAIN) * GRAIN)
+    vector = np.round(best.x / GRAIN) * GRAIN
+    return Fit(density.hyperparameters(vector), vector, -float(best.fun))

@@ -16,6 +16,7 @@ from sparktune.search.gaussian.losses import normalised
 from sparktune.search.gaussian.maximising import Acquisition, Effort, Maximiser
 from sparktune.search.gaussian.posterior import Posterior
 from sparktune.search.gaussian.subset import telling
+from sparktune.search.gaussian.trend import BOWL, is_used
 from sparktune.search.history import History
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
@@ -26,6 +27,8 @@ MOST_TO_FIT = 120
 """Its hyperparameters are fitted to so many at most."""
 MOST_STEPS = 40
 """So many times the density of hyperparameters is computed, at most."""
+MOST_STEPS_ON = 8
+"""So many times it is computed with a trend, from the hyperparameters without one."""
 SHARE_OF_LONG = 0.5
 """So many suggestions come from a process with long length scales, the others from one with short ones.
 
@@ -143,8 +146,13 @@ class BranchProcess:
         points = self._encoding.points(values)
         to_fit, kept = telling(len(values), MOST_TO_FIT), telling(len(values), MOST_TRIALS)
         with_warping = len(values) >= FEWEST_TO_WARP and bool(self._encoding.warpable.any())
-        hyper = fitted(self._encoding, points[to_fit], losses[to_fit], with_warping, MOST_STEPS, is_long)
-        self._posterior = Posterior(self._encoding, points[kept], losses[kept], hyper)
+        learned = self._encoding, points[to_fit], losses[to_fit], with_warping
+        chosen = fitted(*learned, MOST_STEPS, is_long)
+        if self._encoding.warpable.any():
+            with_trend = fitted(*learned, MOST_STEPS_ON, is_long, BOWL, chosen.vector)
+            if is_used(with_trend.log_density - chosen.log_density, float(rng.random())):
+                chosen = with_trend
+        self._posterior = Posterior(self._encoding, points[kept], losses[kept], chosen.hyperparameters)
         means = np.round(self._posterior.known_mean(), 9)
         inside = is_in(values[kept], branch)
         # Better than what is known of the branch: of another one nothing here need be as good.

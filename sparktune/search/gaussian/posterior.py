@@ -1,7 +1,8 @@
 """A Gaussian process given observations: mean and variance elsewhere, and their gradients.
 
 Rasmussen and Williams 2006, "Gaussian processes for machine learning", section 2.2. The process has a
-constant mean with a normal prior, which is the same as a constant added to the kernel (their section 2.7).
+constant mean and a trend, whose coefficients have normal priors: the same as a mean that is known, and a term
+added to the kernel for each (their section 2.7).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from scipy.linalg import lapack
 
 from sparktune.search.gaussian.encoding import Encoding, Points
 from sparktune.search.gaussian.kernels import matern, squared_distances
+from sparktune.search.gaussian.trend import FLAT, Trend, rise
 from sparktune.search.gaussian.warping import Warped, unwarped, warp
 from sparktune.space.parameters import Array
 
@@ -31,6 +33,7 @@ class Hyperparameters:
         log_amplitude: logarithm of the kernel's variance.
         log_noise: logarithm of the noise's variance.
         log_a, log_b: ``(k,)`` of the warping, or None: no warping.
+        trend: towards the bounds.
     """
 
     log_lengths: Array
@@ -38,6 +41,7 @@ class Hyperparameters:
     log_noise: float
     log_a: Array | None = None
     log_b: Array | None = None
+    trend: Trend = FLAT
 
     def warped(self, numbers: Array) -> Warped:
         """``(n, k)`` numbers of ``Points``, warped."""
@@ -86,14 +90,18 @@ class Posterior:
         self._scales = np.exp(-hyperparameters.log_lengths)[encoding.groups]
         self._amplitude = float(np.exp(hyperparameters.log_amplitude))
         self._noise = float(np.exp(hyperparameters.log_noise))
-        self._condition(self._scaled(points), losses)
+        self._trend = hyperparameters.trend
+        self._condition(self._scaled(points), rise(encoding, points).values, losses)
 
-    def _condition(self, known: Array, losses: Array) -> None:
-        self._known, self._losses = known, losses
+    def _condition(self, known: Array, risen: Array, losses: Array) -> None:
+        self._known, self._risen, self._losses = known, risen, losses
         prior = self._amplitude * matern(squared_distances(known, known))[0] + MEAN_VARIANCE
         prior.flat[:: len(losses) + 1] = self._amplitude + MEAN_VARIANCE + self._noise
+        prior += self._trend.variance * np.outer(risen, risen)
         self._inverse = inverse_and_root(prior)[0]
-        self._weights = self._inverse @ losses
+        self._weights = self._inverse @ (losses - self._trend.mean * risen)
+        # Of the trend, given the trials.
+        self._coefficient = self._trend.mean + self._trend.variance * float(risen @ self._weights)
 
     def _scaled(self, points: Points) -> Array:
         warped = self._hyper.warped(points.numbers).values
@@ -102,10 +110,9 @@ class Posterior:
     def predict(self, points: Points) -> Prediction:
         """Mean and variance at ``m`` points."""
         kernel = matern(squared_distances(self._scaled(points), self._known))[0]
-        cross = self._amplitude * kernel + MEAN_VARIANCE
-        explained = np.einsum("ij,ij->i", cross @ self._inverse, cross)
-        variance = np.maximum(self._amplitude + MEAN_VARIANCE - explained, LEAST_VARIANCE)
-        return Prediction(cross @ self._weights, variance)
+        risen = rise(self._encoding, points).values
+        cross = self._cross(kernel, risen)
+        return self._prediction(cross, cross @ self._inverse, risen)
 
     def predict_with_slopes(self, points: Points) -> tuple[Prediction, Array, Array]:
         """The same, with the derivatives of mean and variance by the ``(m, k)`` numbers of the points."""
@@ -113,10 +120,10 @@ class Posterior:
         warped = self._hyper.warped(points.numbers)
         at = encoding.features(points, warped.values) * self._scales
         kernel, slope = matern(squared_distances(at, self._known))
-        cross, slope = self._amplitude * kernel + MEAN_VARIANCE, self._amplitude * slope
+        risen = rise(encoding, points)
+        cross, slope = self._cross(kernel, risen.values), self._amplitude * slope
         solved = cross @ self._inverse
-        explained = np.einsum("ij,ij->i", solved, cross)
-        variance = np.maximum(self._amplitude + MEAN_VARIANCE - explained, LEAST_VARIANCE)
+        variance_by_rise = 2 * self._trend.variance * (risen.values - solved @ self._risen)
 
         def by_numbers(weights: Array) -> Array:
             """Of a sum over the known points, each weighted by its derivative by the squared distance."""
@@ -124,10 +131,21 @@ class Posterior:
             return encoding.pull_back(points, warped, by_features) * warped.by_x
 
         return (
-            Prediction(cross @ self._weights, variance),
-            by_numbers(slope * self._weights),
-            by_numbers(slope * solved * -2),
+            self._prediction(cross, solved, risen.values),
+            by_numbers(slope * self._weights) + self._coefficient * risen.slopes,
+            by_numbers(slope * solved * -2) + variance_by_rise[:, None] * risen.slopes,
         )
+
+    def _cross(self, kernel: Array, risen: Array) -> Array:
+        """Covariances of ``m`` points, where the trend is ``risen``, and the known ones."""
+        return np.asarray(
+            self._amplitude * kernel + MEAN_VARIANCE + self._trend.variance * np.outer(risen, self._risen)
+        )
+
+    def _prediction(self, cross: Array, solved: Array, risen: Array) -> Prediction:
+        prior = self._amplitude + MEAN_VARIANCE + self._trend.variance * risen**2
+        variance = np.maximum(prior - np.einsum("ij,ij->i", solved, cross), LEAST_VARIANCE)
+        return Prediction(self._trend.mean * risen + cross @ self._weights, variance)
 
     def known_mean(self) -> Array:
         """``(n,)`` means at the known points: the losses without their noise."""
@@ -141,6 +159,8 @@ class Posterior:
         grown = copy.copy(self)
         expected = self.predict(points).mean
         grown._condition(
-            np.concatenate([self._known, self._scaled(points)]), np.append(self._losses, expected)
+            np.concatenate([self._known, self._scaled(points)]),
+            np.append(self._risen, rise(self._encoding, points).values),
+            np.append(self._losses, expected),
         )
         return grown

@@ -9,10 +9,13 @@ import pytest
 
 from sparktune.search.gaussian.fitting import fitted
 from sparktune.search.gaussian.posterior import Posterior, inverse_and_root
+from sparktune.search.gaussian.trend import BOWL
 from tests.search.gaussian.studies import MIXED, joined, studied
 
 ENCODING, POINTS, LOSSES = studied(MIXED, 30)
-HYPER = replace(fitted(ENCODING, POINTS, LOSSES, True, 20), log_noise=np.log(1e-3))
+HYPER = replace(
+    fitted(ENCODING, POINTS, LOSSES, True, 20, trend=BOWL).hyperparameters, log_noise=np.log(1e-3)
+)
 POSTERIOR = Posterior(ENCODING, POINTS, LOSSES, HYPER)
 _, ELSEWHERE, _ = studied(MIXED, 7, seed=5)
 
