@@ -2,7 +2,8 @@
 
 ``module:function`` names any suggest function, ``module:function?gamma=0.2`` one with keyword arguments
 (values as JSON). Some have short names (``SHORT``), which take options as well: ``gp?option=1``. Beside them
-there are ``optuna`` (its default sampler, ``TPESampler()``) and ``optuna:gp`` (``GPSampler()``, needs torch).
+there are ``optuna`` (its default sampler, ``TPESampler()``), ``optuna:gp`` (``GPSampler()``, needs torch) and
+``smac`` (SMAC3, see ``search_smac``).
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ def suggest_function(name: str) -> Suggest:
     """
     if name in SAMPLERS:
         return Optuna(SAMPLERS[name])
+    if name == "smac":
+        from search_smac import Smac
+
+        return Smac()
     path, _, query = name.partition("?")
     path = SHORT.get(path, path)
     try:
@@ -51,7 +56,7 @@ def suggest_function(name: str) -> Suggest:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"there is no algorithm {name!r} ({error}); give module:function, module:function?option=1, "
-            f"or one of {', '.join([*SHORT, *SAMPLERS])}"
+            f"or one of {', '.join([*SHORT, *SAMPLERS, 'smac'])}"
         ) from error
     return functools.partial(function, **options) if options else function
 
@@ -126,9 +131,9 @@ class Optuna:
         params, distributions = {}, {}
         for parameter in self._space.parameters:
             if parameter.label in values:
-                distribution = _distribution(parameter)
-                params[parameter.label] = _to_optuna(parameter, distribution, values[parameter.label])
-                distributions[parameter.label] = distribution
+                its = distribution(parameter)
+                params[parameter.label] = _to_optuna(parameter, its, values[parameter.label])
+                distributions[parameter.label] = its
         loss = document["result"].get("loss")
         value = loss if state == optuna.trial.TrialState.COMPLETE else None
         trial = optuna.trial.create_trial(
@@ -144,22 +149,27 @@ class Optuna:
         for parameter in self._space.parameters:
             pairs = [(self._space.parameters[column], option) for column, option in parameter.conditions]
             if not pairs or any(values.get(p.label) == option + p.first for p, option in pairs):
-                found = trial._suggest(parameter.label, _distribution(parameter))
-                values[parameter.label] = _from_optuna(parameter, found)
-        misc = {
-            "tid": new_id,
-            "cmd": domain.cmd,
-            "workdir": domain.workdir,
-            "idxs": {p.label: [new_id] if p.label in values else [] for p in self._space.parameters},
-            "vals": {p.label: [values[p.label]] if p.label in values else [] for p in self._space.parameters},
-        }
-        documents: list[dict[str, Any]] = trials.new_trial_docs(
-            [new_id], [None], [domain.new_result()], [misc]
-        )
-        return documents[0]
+                found = trial._suggest(parameter.label, distribution(parameter))
+                values[parameter.label] = from_optuna(parameter, found)
+        return document(self._space, values, new_id, domain, trials)
 
 
-def _distribution(parameter: Parameter) -> Any:
+def document(
+    space: SearchSpace, values: Mapping[str, float], new_id: int, domain: Any, trials: Any
+) -> dict[str, Any]:
+    """The document of a new trial; ``values`` are those of the active parameters."""
+    misc = {
+        "tid": new_id,
+        "cmd": domain.cmd,
+        "workdir": domain.workdir,
+        "idxs": {p.label: [new_id] if p.label in values else [] for p in space.parameters},
+        "vals": {p.label: [values[p.label]] if p.label in values else [] for p in space.parameters},
+    }
+    documents: list[dict[str, Any]] = trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
+    return documents[0]
+
+
+def distribution(parameter: Parameter) -> Any:
     """What Optuna calls it; normal distributions, which it lacks, become 3 sigma either side."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -178,7 +188,8 @@ def _distribution(parameter: Parameter) -> Any:
     )
 
 
-def _from_optuna(parameter: Parameter, found: float) -> int | float:
+def from_optuna(parameter: Parameter, found: float) -> int | float:
+    """The parameter's value from that of its ``distribution``."""
     if parameter.kind == "options":
         return int(found) + parameter.first
     return parameter.plain(found if parameter.q is None else found * parameter.q)

@@ -106,6 +106,8 @@ def test_what_a_sampler_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(ValueError, match=r"optuna:gp .* needs torch: pip install torch"):
         suggest_function("optuna:gp")
+    with pytest.raises(ValueError, match=r"smac is SMAC3, .* not installed: pip install smac"):
+        suggest_function("smac")
 
 
 def test_options_of_an_algorithm() -> None:
