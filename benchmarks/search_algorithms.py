@@ -131,9 +131,9 @@ class Optuna:
         params, distributions = {}, {}
         for parameter in self._space.parameters:
             if parameter.label in values:
-                its = distribution(parameter)
-                params[parameter.label] = _to_optuna(parameter, its, values[parameter.label])
-                distributions[parameter.label] = its
+                distribution = optuna_distribution(parameter)
+                params[parameter.label] = _to_optuna(parameter, distribution, values[parameter.label])
+                distributions[parameter.label] = distribution
         loss = document["result"].get("loss")
         value = loss if state == optuna.trial.TrialState.COMPLETE else None
         trial = optuna.trial.create_trial(
@@ -149,12 +149,12 @@ class Optuna:
         for parameter in self._space.parameters:
             pairs = [(self._space.parameters[column], option) for column, option in parameter.conditions]
             if not pairs or any(values.get(p.label) == option + p.first for p, option in pairs):
-                found = trial._suggest(parameter.label, distribution(parameter))
+                found = trial._suggest(parameter.label, optuna_distribution(parameter))
                 values[parameter.label] = from_optuna(parameter, found)
-        return document(self._space, values, new_id, domain, trials)
+        return trial_document(self._space, values, new_id, domain, trials)
 
 
-def document(
+def trial_document(
     space: SearchSpace, values: Mapping[str, float], new_id: int, domain: Any, trials: Any
 ) -> dict[str, Any]:
     """The document of a new trial; ``values`` are those of the active parameters."""
@@ -169,7 +169,7 @@ def document(
     return documents[0]
 
 
-def distribution(parameter: Parameter) -> Any:
+def optuna_distribution(parameter: Parameter) -> Any:
     """What Optuna calls it; normal distributions, which it lacks, become 3 sigma either side."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -189,7 +189,7 @@ def distribution(parameter: Parameter) -> Any:
 
 
 def from_optuna(parameter: Parameter, found: float) -> int | float:
-    """The parameter's value from that of its ``distribution``."""
+    """The parameter's value from that of its ``optuna_distribution``."""
     if parameter.kind == "options":
         return int(found) + parameter.first
     return parameter.plain(found if parameter.q is None else found * parameter.q)

@@ -8,7 +8,7 @@ was fitted to the trials so far. Its parts, each with its source, are in ``gauss
 - ``losses``: a power transform; neither outliers nor failures rule the fit.
 - ``fitting``: length scales, amplitude, noise and a warping of the inputs, by their posterior density. Half
   of the suggestions come from a process with long length scales, half from one with short ones (``model``).
-- ``trend``: losses rise towards the bounds, as far as the trials say so.
+- ``trend``: losses rise towards the bounds, unless the trials say otherwise.
 - ``acquisition``: the logarithm of the expected improvement. What is to be improved on is the lowest mean
   of a trial, not the lowest loss, which with noise is luck.
 - ``maximising``: candidates, then gradients in continuous and neighbours in discrete parameters, in turn.

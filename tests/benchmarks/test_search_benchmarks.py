@@ -110,6 +110,27 @@ def test_what_a_sampler_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         suggest_function("smac")
 
 
+def test_smac_takes_conditions_failures_and_small_spaces() -> None:
+    pytest.importorskip("smac", reason="SMAC3 is a peer that is installed by hand")
+    space = {
+        "x": hp.uniform("x", -3, 3),
+        "one": hp.choice("one", [{"inner": hp.randint("inner", 2, 5)}]),
+        "never": hp.pchoice("never", [(1.0, 0), (0.0, {"lost": hp.normal("lost", 0, 1)})]),
+    }
+
+    def objective(point: Any) -> Any:
+        return {"status": "fail"} if point["x"] > 2 else {"status": "ok", "loss": point["x"] ** 2}
+
+    trials = Trials()
+    options = {"rstate": 0, "show_progressbar": False}
+    fmin(objective, space, suggest_function("smac"), 90, trials=trials, **options)
+    assert trials.statuses().count("fail") > 0
+    assert min(loss for loss in trials.losses() if loss is not None) < 0.1
+    small = Trials()
+    fmin(float, hp.choice("c", [0, 1, 2]), suggest_function("smac"), 10, trials=small, **options)
+    assert len(small.trials) == 3
+
+
 def test_options_of_an_algorithm() -> None:
     assert suggest_function("sparktune.tpe:suggest?gamma=0.5").keywords == {"gamma": 0.5}
 

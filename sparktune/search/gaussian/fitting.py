@@ -92,7 +92,7 @@ class LogPosterior:
         trend: Trend = FLAT,
     ) -> None:
         risen = rise(encoding, points).values
-        self._trend, self._by_trend = trend, MEAN_VARIANCE + trend.variance * np.outer(risen, risen)
+        self._trend, self._basis_variance = trend, MEAN_VARIANCE + trend.variance * np.outer(risen, risen)
         self._encoding, self._points, self._losses = encoding, points, losses - trend.mean * risen
         self._warped = np.flatnonzero(encoding.warpable) if with_warping else np.empty(0, np.intp)
         self._with_warping = with_warping
@@ -132,7 +132,7 @@ class LogPosterior:
         kernel, slope = matern(squared_distances(features, features))
         # Rounding in the squared distances leaves the diagonal a little below 1.
         kernel.flat[:: n + 1] = 1.0
-        prior = amplitude * kernel + self._by_trend
+        prior = amplitude * kernel + self._basis_variance
         prior.flat[:: n + 1] += noise
         inverse, root = inverse_and_root(prior)
         weights = inverse @ losses
@@ -155,9 +155,9 @@ class LogPosterior:
 
 
 class Fit(NamedTuple):
-    """The likeliest hyperparameters, the same as a vector, and the logarithm of the density there.
+    """The likeliest hyperparameters, rounded, the same as a vector, and the logarithm of their density.
 
-    The logarithm is the right one up to a constant that depends on the space and the number of trials alone.
+    The logarithm is taken before rounding, and lacks a constant that does not depend on the trend.
     """
 
     hyperparameters: Hyperparameters
@@ -175,7 +175,7 @@ def fitted(
     trend: Trend = FLAT,
     start: Array | None = None,
 ) -> Fit:
-    """The likeliest hyperparameters, by L-BFGS from a fixed start: the same trials, the same answer.
+    """The likeliest hyperparameters, by L-BFGS: the same trials, the same answer.
 
     Args:
         encoding: of the space.
@@ -185,7 +185,7 @@ def fitted(
         max_steps: so many times the density is computed, roughly.
         is_long: see ``length_prior``.
         trend: towards the bounds.
-        start: the vector of another fit to begin with.
+        start: the vector of another fit to begin with; None: what is likeliest without any trial.
     """
     density = LogPosterior(encoding, points, losses, with_warping, is_long, trend)
     best = minimize(

@@ -27,8 +27,8 @@ MOST_TO_FIT = 120
 """Its hyperparameters are fitted to so many at most."""
 MOST_STEPS = 40
 """So many times the density of hyperparameters is computed, at most."""
-MOST_STEPS_ON = 8
-"""So many times it is computed with a trend, from the hyperparameters without one."""
+MOST_STEPS_WITH_TREND = 8
+"""So many times it is computed with a trend, from the likeliest hyperparameters without one."""
 SHARE_OF_LONG = 0.5
 """So many suggestions come from a process with long length scales, the others from one with short ones.
 
@@ -149,7 +149,7 @@ class BranchProcess:
         learned = self._encoding, points[to_fit], losses[to_fit], with_warping
         chosen = fitted(*learned, MOST_STEPS, is_long)
         if self._encoding.warpable.any():
-            with_trend = fitted(*learned, MOST_STEPS_ON, is_long, BOWL, chosen.vector)
+            with_trend = fitted(*learned, MOST_STEPS_WITH_TREND, is_long, BOWL, chosen.vector)
             if is_used(with_trend.log_density - chosen.log_density, float(rng.random())):
                 chosen = with_trend
         self._posterior = Posterior(self._encoding, points[kept], losses[kept], chosen.hyperparameters)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from sparktune import hp
+from sparktune.search import gp
+from sparktune.search.gaussian import model
 from sparktune.search.gaussian.encoding import Encoding
-from sparktune.search.gaussian.fitting import fitted
-from sparktune.search.gaussian.posterior import Posterior
-from sparktune.search.gaussian.trend import BOWL, FLAT, is_used, rise
+from sparktune.search.gaussian.fitting import NOISE, LogPosterior, fitted
+from sparktune.search.gaussian.kernels import matern, squared_distances
+from sparktune.search.gaussian.posterior import MEAN_VARIANCE, Hyperparameters, Posterior
+from sparktune.search.gaussian.trend import BOWL, FLAT, Trend, is_used, rise
+from sparktune.search.history import History
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 from tests.search.gaussian.studies import MIXED, studied
@@ -73,15 +79,52 @@ def test_chance_decides_by_the_odds(log_odds: float, share: float) -> None:
     assert np.mean([is_used(log_odds, float(draw)) for draw in draws]) == pytest.approx(share, abs=0.002)
 
 
-def test_without_a_trial_nearby_a_corner_is_expected_to_be_bad() -> None:
+def test_where_there_are_no_trials_the_trend_is_what_is_expected() -> None:
     encoding, points, losses = studied(CUBE, 12)
-    corner, centre = encoding.points(np.array([[3.0] * 5])), encoding.points(np.array([[1.0] * 5]))
-    hyper = fitted(encoding, points, losses, False, 40, True).hyperparameters
-    means = [
-        [
-            float(Posterior(encoding, points, losses, replace(hyper, trend=trend)).predict(at).mean[0])
-            for at in (centre, corner)
-        ]
-        for trend in (FLAT, BOWL)
-    ]
-    assert means[1][1] - means[1][0] > means[0][1] - means[0][0]
+    # Lengths so short that no trial tells anything of another point.
+    hyper = Hyperparameters(np.full(encoding.n_groups, -5.0), 0.0, 0.0, trend=replace(BOWL, variance=0.0))
+    at = encoding.points(np.array([[3.0] * 5, [1.0] * 5]))
+    corner, centre = Posterior(encoding, points, np.zeros_like(losses), hyper).predict(at).mean
+    risen = rise(encoding, at).values
+    assert corner - centre == pytest.approx(BOWL.mean * (risen[0] - risen[1]))
+
+
+@pytest.mark.parametrize("trend", [FLAT, BOWL])
+def test_the_density_is_that_of_a_process_with_the_trend(trend: Trend) -> None:
+    encoding, points, losses = studied(CUBE, 15)
+    density = LogPosterior(encoding, points, losses, False, trend=trend)
+    hyper = density.hyperparameters(density.start)
+    features = encoding.features(points, points.numbers) * np.exp(-hyper.log_lengths)[encoding.groups]
+    risen = rise(encoding, points).values
+    variance = np.exp(hyper.log_amplitude) * matern(squared_distances(features, features))[0] + MEAN_VARIANCE
+    variance += trend.variance * np.outer(risen, risen) + np.exp(hyper.log_noise) * np.eye(15)
+    wanted = multivariate_normal(trend.mean * risen, variance).logpdf(losses)
+    # At the start the only hyperparameter that is not where its prior is greatest is the noise.
+    prior = ((hyper.log_noise - NOISE.mean) / NOISE.std) ** 2 / 2
+    assert -density(density.start)[0] == pytest.approx(wanted + 15 / 2 * np.log(2 * np.pi) - prior, rel=1e-6)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_process_has_the_trend_that_was_decided_on(used: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "is_used", lambda _gain, _draw: used)
+    values = CUBE.sample(12, np.random.default_rng(0))
+    process = model.BranchProcess(
+        CUBE, np.full(5, np.nan), values, np.linspace(-1, 1, 12), True, np.random.default_rng(0)
+    )
+    assert process._posterior._trend == (BOWL if used else FLAT)
+
+
+@pytest.mark.parametrize(
+    ("expression", "values"),
+    [
+        (hp.normal("x", 0, 1), [1000.0, 1000.0, 0.0]),
+        (hp.lognormal("x", 0, 0.5), [0.0, 0.0, 1.0]),
+        (hp.qnormal("x", 3.4, 1e-4, 1), [3.0, 3.0, 3.0]),
+    ],
+    ids=["normal", "lognormal", "qnormal"],
+)
+def test_points_far_beyond_the_bounds_do_no_harm(expression: Any, values: list[float]) -> None:
+    space = SearchSpace({"x": expression})
+    found = History(np.array(values)[:, None], np.array([1.0, 1.1, 0.5]), np.zeros(3, bool), np.empty((0, 1)))
+    rows = gp.propose(space, found, 2, np.random.default_rng(0), model.Options(n_startup_jobs=2))
+    assert np.isfinite(rows).all()
