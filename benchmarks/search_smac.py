@@ -1,7 +1,7 @@
 """SMAC3 (Lindauer et al. 2022, JMLR 23) as a suggest function: its facade with a random forest.
 
-It is not among what the benchmarks install: ``pip install smac``. It learns only from trials that it suggested,
-and does not know the weights of ``hp.pchoice``.
+It is not among what the benchmarks install: ``pip install smac``. It learns only from trials that it
+suggested, and does not know the weights of ``hp.pchoice``.
 """
 
 from __future__ import annotations
