@@ -19,6 +19,7 @@ from typing import Any
 
 from hyperopt.base import JOB_STATE_DONE, JOB_STATE_NEW, JOB_STATE_RUNNING, STATUS_OK
 
+from sparktune.search.suggestion import new_document
 from sparktune.space.parameters import Parameter
 from sparktune.space.search_space import SearchSpace
 
@@ -151,22 +152,8 @@ class Optuna:
             if not pairs or any(values.get(p.label) == option + p.first for p, option in pairs):
                 found = trial._suggest(parameter.label, optuna_distribution(parameter))
                 values[parameter.label] = from_optuna(parameter, found)
-        return trial_document(self._space, values, new_id, domain, trials)
-
-
-def trial_document(
-    space: SearchSpace, values: Mapping[str, float], new_id: int, domain: Any, trials: Any
-) -> dict[str, Any]:
-    """The document of a new trial; ``values`` are those of the active parameters."""
-    misc = {
-        "tid": new_id,
-        "cmd": domain.cmd,
-        "workdir": domain.workdir,
-        "idxs": {p.label: [new_id] if p.label in values else [] for p in space.parameters},
-        "vals": {p.label: [values[p.label]] if p.label in values else [] for p in space.parameters},
-    }
-    documents: list[dict[str, Any]] = trials.new_trial_docs([new_id], [None], [domain.new_result()], [misc])
-    return documents[0]
+        document: dict[str, Any] = new_document(new_id, values, self._space.column, domain, trials)
+        return document
 
 
 def optuna_distribution(parameter: Parameter) -> Any:

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 from hyperopt.base import JOB_STATE_DONE, JOB_STATE_ERROR, JOB_STATE_NEW, JOB_STATE_RUNNING, STATUS_OK
-from search_algorithms import from_optuna, optuna_distribution, trial_document
+from search_algorithms import from_optuna, optuna_distribution
 
+from sparktune.search.suggestion import new_document
 from sparktune.space.search_space import SearchSpace
 
 N_TRIALS = 200
@@ -92,7 +93,8 @@ class Smac:
         values = {
             p.label: from_optuna(p, chosen[p.label]) for p in self._space.parameters if p.label in chosen
         }
-        return trial_document(self._space, values, new_id, domain, trials)
+        document: dict[str, Any] = new_document(new_id, values, self._space.column, domain, trials)
+        return document
 
 
 def _exhausted() -> type[Exception]:

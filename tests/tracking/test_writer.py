@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import queue
 import random
 import re
@@ -387,12 +388,13 @@ def test_a_record_that_never_works_is_set_aside(
     assert "does not take the run 'bad'" in caplog.text
 
 
-def test_a_record_that_fails_often_in_a_short_time_is_written(store: Memory, writer: Writer) -> None:
-    """A server that fails every third request may fail the same record again and again."""
-    n_failures = itertools.count()
+def refusing(store: Memory, writer: Writer, times: float) -> tuple[RunRecord, RunRecord, list[str]]:
+    """Two records, of which the store refuses the first so many times, and a list of the refusals."""
+    refused: list[str] = []
 
     def fail(what: str, name: str) -> None:
-        if name == "unlucky" and next(n_failures) < module.MAX_FAILURES + 2:
+        if name == "unlucky" and len(refused) < times:
+            refused.append(what)
             raise ConnectionError("reset")
 
     store.fail = fail  # type: ignore[method-assign]
@@ -400,6 +402,12 @@ def test_a_record_that_fails_often_in_a_short_time_is_written(store: Memory, wri
     unlucky, other = record("unlucky", parent), record("other", parent)
     for one in (parent, unlucky, other):
         writer.put(one)
+    return unlucky, other, refused
+
+
+def test_a_record_that_fails_often_in_a_short_time_is_written(store: Memory, writer: Writer) -> None:
+    """A server that fails every third request may fail the same record again and again."""
+    unlucky, other, refused = refusing(store, writer, module.MAX_FAILURES + 2)
     for n in itertools.count():  # the other succeeds meanwhile
         with writer.lock:
             other.params[f"p{n}"] = "1"
@@ -407,6 +415,7 @@ def test_a_record_that_fails_often_in_a_short_time_is_written(store: Memory, wri
         if writer.flush([other], 5) and writer.flush([unlucky], 0.01):
             break
         assert unlucky.set_aside is None
+    assert len(refused) == module.MAX_FAILURES + 2
     assert store.runs[unlucky.run_id or ""]["name"] == "unlucky"
 
 
@@ -416,18 +425,7 @@ def test_an_attempt_waits_although_others_are_written_and_more_is_to_be_written(
     monkeypatch.setattr(module, "FIRST_RETRY_S", 60.0)
     monkeypatch.setattr(module, "LONGEST_RETRY_S", 60.0)
     monkeypatch.setattr(module.random, "uniform", lambda least, longest: longest)
-    attempts: list[str] = []
-
-    def fail(what: str, name: str) -> None:
-        if name == "unlucky":
-            attempts.append(what)
-            raise ConnectionError("reset")
-
-    store.fail = fail  # type: ignore[method-assign]
-    parent = record("parent")
-    unlucky, other = record("unlucky", parent), record("other", parent)
-    for one in (parent, other, unlucky):
-        writer.put(one)
+    unlucky, other, refused = refusing(store, writer, math.inf)
     assert writer.flush([other], 5)
     assert not writer.flush([unlucky], 0.01)
     for n in range(20):
@@ -436,7 +434,7 @@ def test_an_attempt_waits_although_others_are_written_and_more_is_to_be_written(
                 one.params[f"p{n}"] = "1"
             writer.put(one)
         assert writer.flush([other], 5)
-    assert len(attempts) == 2
+    assert len(refused) == 2
     with writer.lock:
         store.fail = lambda what, name: None  # type: ignore[method-assign]
         unlucky.not_before = 0.0

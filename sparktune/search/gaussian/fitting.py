@@ -92,8 +92,10 @@ class LogPosterior:
         trend: Trend = FLAT,
     ) -> None:
         risen = rise(encoding, points).values
-        self._trend, self._basis_variance = trend, MEAN_VARIANCE + trend.variance * np.outer(risen, risen)
-        self._encoding, self._points, self._losses = encoding, points, losses - trend.mean * risen
+        self._encoding, self._points, self._trend = encoding, points, trend
+        # With a prior of its coefficient a basis function is a known mean and a term of the kernel.
+        self._losses = losses - trend.mean * risen
+        self._basis_variance = MEAN_VARIANCE + trend.variance * np.outer(risen, risen)
         self._warped = np.flatnonzero(encoding.warpable) if with_warping else np.empty(0, np.intp)
         self._with_warping = with_warping
         n_active = encoding.n_parameters - (~points.active).mean(0).sum()

@@ -100,7 +100,7 @@ class Posterior:
         prior += self._trend.variance * np.outer(risen, risen)
         self._inverse = inverse_and_root(prior)[0]
         self._weights = self._inverse @ (losses - self._trend.mean * risen)
-        # Of the trend, given the trials.
+        # The trend's, given the trials.
         self._coefficient = self._trend.mean + self._trend.variance * float(risen @ self._weights)
 
     def _scaled(self, points: Points) -> Array:
@@ -137,12 +137,16 @@ class Posterior:
         )
 
     def _cross(self, kernel: Array, risen: Array) -> Array:
-        """Covariances of ``m`` points, where the trend is ``risen``, and the known ones."""
+        """Covariances of ``m`` points with the ``n`` known ones, ``(m, n)``.
+
+        ``kernel`` is theirs, ``(m, n)``, and ``risen`` the values of ``rise`` at the points, ``(m,)``.
+        """
         return np.asarray(
             self._amplitude * kernel + MEAN_VARIANCE + self._trend.variance * np.outer(risen, self._risen)
         )
 
     def _prediction(self, cross: Array, solved: Array, risen: Array) -> Prediction:
+        """At points with such covariances; ``solved`` is these times the inverse of the known ones."""
         prior = self._amplitude + MEAN_VARIANCE + self._trend.variance * risen**2
         variance = np.maximum(prior - np.einsum("ij,ij->i", solved, cross), LEAST_VARIANCE)
         return Prediction(self._trend.mean * risen + cross @ self._weights, variance)
