@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,14 @@ objective: {primary_metric: score, goal: maximize}
 limits: {max_total_trials: 1}
 sampling_algorithm: grid
 """
+
+OF_A_WORKER = re.compile(
+    r"Traceback \(most recent call last\):\n"
+    r'(?:  File "\S+/pyspark/daemon\.py", .*\n(?:    .*\n)*)+'
+    r"BrokenPipeError: .*\n"
+)
+"""What PySpark's daemon writes, to the same stream, of a worker whose last words Spark did not read any more:
+Java closes the connections of workers before it ends them, and on a busy machine a worker may see that."""
 
 
 @pytest.fixture
@@ -78,7 +87,7 @@ def test_a_signal_ends_it_all_and_the_code_says_so(number, folder, subprocess_en
     assert [pid for pid in pids(folder) if not is_over(pid)] == []
     assert psutil.wait_procs(below, timeout=30)[1] == []
     assert "sparktune: interrupted" in written
-    assert "Traceback" not in written
+    assert "Traceback" not in OF_A_WORKER.sub("", written), written
     assert "cancelled" in written
     assert artifacts(only_trial()) == LAST_FILES
 
