@@ -22,6 +22,9 @@ from sparktune.space.search_space import SearchSpace
 
 GRAIN = 2.0**-20
 """Continuous parameters are rounded to multiples of it, as a share of their range: see ``fitting.GRAIN``."""
+LEAST_GAIN = 1e-3
+"""A step of L-BFGS that gains less than this share of the function is the last one: further ones cost as much
+time as all before them, and gain less than 0.001."""
 DIGITS = 9
 """Values of the acquisition function are equal when they agree to so many decimals."""
 
@@ -164,7 +167,8 @@ class Maximiser:
             at, slopes = acquisition.with_slopes(Points(moved, points.active, points.indicators))
             return -float(at.sum()), -slopes[free]
 
-        options = {"maxiter": self._effort.n_steps, "maxfun": 2 * self._effort.n_steps}
+        n_steps = self._effort.n_steps
+        options = {"maxiter": n_steps, "maxfun": 2 * n_steps, "ftol": LEAST_GAIN}
         start = np.clip(points.numbers[free], 0.0, 1.0)
         end = minimize(negative, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
         numbers = points.numbers.copy()

@@ -25,7 +25,7 @@ MOST_TRIALS = 320
 """The process is given so many trials at most."""
 MOST_TO_FIT = 120
 """Its hyperparameters are fitted to so many at most."""
-MOST_STEPS = 40
+MOST_STEPS = 25
 """So many times the density of hyperparameters is computed, at most."""
 MOST_STEPS_WITH_TREND = 8
 """So many times it is computed with a trend, from the likeliest hyperparameters without one."""
