@@ -3,6 +3,7 @@
     python benchmarks/suggest_latency.py                     # some minutes, mostly the peers'
     python benchmarks/suggest_latency.py --dims 20 --finished 1000
     python benchmarks/suggest_latency.py --algos sparktune.tpe:suggest --json figures.json
+    python benchmarks/suggest_latency.py --algos sparktune.search.gp:suggest --dims 5,20 --many 0
 
 Before each measured call one more trial finishes, as in a study. See README.md.
 """
@@ -31,7 +32,6 @@ ALGOS = "sparktune.tpe:suggest,hyperopt.tpe:suggest,optuna"
 BASE = "hyperopt.tpe:suggest"
 """The algorithm that the ratios are of."""
 PENDING = 31
-MANY = 128
 
 Figure = dict[str, Any]
 """A cell: see ``measured``."""
@@ -151,6 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--algos", default=ALGOS, help="as for search.py: %(default)s")
     parser.add_argument("--dims", default="5,20,50", help="%(default)s")
     parser.add_argument("--finished", default="100,1000,5000", help="trials to learn from: %(default)s")
+    parser.add_argument("--many", type=int, default=128, help="asked for in one call, 0: not: %(default)s")
     parser.add_argument("--limit", type=float, default=20, help="seconds for a cell, roughly: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     options = parser.parse_args(arguments)
@@ -162,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
         for finished in map(int, options.finished.split(","))
     ]
     figures: list[Figure] = []
-    for running, at_once in ((0, 1), (PENDING, 1), (0, MANY)):
+    for running, at_once in [(0, 1), (PENDING, 1)] + [(0, options.many)] * (options.many > 0):
         for dims, finished in sizes:
             for algo in algos:
                 figures.append(measured(algo, dims, finished, running, at_once, options.limit))
