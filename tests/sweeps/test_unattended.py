@@ -40,8 +40,9 @@ OF_A_WORKER = re.compile(
     r'(?:  File "\S+/pyspark/daemon\.py", .*\n(?:    .*\n)*)+'
     r"BrokenPipeError: .*\n"
 )
-"""What PySpark's daemon writes, to the same stream, of a worker whose last words Spark did not read any more:
-Java closes the connections of workers before it ends them, and on a busy machine a worker may see that."""
+"""What PySpark's daemon writes, to the same stream, when it cannot flush the output of a worker whose
+connection Java has closed. It is seen now and then on a busy machine, while the session ends; no process of
+the sweep's own writes it."""
 
 
 @pytest.fixture

@@ -36,9 +36,9 @@ class Normal:
     """A normal prior of the logarithm of a hyperparameter, and bounds of the logarithm.
 
     Attributes:
-        unit: what the optimiser counts in. The density's curvature is about as great in one of them as in
-            another when the noise, on which it hardly depends where there is little, has a large one, and the
-            warpings a small one: L-BFGS then needs half the steps.
+        unit: the optimiser works on the logarithm divided by it. L-BFGS needs fewer steps where the curvature
+            is similar in all hyperparameters. The density depends little on a small noise, so its unit is
+            large, and much on the warping, so its unit is small; the values are from measurements.
     """
 
     mean: float
