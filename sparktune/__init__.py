@@ -27,12 +27,7 @@ if TYPE_CHECKING:
         JOB_STATE_NEW,
         JOB_STATE_RUNNING,
         JOB_STATES,
-        STATUS_FAIL,
-        STATUS_NEW,
-        STATUS_OK,
-        STATUS_RUNNING,
         STATUS_STRINGS,
-        STATUS_SUSPENDED,
         Ctrl,
         Domain,
         FMinIter,
@@ -88,6 +83,13 @@ if TYPE_CHECKING:
     from sparktune.trials.driver import DriverTrials
     from sparktune.trials.simulated import SimulatedTrials
     from sparktune.trials.spark import SparkTrials
+    from sparktune.worker.objective import (
+        STATUS_FAIL,
+        STATUS_NEW,
+        STATUS_OK,
+        STATUS_RUNNING,
+        STATUS_SUSPENDED,
+    )
     from sparktune.worker.reporting import TrialTerminated, report
 
 __version__ = "0.1.0"
@@ -100,12 +102,7 @@ _HOMES = {
         "JOB_STATE_NEW",
         "JOB_STATE_RUNNING",
         "JOB_STATES",
-        "STATUS_FAIL",
-        "STATUS_NEW",
-        "STATUS_OK",
-        "STATUS_RUNNING",
         "STATUS_STRINGS",
-        "STATUS_SUSPENDED",
         "Ctrl",
         "Domain",
         "FMinIter",
@@ -160,6 +157,14 @@ _HOMES = {
     "sparktune.trials.driver": ("DriverTrials",),
     "sparktune.trials.simulated": ("SimulatedTrials",),
     "sparktune.trials.spark": ("SparkTrials",),
+    # Workers without hyperopt have these too: objectives return them.
+    "sparktune.worker.objective": (
+        "STATUS_FAIL",
+        "STATUS_NEW",
+        "STATUS_OK",
+        "STATUS_RUNNING",
+        "STATUS_SUSPENDED",
+    ),
     "sparktune.worker.reporting": ("TrialTerminated", "report"),
 }
 """Module -> the names of this package that are its own, and the modules in it that are names themselves."""
@@ -192,7 +197,7 @@ def __getattr__(name: str) -> Any:
         found = getattr(home, name) if is_there else importlib.import_module(f"{home.__name__}.{name}")
     elif name in _ROOMS:
         found = importlib.import_module(f"sparktune.{name}")
-    else:
+    elif (found := hyperopt_names.submodule(name)) is None:
         raise AttributeError(f"module 'sparktune' has no attribute {name!r}")
     globals()[name] = found
     return found
@@ -203,7 +208,14 @@ def __dir__() -> list[str]:
 
 
 class _Package(types.ModuleType):
-    """A package in which a function keeps its name although a module has the same."""
+    """A package in which a function keeps its name although a module has the same.
+
+    Pickled by its name, as every module is by cloudpickle, which looks for the exact class of modules:
+    objectives refer to ``sparktune.STATUS_OK`` or ``st.report``.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self.__name__,)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _HOME and _HOME[name] == f"sparktune.{name}" and isinstance(value, types.ModuleType):

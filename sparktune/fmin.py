@@ -17,6 +17,7 @@ from hyperopt.exceptions import InvalidAnnotatedParameter
 from hyperopt.fmin import FMinIter, fmin_pass_expr_memo_ctrl, generate_trials_to_calculate, partial
 from hyperopt.fmin import fmin as hyperopts_fmin
 
+from sparktune import hyperopt_names
 from sparktune.private import of_hyperopt
 from sparktune.search import tpe
 from sparktune.search.history import config_of
@@ -39,6 +40,7 @@ __all__ = [
     "space_eval",
 ]
 
+__getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.fmin")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +57,7 @@ def _with_hints(function: Callable[P, R]) -> Callable[P, R]:
                 raise arguments.unknown_argument(name, known)
         return function(*args, **kwargs)
 
+    checked.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]  # for getfullargspec
     return checked
 
 

@@ -1,9 +1,10 @@
 """hyperopt's submodules under sparktune's name: ``from sparktune.pyll import scope``.
 
 With these, replacing the word ``hyperopt`` by ``sparktune`` in a repository works. Where sparktune has no
-module of its own, the name stands for hyperopt's very module, so that there is one ``scope`` and one set of
-exceptions. Modules that need further packages (``plotting``: matplotlib, ``mongoexp``: pymongo) are imported
-when they are asked for.
+such module, the name stands for hyperopt's module itself, so that there is one ``scope`` and one set of
+exceptions. A module that replaces one of hyperopt's gives hyperopt's other names too (``missing_from``).
+Modules that need further packages (``plotting``: matplotlib, ``mongoexp``: pymongo) are imported when they
+are asked for.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import Any
 
 OURS = {
     "sparktune.hp": "sparktune.space.hp",
+    "sparktune.spark": "sparktune.trials.spark",
     **{
         f"sparktune.{n}": f"sparktune.search.{n}"
         for n in ("anneal", "auto", "gp", "grid", "local", "rand", "sobol", "tpe")
@@ -29,11 +32,13 @@ HYPEROPTS = {
     for name in (
         "algobase",
         "atpe",
+        "atpe_models",
         "base",
         "criteria",
         "early_stop",
         "exceptions",
         "graph_viz",
+        "ipy",
         "mix",
         "mongoexp",
         "plotting",
@@ -86,3 +91,35 @@ def install() -> None:
     if not any(type(finder).__qualname__ == _Finder.__qualname__ for finder in sys.meta_path):
         # First: below `pyll` the folder of hyperopt would be searched, and its modules be made twice.
         sys.meta_path.insert(0, _Finder(OURS | HYPEROPTS))
+
+
+def submodule(name: str) -> ModuleType | None:
+    """The submodule of this name, as an attribute of the package; None where there is none.
+
+    hyperopt imports most of its own at its start, so that ``import hyperopt`` is enough for them.
+    """
+    if f"sparktune.{name}" not in OURS | HYPEROPTS:
+        return None
+    try:
+        return importlib.import_module(f"sparktune.{name}")
+    except ImportError:  # for want of matplotlib or pymongo, as with hyperopt
+        return None
+
+
+def missing_from(module: str, theirs: str) -> Callable[[str], Any]:
+    """A ``__getattr__`` (PEP 562) for a module of ours: what it lacks is the one of hyperopt's.
+
+    Args:
+        module: its name.
+        theirs: the name of hyperopt's, which is imported when it is needed.
+    """
+
+    def find(name: str) -> Any:
+        if not name.startswith("__"):
+            try:
+                return getattr(importlib.import_module(theirs), name)
+            except (ImportError, AttributeError):
+                pass
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return find

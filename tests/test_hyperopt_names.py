@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import inspect
+import pickle
+import pkgutil
 import sys
 import types
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import hyperopt
 import pytest
 
 import sparktune
 from sparktune import SimulatedTrials, Trials, fmin, hp, hyperopt_names, rand, space_eval
+from sparktune.worker import pickling
 
 PKG_RESOURCES = "ignore:pkg_resources is deprecated as an API"
 """hyperopt 0.2.7 imports it."""
@@ -119,3 +125,93 @@ def test_the_names_of_space_eval_and_fmin_are_ours() -> None:
     assert isinstance(module, types.ModuleType)
     assert module.fmin is sparktune.fmin
     assert module.space_eval is space_eval
+
+
+NOT_UNDER_OUR_NAME = {
+    "hyperopt.main": "a command that no released hyperopt can import: it asks for names that are gone",
+    "hyperopt.tests": "hyperopt's own tests",
+    "hyperopt.pyll.tests": "tests of hyperopt's",
+}
+
+
+def hyperopts_modules() -> list[str]:
+    found = [module.name for module in pkgutil.walk_packages(hyperopt.__path__, "hyperopt.", lambda _: None)]
+    return [n for n in found if not any(f"{n}.".startswith(f"{left}.") for left in NOT_UNDER_OUR_NAME)]
+
+
+@pytest.mark.filterwarnings(PKG_RESOURCES)
+@pytest.mark.parametrize("theirs", hyperopts_modules())
+def test_every_public_name_of_every_module(theirs: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        module = importlib.import_module(theirs)
+    except ImportError as error:
+        pytest.skip(f"hyperopt cannot import it here: {error}")
+    ours = importlib.import_module(theirs.replace("hyperopt", "sparktune", 1))
+    public = getattr(module, "__all__", None) or [name for name in vars(module) if name[0] != "_"]
+    assert [name for name in public if not hasattr(ours, name)] == []
+
+
+def test_submodules_are_attributes_as_they_are_of_hyperopt() -> None:
+    theirs = {name for name, value in vars(hyperopt).items() if isinstance(value, types.ModuleType)}
+    assert {"utils", "pyll_utils", "progress", "algobase", "vectorize"} <= theirs
+    assert [name for name in theirs - {"main", "tests"} if not hasattr(sparktune, name)] == []
+    assert sparktune.spark.SparkTrials is sparktune.SparkTrials
+    assert sparktune.spark.FMIN_CANCELLED_REASON_TIMEOUT == "fmin run timeout"
+    assert not hasattr(sparktune, "main")
+
+
+class _Objectives:
+    """What refers to the module in the ways that people do."""
+
+    def __init__(self) -> None:
+        self.module = sparktune
+
+    def by_attribute(self, x: float) -> dict[str, Any]:
+        return {"loss": x, "status": self.module.STATUS_OK}
+
+    def by_global(self, x: float) -> dict[str, Any]:
+        return {"loss": x, "status": sparktune.STATUS_OK}
+
+
+def by_closure() -> Any:
+    module = sparktune
+    return lambda x: {"loss": x, "status": module.STATUS_OK}
+
+
+def by_default(x: float, module: Any = sparktune) -> dict[str, Any]:
+    return {"loss": x, "status": module.STATUS_OK}
+
+
+@pytest.mark.parametrize("dumps", [cloudpickle.dumps, pickling.dumps])
+def test_objectives_that_name_the_module_can_be_sent(dumps: Any) -> None:
+    for objective in (_Objectives().by_attribute, _Objectives().by_global, by_closure(), by_default):
+        assert pickle.loads(dumps(objective))(1.0) == {"loss": 1.0, "status": "ok"}
+
+
+def test_the_module_is_pickled_by_its_name() -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(sparktune, protocol)) is sparktune
+    assert copy.deepcopy({"module": sparktune})["module"] is sparktune
+
+
+def test_positional_arguments_mean_what_they_mean_in_hyperopt() -> None:
+    for name in ("tpe", "rand"):
+        theirs, ours = (
+            list(inspect.signature(getattr(package, name).suggest).parameters)
+            for package in (hyperopt, sparktune)
+        )
+        assert ours[: len(theirs)] == theirs
+    annealing = list(inspect.signature(hyperopt.anneal.AnnealingAlgo).parameters)
+    assert list(inspect.signature(sparktune.anneal.suggest).parameters)[4:] == annealing[3:]
+
+
+def test_arguments_are_seen_by_getfullargspec() -> None:
+    """hyperopt-sklearn looks for ``rstate`` there."""
+    for name in sparktune.__all__:
+        function = getattr(sparktune, name)
+        if not inspect.isfunction(function):
+            continue
+        found = inspect.getfullargspec(function)
+        several = [extra for extra in (found.varargs, found.varkw) if extra is not None]
+        assert {*found.args, *found.kwonlyargs, *several} == set(inspect.signature(function).parameters)
+    assert inspect.getfullargspec(fmin).args[:3] == ["fn", "space", "algo"]

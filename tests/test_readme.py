@@ -6,6 +6,7 @@ blocks marked ``text`` are not run.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -61,6 +62,34 @@ def test_every_block_is_of_a_kind_that_is_tested(document: Path) -> None:
 def test_python_runs(block: Block, spark, mlflow_store, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     execute(block.code, block.place)
+
+
+class _ByModule(ast.NodeTransformer):
+    """``from sparktune import fmin`` becomes ``import sparktune``, and ``fmin`` ``sparktune.fmin``."""
+
+    def __init__(self) -> None:
+        self.homes: dict[str, str] = {}
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        if node.module is None or node.module.partition(".")[0] != "sparktune":
+            return node
+        self.homes |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        return ast.Import([ast.alias(node.module)])
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id not in self.homes or not isinstance(node.ctx, ast.Load):
+            return node
+        return ast.parse(self.homes[node.id], mode="eval").body
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b for b in blocks("python") if b.id.startswith("README") and "from sparktune" in b.values[0].code],
+)
+def test_python_runs_with_the_module_imported(block, spark, mlflow_store, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = _ByModule().visit(ast.parse(block.code))
+    execute(ast.unparse(tree), block.place)
 
 
 @pytest.mark.parametrize("block", blocks("diff"))

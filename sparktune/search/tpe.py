@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from sparktune import hyperopt_names
 from sparktune.search.history import History
 from sparktune.search.novelty import Tried
 from sparktune.search.parzen.model import DEFAULTS, Options, TreeModel
@@ -42,16 +43,18 @@ from sparktune.search.suggestion import suggestions
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
+__getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.tpe")
+
 
 def suggest(
     new_ids: Sequence[int],
     domain: Any,
     trials: Any,
     seed: Any,
-    n_startup_jobs: int = DEFAULTS.n_startup_jobs,
-    gamma: float = DEFAULTS.gamma,
-    n_EI_candidates: int = DEFAULTS.n_EI_candidates,  # noqa: N803  hyperopt's name
     prior_weight: float = DEFAULTS.prior_weight,
+    n_startup_jobs: int = DEFAULTS.n_startup_jobs,
+    n_EI_candidates: int = DEFAULTS.n_EI_candidates,  # noqa: N803  hyperopt's name
+    gamma: float = DEFAULTS.gamma,
     verbose: bool = False,
 ) -> list[Any]:
     """Suggest the next trials by TPE; see the module for the algorithm and ``Options`` for its parameters.
@@ -63,10 +66,10 @@ def suggest(
         domain: the ``hyperopt.Domain`` of the objective and its space.
         trials: the ``hyperopt.Trials`` so far; those that run count as such.
         seed: what the suggestions are drawn from; the same seed and trials give the same suggestions.
-        n_startup_jobs: see ``Options``; hyperopt's names, but hyperopt counts running trials here.
-        gamma: see ``Options``; hyperopt's multiplies the square root of the number of trials.
+        prior_weight: see ``Options``; these four are hyperopt's arguments, in its order.
+        n_startup_jobs: see ``Options``; hyperopt counts running trials here.
         n_EI_candidates: see ``Options``.
-        prior_weight: see ``Options``.
+        gamma: see ``Options``; hyperopt's multiplies the square root of the number of trials.
         verbose: taken for hyperopt's sake; nothing is printed.
 
     Raises:

@@ -12,15 +12,20 @@ hyperopt.
 
 from typing import TYPE_CHECKING, Any
 
+from sparktune import hyperopt_names
+
 if TYPE_CHECKING:
     from sparktune.sklearn.search_cv import SearchCV
 
 __all__ = ["SearchCV"]
 
 
+_hyperopts = hyperopt_names.missing_from(__name__, "hyperopt.sklearn")
+
+
 def __getattr__(name: str) -> Any:
     if name != "SearchCV":
-        raise AttributeError(f"module 'sparktune.sklearn' has no attribute {name!r}")
+        return _hyperopts(name)
     from sparktune.errors import SklearnNotAvailable
 
     try:

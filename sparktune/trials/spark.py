@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from sparktune import hyperopt_names
 from sparktune.backends import session
 from sparktune.backends.spark_application import Application
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 logger = logging.getLogger("sparktune")
+
+__getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.spark")
+"""As ``sparktune.spark`` this module has the names of hyperopt's, such as ``FMIN_CANCELLED_REASON_USER``."""
 
 
 class SparkTrials(RunnableTrials):

@@ -20,8 +20,9 @@ from sparktune.worker import references, reporting
 if TYPE_CHECKING:
     from sparktune.worker.expression import Expression
 
-STATUS_OK = "ok"
-STATUS_STRINGS = ("new", "running", "suspended", "ok", "fail")
+STATUS_NEW, STATUS_RUNNING, STATUS_SUSPENDED = "new", "running", "suspended"
+STATUS_OK, STATUS_FAIL = "ok", "fail"
+STATUS_STRINGS = (STATUS_NEW, STATUS_RUNNING, STATUS_SUSPENDED, STATUS_OK, STATUS_FAIL)
 """hyperopt's, which a worker need not have."""
 
 LARGEST_POINT_BYTES = 100_000
