@@ -134,11 +134,16 @@ def as_number(value: Any) -> float | None:
 
 
 def category_name(value: Any) -> str:
-    """A value as the name of a category."""
+    """A value as the name of a category: its whole text, for what is shortened may be the same for two."""
     try:
-        return format_value(value) or "''"
+        return (repr(float(value)) if isinstance(value, float) else str(value)) or "''"
     except Exception as error:  # an option may be any object of the user's
         return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
+def value_text(value: Any) -> str:
+    """A value as it is shown of one trial: short, and not an identity."""
+    return format_value(value) if isinstance(value, float) else format_value(category_name(value))
 
 
 def category_order(values: Sequence[Any]) -> list[str]:

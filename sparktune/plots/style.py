@@ -8,11 +8,12 @@ any of the common kinds of colour blindness tell apart; each state has a marker 
 from __future__ import annotations
 
 import html
+import os.path
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparktune.errors import PlotlyNotAvailable
-from sparktune.plots.axes import category_name
+from sparktune.plots.axes import value_text
 from sparktune.study.trial import TrialState
 from sparktune.study.words import WORDS, in_words
 
@@ -150,6 +151,21 @@ def label_of(text: str, chars: int = LABEL_CHARS) -> str:
     return text_of(shortened(text, chars))
 
 
+def labels_of(texts: Sequence[str], chars: int = LABEL_CHARS) -> list[str]:
+    """Labels of one axis, short and escaped: different ones for different texts.
+
+    What all have in common at both ends is left out where nothing else tells them apart.
+    """
+    short = [shortened(text, chars) for text in texts]
+    if len(set(short)) < len(set(texts)):
+        start = len(os.path.commonprefix(texts))
+        end = len(os.path.commonprefix([text[start:][::-1] for text in texts]))
+        short = [shortened(f"…{text[start : len(text) - end]}…", chars) for text in texts]
+    if len(set(short)) < len(set(texts)):
+        short = [f"{text} ({n})" for n, text in enumerate(short, 1)]
+    return [text_of(text) for text in short]
+
+
 def wrapped(text: str, width: int) -> str:
     """A text in lines of at most ``width`` characters, where it has spaces."""
     lines = [""]
@@ -176,7 +192,7 @@ def hover(table: Table, row: Row) -> str:
     if row.duration_s is not None:
         lines.append(in_words(row.duration_s) + (f", attempt {row.attempts}" if row.attempts > 1 else ""))
     for label, value in list(row.params.items())[:HOVER_PARAMS]:
-        lines.append(f"{label_of(label, 40)}: {text_of(category_name(value))}")
+        lines.append(f"{label_of(label, 40)}: {text_of(value_text(value))}")
     if len(row.params) > HOVER_PARAMS:
         lines.append(f"and {len(row.params) - HOVER_PARAMS} more")
     why = row.error or row.stop_reason

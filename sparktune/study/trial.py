@@ -196,8 +196,11 @@ class Trial:
 
 
 def format_value(value: Any) -> str:
-    """A parameter's value, short: floats with three significant digits, text as it stands."""
+    """A parameter's value for people: floats with three significant digits, of long text both ends.
+
+    Never a key: two values may have the same text.
+    """
     if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
         return f"{value:.3g}"
     text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return text if len(text) <= 40 else f"{text[:18]}...{text[-19:]}"

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparktune.plots.axes import Axis, as_number, looks_logarithmic, nice_ticks, short
+from sparktune.plots.axes import Axis, as_number, looks_logarithmic, nice_ticks, short, value_text
+from sparktune.plots.style import labels_of
+from sparktune.plots.table import Row, Table
+from sparktune.study.trial import TrialState
 
 NUMBERS = st.floats(-1e12, 1e12, allow_nan=False)
 
@@ -100,3 +103,40 @@ def test_what_is_a_number() -> None:
         1.0,
         *[None] * 5,
     ]
+
+
+ALIKE = [
+    f"/dbfs/mnt/warehouse/team/features/2026/train_{kind}.parquet" for kind in ("raw", "clean", "joined")
+]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ALIKE,
+        [f"{'x' * 40}{i}{'y' * 40}" for i in range(3)],
+        [0.1234567, 0.1234568, "auto"],
+        ["a" * 100, "a" * 101],
+    ],
+)
+def test_options_that_look_alike_are_categories_apart(values: list[Any]) -> None:
+    axis = Axis.of("data", values, len(values))
+    assert len({axis.coordinate(value) for value in values}) == len(axis.categories) == len(values)
+    for chars in (12, 18):
+        names = labels_of(axis.categories, chars)
+        assert len(set(names)) == len(names)
+    assert all(len(value_text(value)) <= 40 for value in values)
+
+
+def test_importance_tells_options_with_a_common_beginning_apart() -> None:
+    rows = [
+        Row(
+            i,
+            TrialState.COMPLETED,
+            loss=float(i % 3) + i / 1000,
+            params={"data": ALIKE[i % 3], "x": i * 7 % 11},
+        )
+        for i in range(60)
+    ]
+    shares = Table(rows).importances
+    assert shares["data"] > 0.9

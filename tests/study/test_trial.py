@@ -132,7 +132,7 @@ def test_a_message_without_end_is_cut_in_one_line_only() -> None:
         (float("inf"), "inf"),
         (None, "None"),
         ("rbf", "rbf"),
-        ("x" * 41, "x" * 37 + "..."),
+        ("x" * 20 + "y" * 21, "x" * 18 + "..." + "y" * 19),
     ],
 )
 def test_values_are_short(value: object, text: str) -> None:

@@ -20,6 +20,7 @@ from sparktune.plots.style import (
     hover,
     joined,
     label_of,
+    labels_of,
     layout,
     text_of,
 )
@@ -170,12 +171,13 @@ def _layout(
                 "hovertext": text_of(full),
             }
         )
-        for share, text in _ticks(axis):
+        shares, texts = zip(*_ticks(axis), strict=True)
+        for share, text in zip(shares, labels_of(texts, 12 if crowded else 16), strict=True):
             notes.append(
                 {
                     "x": place,
                     "y": share,
-                    "text": label_of(text, 12 if crowded else 16),
+                    "text": text,
                     "showarrow": False,
                     "xanchor": "left",
                     "xshift": 4,

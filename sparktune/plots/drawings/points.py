@@ -18,6 +18,7 @@ from sparktune.plots.style import (
     hover,
     joined,
     label_of,
+    labels_of,
     layout,
     shortened,
 )
@@ -138,7 +139,7 @@ def cartesian(axis: Axis) -> Spec:
         n = len(axis.categories)
         every = max(1, math.ceil(n / MAX_CATEGORY_TICKS))
         places = list(range(0, n, every))
-        names = [label_of(axis.categories[place], 18) for place in places]
+        names = labels_of([axis.categories[place] for place in places], 18)
         return {"tickmode": "array", "tickvals": places, "ticktext": names, "range": [-0.6, n - 0.4]}
     if axis.kind == "log" and axis.high > axis.low:
         exponents = log_ticks(*axis.bounds)
