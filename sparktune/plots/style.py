@@ -158,8 +158,8 @@ def labels_of(texts: Sequence[str], chars: int = LABEL_CHARS) -> list[str]:
     """
     short = [shortened(text, chars) for text in texts]
     if len(set(short)) < len(set(texts)):
-        start = len(os.path.commonprefix(texts))
-        end = len(os.path.commonprefix([text[start:][::-1] for text in texts]))
+        start = len(os.path.commonprefix(texts))  # noqa: RUF071  of characters is what is meant
+        end = len(os.path.commonprefix([text[start:][::-1] for text in texts]))  # noqa: RUF071
         short = [shortened(f"…{text[start : len(text) - end]}…", chars) for text in texts]
     if len(set(short)) < len(set(texts)):
         short = [f"{text} ({n})" for n, text in enumerate(short, 1)]
