@@ -47,7 +47,7 @@ def objective(params: dict[str, Any]) -> dict[str, Any]:
 def report(trials: SparkTrials) -> dict[str, Any]:
     """What a job that comes after this one needs to know."""
     return {
-        "best_params": trials.best_params,
+        "best_point": trials.best_point,
         "best_loss": trials.best_trial["result"]["loss"],
         "mlflow_run_id": trials.run_id,
         "trials": {

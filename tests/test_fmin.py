@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
+import pickle
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -349,6 +351,32 @@ def test_the_result(fmin: Fmin) -> None:
     point = fmin(lambda point: point["seed"], CONDITIONAL, rand.suggest, return_argmin=False, **options)
     assert point == space_eval(CONDITIONAL, best)
     assert trials.best_params["model"] == point["model"]["name"]
+    assert trials.best_point == point
+    assert copy.copy(trials).best_point == point
+    with pytest.raises(ValueError, match=r"best_point needs the search space.*space_eval"):
+        _ = pickle.loads(pickle.dumps(trials)).best_point
+
+
+def test_the_best_point_is_what_the_objective_received() -> None:
+    """Constants, an option that is a dict with a constant inside, numbers that the space computes."""
+    space = {
+        "model": hp.choice(
+            "model", [{"kind": "svm", "C": hp.uniform("C", 0, 1)}, {"kind": "tree", "depth": 3}]
+        ),
+        "seed": 7,
+        "layers": [hyperopt.pyll.scope.int(hp.quniform("width", 8, 64, 8)), 2],
+    }
+    received: list[Any] = []
+    trials = SimulatedTrials()
+
+    def objective(point: Any) -> float:
+        received.append(point)
+        return float(point["layers"][0])
+
+    sparktune.fmin(objective, space, rand.suggest, 12, trials=trials, rstate=1, show_progressbar=False)
+    best = trials.best_trial["result"]["loss"]
+    assert trials.best_point == next(point for point in received if point["layers"][0] == best)
+    assert trials.best_point["seed"] == 7
 
 
 @EITHER

@@ -134,6 +134,7 @@ class StudySummary:
         error: the one-line cause when ``fmin`` raises, or None.
         share_saved: the share of compute that early termination saved, or None.
         report: gives the study's report as HTML, or None where there is none; waits for it, in bounded time.
+        best_point: the point of ``best`` as the objective received it, or None.
     """
 
     trials: Sequence[Trial]
@@ -142,6 +143,7 @@ class StudySummary:
     error: str | None = None
     share_saved: float | None = None
     report: Callable[[], str | None] | None = None
+    best_point: Any = None
 
 
 @dataclass(frozen=True)

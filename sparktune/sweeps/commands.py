@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sparktune.errors import SparkNotAvailable, SparktuneError, StudyTakenOver
+from sparktune.tracking import schema
 
 logger = logging.getLogger("sparktune")
 
@@ -151,6 +152,7 @@ def _outcome(trials: Any) -> dict[str, Any]:
         "trial": trials.best_trial["tid"],
         "metric": {"name": trials.metric, "value": trials.in_metric(trials.best_trial["result"]["loss"])},
         "parameters": trials.best_params,
+        "point": schema.point_as_json(trials.best_point),
         "states": {state.value: count for state, count in trials.counts().items()},
         "stopped_because": trials.fmin_cancelled_reason,
     }

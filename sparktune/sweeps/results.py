@@ -10,6 +10,8 @@ from typing import Any
 
 from sparktune.errors import AllTrialsFailed, CannotResume, SparktuneError
 from sparktune.study.trial import format_value, in_one_line
+from sparktune.tracking import recorded
+from sparktune.tracking.mlflow import current_uri
 from sparktune.tracking.recorded import RecordedStudy, RecordedTrial, own_entries
 
 ERROR_CHARS = 100
@@ -88,10 +90,15 @@ class Results:
         raise AllTrialsFailed(f"{text}; the commonest cause: {causes[0][0]}" if causes else text)
 
     def best_as_dict(self) -> dict[str, Any]:
-        """The best trial, for programs. See ``best`` for what it raises."""
+        """The best trial, for programs: ``point`` is what the objective received, once the study has ended.
+
+        See ``best`` for what it raises.
+        """
         best = self.best
+        point = recorded.best_point(current_uri(), self.study, best.trial)
         return {
             "parameters": dict(best.params),
+            **({} if point is None else {"point": point}),
             "metric": {"name": self.study.record.metric, "value": best.metric},
             "trial": best.trial,
             "run_id": best.run_id,

@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sparktune.study.trial import TrialState
-from sparktune.tracking import schema, study_record
+from sparktune.tracking import artifacts, schema, study_record
 from sparktune.tracking.lease import Lease, is_alive, life
 from sparktune.tracking.places import without_password
 from sparktune.tracking.records import RefusedError
@@ -135,6 +133,16 @@ def own_entries(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def best_point(tracking_uri: str, study: RecordedStudy, trial_id: int) -> Any:
+    """The best trial's point as its objective received it; None where it is not recorded."""
+    try:
+        name = schema.best_point_file(study.record.number)
+        found = json.loads(artifacts.text_of(tracking_uri, study.run_id, name))
+    except Exception:  # a study that runs has none yet
+        return None
+    return found["point"] if found["trial"] == trial_id else None
+
+
 class Reader:
     """Reads studies from one store.
 
@@ -224,7 +232,7 @@ class Reader:
         try:
             ended = json.loads(tags.get(schema.DOCUMENT_TAG, "null"))
             if ended is not None and "artifact" in ended:
-                ended = json.loads(self._artifact(run.info.run_id, ended["artifact"]))
+                ended = json.loads(artifacts.text_of(self._uri, run.info.run_id, ended["artifact"]))
             document = ended
         except Exception as error:  # of the artifact's store, or a text of somebody else's
             logger.warning("trial %d cannot be read from its run %s: %s", trial_id, run.info.run_id, error)
@@ -239,13 +247,6 @@ class Reader:
             document,
             tags.get(schema.BEST_TAG) == "true",
         )
-
-    def _artifact(self, run_id: str, name: str) -> str:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=self._uri)
-        with tempfile.TemporaryDirectory() as folder:
-            return Path(client.download_artifacts(run_id, name, folder)).read_text("utf-8")
 
     def reports(self, study: RecordedStudy, run: RecordedTrial) -> list[float]:
         """What a trial reported of the study's primary metric, in the order of its steps."""

@@ -415,6 +415,37 @@ def trials_table(trials: Sequence[Trial], run_ids: Mapping[int, str]) -> str:
     return json.dumps({"columns": columns, "data": data}, allow_nan=False)
 
 
+MAX_ARRAY = 1_000
+"""Larger arrays that are options are recorded by their text, which numpy shortens."""
+
+
+def best_point_file(number: int) -> str:
+    """The artifact of a parent run that holds the best trial's point.
+
+    Args:
+        number: of studies that the run was the parent of before.
+    """
+    return f"best_point_{number}.json" if number else "best_point.json"
+
+
+def point_json(trial_id: int, point: Any) -> str:
+    """The artifact that holds a trial's point, as its objective received it."""
+    return json.dumps({"trial": trial_id, "point": point_as_json(point)}, indent=2) + "\n"
+
+
+def point_as_json(value: Any) -> Any:
+    """A point in JSON's types; what has no JSON form is there as text."""
+    if isinstance(value, Mapping):
+        return {str(key): point_as_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [point_as_json(entry) for entry in value]
+    try:
+        safe = param_value(value) if getattr(value, "size", 0) > MAX_ARRAY else jsonable(value)
+    except Exception:  # whatever the user's object raises
+        return param_value(value)
+    return str(safe) if isinstance(safe, float) and not math.isfinite(safe) else safe
+
+
 def _cell(value: Any) -> Any:
     try:
         safe = jsonable(value)

@@ -226,6 +226,10 @@ class StudyRun:
             self.record.tags |= self._free(tags, "tags") | self._logged_table(table)
             self.record.tags |= record.tags() | {STATE: record.state} | note
             self.record.artifacts[table] = schema.trials_table(summary.trials, run_ids)
+            if summary.best is not None and summary.best_point is not None:
+                self.record.artifacts[schema.best_point_file(self._number)] = schema.point_json(
+                    summary.best.trial_id, summary.best_point
+                )
             self._add_counts(now_ms)
             if summary.share_saved is not None:
                 self._add("compute_saved_share", summary.share_saved, now_ms, 0)

@@ -61,8 +61,9 @@ class StudyStart(NamedTuple):
     first_id: int = 0
 
 
-SESSION = ("_spark", "_resource_profile")
-"""Attributes that belong to a Spark session: copies share them, and pickles do not hold them."""
+SESSION = ("_spark", "_resource_profile", "_space")
+"""Attributes that belong to a process: copies share them, and pickles do not hold them. A search space may
+have options that no pickle can hold."""
 COLUMNS = (
     "trial",
     "state",
@@ -119,6 +120,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     _algo: str = ""
     _parameters: Mapping[str, str] = MappingProxyType({})
     """Name of the search algorithm, and label -> distribution, of the latest ``fmin`` call."""
+    _space: Any = None
+    """The search space of the latest ``fmin`` call of this process."""
     _saved_by: str | None = None
     """Which ``fmin`` call wrote the save file that these trials stand in; None where there is none."""
     _is_fatal: Callable[[Trial], bool] | None = None
@@ -273,8 +276,38 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return self._fmin_cancelled_reason
 
     @property
+    def best_point(self) -> Any:
+        """The best trial's point as the objective received it: ``Model(**trials.best_point)`` refits it.
+
+        It has the form of the search space, with its constants, and for ``hp.choice`` the option itself with
+        what is inside. ``hyperopt.space_eval(space, best)`` gives the same.
+
+        Raises:
+            AllTrialsFailed: no trial completed.
+            ValueError: the search space is not known, because these trials were read from a file or MLflow.
+
+        Example:
+            >>> from sparktune import SimulatedTrials, fmin, hp
+            >>> trials = SimulatedTrials()
+            >>> space = {"C": hp.uniform("C", 0, 1), "kernel": "rbf"}
+            >>> _ = fmin(lambda p: p["C"], space, max_evals=3, trials=trials, show_progressbar=False)
+            >>> sorted(trials.best_point)
+            ['C', 'kernel']
+        """
+        config = config_of(self.best_trial)
+        if self._space is None:
+            raise ValueError(
+                "best_point needs the search space, which trials from a file or from MLflow do not hold: "
+                "call space_eval(space, trials.argmin), or give the trials to fmin first"
+            )
+        return hyperopt.space_eval(self._space, config)
+
+    @property
     def best_params(self) -> dict[str, Any]:
-        """The best trial's parameters by label, with values as the objective received them, not indices.
+        """The best trial's parameters by label, for tables: values that the objective received, not indices.
+
+        Constants of the space are not in it, and an option with parameters inside stands there by a name.
+        What the objective received is ``best_point``.
 
         Raises:
             AllTrialsFailed: no trial completed.

@@ -93,6 +93,7 @@ class RunnableTrials(StudyTrials):
         with interrupts.raised(), self._claimed(), savefile.opened(trials_save_file, self) as save:
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space))
+            self._space = space
             domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)
             if not domain.pass_expr_memo_ctrl:
                 arguments.check_objective(fn)
@@ -520,6 +521,7 @@ def _record_end(
                 error=error,
                 share_saved=trials.share_saved,
                 report=reporter.final(),
+                best_point=_best_point(trials, study),
             )
         )
     finally:
@@ -531,6 +533,17 @@ def _record_end(
         if save is not None:
             save.finish(anew=True)
     familiar.info("Total Trials: %s.", words.counted(trials.counts()))
+
+
+def _best_point(trials: StudyTrials, study: Study) -> Any:
+    """For the record, which is never worth a study: what the space calls is the user's, and may raise."""
+    if study.best is None:
+        return None
+    try:
+        return trials.best_point
+    except Exception:
+        logger.debug("the best trial's point cannot be made on the driver", exc_info=True)
+        return None
 
 
 def _answer(trials: StudyTrials, study: Study, space: Any, return_argmin: bool) -> Any:

@@ -31,8 +31,8 @@ def test_writes_its_result_and_keeps_its_log_clean(submit, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text("utf-8"))
     assert result["trials"] == {"total": 4, "succeeded": 4, "failed": 0, "cancelled": 0}
-    assert result["best_params"]["loss"] in ("squared_error", "absolute_error")
-    assert isinstance(result["best_params"]["max_iter"], int)
+    assert result["best_point"]["loss"] in ("squared_error", "absolute_error")
+    assert isinstance(result["best_point"]["max_iter"], int)
     assert 30 < result["best_loss"] < 80
     assert len(result["mlflow_run_id"]) == 32
     assert result["stopped_because"] is None

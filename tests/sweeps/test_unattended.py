@@ -161,6 +161,7 @@ def test_show_and_best(folder, run, mlflow_store, capsys) -> None:
 
     best = json.loads(told("best", run_id, "--download", str(work / "there")))
     assert best["metric"] == {"name": "score", "value": 0.5}
+    assert best["point"] == best["parameters"]
     assert (work / "there" / "outputs" / "model").read_text() == "the model"
     assert (work / "there" / "logs" / "stdout.log").read_text().startswith("epoch 1")
     assert "path: good" in told("best", run_id, "--format", "yaml")

@@ -241,3 +241,22 @@ def test_the_table_is_json_that_every_reader_takes() -> None:
     assert table["data"][0][table["columns"].index("loss")] == "-inf"
     assert table["data"][0][-2] == '["a", 1]'
     assert table["data"][1][-2:] == [None, None]
+
+
+def test_points_are_recorded_as_they_were_received() -> None:
+    class Option:
+        def __str__(self) -> str:
+            return "an option"
+
+    point = {
+        "model": {"kind": "svm", "C": np.float64(0.5)},
+        "layers": (np.int64(8), 2),
+        "f": Option(),
+        "n": math.nan,
+    }
+    found = json.loads(schema.point_json(3, point))
+    assert found == {
+        "trial": 3,
+        "point": {"model": {"kind": "svm", "C": 0.5}, "layers": [8, 2], "f": "an option", "n": "nan"},
+    }
+    assert len(schema.point_json(0, {"weights": np.zeros(10**6)})) < 1000

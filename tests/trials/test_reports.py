@@ -59,7 +59,7 @@ def test_without_plotly_a_study_is_as_it_was(mlflow_store: str, monkeypatch, cap
     monkeypatch.setitem(sys.modules, "plotly", None)
     with caplog.at_level(logging.DEBUG, "sparktune"):
         trials = tune(3)
-    assert artifacts(trials.run_id) == {"trials.json"}
+    assert artifacts(trials.run_id) == {"best_point.json", "trials.json"}
     said = [r.levelname for r in caplog.records if "plotly is not installed" in r.message]
     assert said == ["DEBUG"]
 
@@ -68,7 +68,7 @@ def test_none_where_none_is_wanted(mlflow_store: str, caplog) -> None:
     trials = RecordedTrials(1)
     trials.log_report = False
     tune(3, trials=trials)
-    assert artifacts(trials.run_id) == {"trials.json"}
+    assert artifacts(trials.run_id) == {"best_point.json", "trials.json"}
     assert "report" not in caplog.text
 
 
@@ -88,7 +88,7 @@ def test_a_report_that_fails_warns_once_and_loses_nothing(mlflow_store: str, mon
         return x**2
 
     tune(8, fn=objective, space=hp.uniform("x", -1, 1), trials=trials)
-    assert artifacts(trials.run_id) == {"trials.json"}
+    assert artifacts(trials.run_id) == {"best_point.json", "trials.json"}
     said = [r.message for r in caplog.records if "report" in r.message]
     assert said == ["the study's report cannot be made: ZeroDivisionError: no picture"]
 
@@ -107,7 +107,7 @@ def test_a_report_that_takes_too_long_is_left_out(mlflow_store: str, monkeypatch
     monkeypatch.setattr(reports, "PATIENCE_S", 0.1)
     trials = tune(3)
     gate.set()
-    assert artifacts(trials.run_id) == {"trials.json"}
+    assert artifacts(trials.run_id) == {"best_point.json", "trials.json"}
     assert f"sparktune report {trials.run_id}" in caplog.text
 
 
