@@ -25,6 +25,7 @@ from sparktune.plots.drawings import bars, history, learning, parallel, slices, 
 from sparktune.plots.sources import Source, table_of
 from sparktune.plots.style import LOOKS, NO_PLOTLY, Spec, number
 from sparktune.plots.table import Row, Table
+from sparktune.study.columns import parameter_columns
 from sparktune.study.trial import TrialState, format_value
 from sparktune.study.words import in_words
 
@@ -276,9 +277,10 @@ def _trials(table: Table) -> dict[str, Any]:
     """The table of trials: columns, and rows of plain values."""
     labels = list(table.axes)
     has_reports = any(row.reports for row in table.rows)
-    columns = ["trial", "state", table.value_name, "seconds", *(["reports"] if has_reports else []), *labels]
+    columns = ["trial", "state", table.value_name, "seconds", *(["reports"] if has_reports else [])]
     has_notes = any(row.error or row.stop_reason for row in table.rows)
-    columns += ["note"] if has_notes else []
+    notes = ["note"] if has_notes else []
+    columns += [*parameter_columns(labels, [*columns, *notes]).values(), *notes]
     rows = [_cells(table, row, labels, has_reports=has_reports, has_notes=has_notes) for row in table.rows]
     best = table.best
     return {"columns": columns, "rows": rows, "best": None if best is None else best.number}

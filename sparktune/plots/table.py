@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparktune.plots import importance
 from sparktune.plots.axes import Axis
+from sparktune.study.columns import label_of
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.trial import Trial, TrialState
 
@@ -133,12 +134,12 @@ class Table:
             )
         columns: dict[str, list[Any]] = {}
         labels: dict[str, list[Any]] = {}
-        for at, name in enumerate(map(str, frame.columns)):  # a parameter may be called like a column
+        for at, name in enumerate(map(str, frame.columns)):  # names may stand there twice
             values = frame.iloc[:, at].tolist()
             if name in KNOWN and name not in columns:
                 columns[name] = values
             elif name != "steps":
-                labels[name] = values
+                labels[label_of(name, KNOWN)] = values
         rows = []
         for at in range(len(frame)):
             known = {name: values[at] for name, values in columns.items()}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparktune.errors import AllTrialsFailed, CannotResume, SparktuneError
+from sparktune.study.columns import parameter_columns
 from sparktune.study.trial import format_value, in_one_line
 from sparktune.tracking import recorded
 from sparktune.tracking.mlflow import current_uri
@@ -133,7 +134,8 @@ class Results:
         """All of it, for people."""
         record = self.study.record
         labels = list(dict.fromkeys(label for row in self.rows for label in row.params))
-        header = ["trial", "state", record.metric, "seconds", "reports", *labels, "run", "error"]
+        first, last = ["trial", "state", record.metric, "seconds", "reports"], ["run", "error"]
+        header = [*first, *parameter_columns(labels, [*first, *last]).values(), *last]
         cells = [
             [
                 str(row.trial),

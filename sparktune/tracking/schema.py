@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sparktune.study.columns import parameter_columns
 from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState
 
@@ -404,7 +405,8 @@ def parent_tags(info: StudyInfo) -> dict[str, str]:
 def trials_table(trials: Sequence[Trial], run_ids: Mapping[int, str]) -> str:
     """All trials in the JSON of MLflow's tables (pandas' ``split`` orientation), which its UI can show."""
     labels = list(dict.fromkeys(label for trial in trials for label in trial.params))
-    columns = ["trial", "state", "loss", "duration_s", "attempts", "steps", "error", "run_id", *labels]
+    columns = ["trial", "state", "loss", "duration_s", "attempts", "steps", "error", "run_id"]
+    columns += parameter_columns(labels, columns).values()
     data = []
     for trial in trials:
         error = None if trial.error is None else trial.error.summary

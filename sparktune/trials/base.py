@@ -31,6 +31,7 @@ from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
+from sparktune.study.columns import parameter_columns
 from sparktune.study.outcome import outcome_of
 from sparktune.study.randomness import SeedStream
 from sparktune.study.snapshot import StudySnapshot
@@ -321,7 +322,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             Columns ``trial``, ``state``, ``loss``, ``started_s`` and ``ended_s`` (Unix time, or the simulated
             clock's), ``duration_s`` (seconds in the objective), ``attempts``, ``steps`` (reports seen),
             ``error`` (one line), ``run_id`` (of its MLflow run), then one per parameter by its label, holding
-            the values that the objective received, and missing where the parameter was not active.
+            the values that the objective received, and missing where the parameter was not active. A
+            parameter that is called as a column before it has ``param_`` before its label: ``param_loss``.
         """
         import pandas as pd
 
@@ -342,10 +344,10 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             )
             for trial in self._records.values()
         ]
-        # A parameter may be called like a column of ours: each keeps its place, pandas allows both.
-        frame = pd.DataFrame.from_records(rows, columns=[*COLUMNS, *labels])
+        columns = [*COLUMNS, *parameter_columns(labels, COLUMNS).values()]
+        frame = pd.DataFrame.from_records(rows, columns=columns)
         for column in ("loss", "started_s", "ended_s", "duration_s"):
-            frame.isetitem(COLUMNS.index(column), pd.to_numeric(frame.iloc[:, COLUMNS.index(column)]))
+            frame[column] = pd.to_numeric(frame[column])
         return frame
 
     def snapshot(self) -> StudySnapshot:

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sparktune.study.columns import parameter_columns
 from sparktune.study.study import best_of
 from sparktune.study.trial import Trial, TrialState, format_value
 from sparktune.study.words import in_words
@@ -63,7 +64,8 @@ def _table(trials: Sequence[Trial]) -> str:
     labels = list(dict.fromkeys(label for trial in trials for label in trial.params))
     rows = leading(trials)
     has_errors = any(trial.error is not None for trial in rows)
-    head = ["trial", "state", "loss", "time", *labels[:COLUMNS]] + (["error"] if has_errors else [])
+    head, errors = ["trial", "state", "loss", "time"], ["error"] if has_errors else []
+    head += [*parameter_columns(labels[:COLUMNS], [*head, *errors]).values(), *errors]
     cells = [f"<tr>{_cells(head, 'th')}</tr>"]
     for trial in rows:
         values: list[Any] = [
