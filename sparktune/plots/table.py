@@ -14,7 +14,7 @@ from sparktune.plots import importance
 from sparktune.plots.axes import Axis
 from sparktune.study.columns import label_of
 from sparktune.study.snapshot import StudySnapshot
-from sparktune.study.trial import Trial, TrialState
+from sparktune.study.trial import Trial, TrialState, reported_metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -294,9 +294,9 @@ def _is_missing(value: Any) -> bool:
 def _is_negative_of_loss(trials: Sequence[Trial], metric: str) -> bool:
     """Whether the loss is the negative of the metric that is to be maximized, and not one of its own."""
     for trial in trials:
-        value = (trial.result or {}).get(metric)
-        if isinstance(value, numbers.Real) and trial.loss is not None and math.isfinite(trial.loss):
-            return math.isclose(float(value), -trial.loss, rel_tol=1e-9, abs_tol=1e-12)
+        value = reported_metric(trial.result, metric)
+        if value is not None and trial.loss is not None and math.isfinite(trial.loss):
+            return math.isclose(value, -trial.loss, rel_tol=1e-9, abs_tol=1e-12)
     return True
 
 

@@ -147,27 +147,29 @@ def show(context: Any, text: str) -> None:
 
 
 def postfix(
-    best_loss: float | None,
+    best: float | None,
     counts: Mapping[TrialState, int],
     n_running: int = 0,
     n_ended: int = 1,
     *,
+    name: str = "loss",
     is_short: bool = False,
 ) -> str:
-    """What stands behind the bar: the best loss, and how many trials run, failed and were terminated.
+    """What stands behind the bar: the best value, and how many trials run, failed and were terminated.
 
     Args:
-        best_loss: the lowest loss, or None.
+        best: the lowest loss, or the best value of a metric that is to be maximized; None without one.
         counts: of trials by state.
         n_running: how many are under way.
         n_ended: how many have ended in this call.
-        is_short: with six digits of the loss; else with all, as hyperopt has it.
+        name: of the value.
+        is_short: with six digits of the value; else with all, as hyperopt has it.
     """
     if n_ended == 0 and n_running:
         waiting = "the first trial" if n_running == 1 else f"the first of {n_running} trials"
         return f"waiting for {waiting}"
-    loss = f"{best_loss:.6g}" if is_short and best_loss is not None else str(best_loss)
-    text = UNKNOWN if best_loss is None else f"best loss: {loss}"
+    value = f"{best:.6g}" if is_short and best is not None else str(best)
+    text = f"best {name}: {'?' if best is None else value}"
     words = {TrialState.FAILED: "failed", TrialState.EARLY_TERMINATED: "terminated"}
     words[TrialState.TIMED_OUT] = "timed out"
     shown = {"running": n_running} | {word: counts.get(state, 0) for state, word in words.items()}

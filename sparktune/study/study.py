@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import numbers
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 
 from sparktune.early_termination.base import Curve, Decision, EarlyTerminationPolicy, Goal
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
-from sparktune.study.trial import Trial, TrialError, TrialState
+from sparktune.study.trial import Trial, TrialError, TrialState, reported_metric, shown_value
 
 
 class SeedSource(Protocol):
@@ -258,6 +257,11 @@ class Study:
         last_step = max(trial.last_step, event.step)
         self._trials[trial.trial_id] = replace(trial, steps=trial.steps + 1, last_step=last_step)
 
+    @property
+    def shown_best(self) -> tuple[str, float | None]:
+        """Name and value of what people follow, of the best trial; see ``shown_value``."""
+        return shown_value(self.best, self._metric, self._goal)
+
     def _losses(self) -> list[float]:
         """The losses of the trials that completed."""
         done = (t for t in self._trials.values() if t.state is TrialState.COMPLETED)
@@ -284,8 +288,8 @@ class Study:
         """Whether a completed trial's loss is one of its reports, or its metric; None without either."""
         curve = self.curves.get(trial.trial_id)
         values = list(curve.values) if curve is not None else []
-        if self._metric != "loss" and isinstance(own := (trial.result or {}).get(self._metric), numbers.Real):
-            values.append(float(own))
+        if (own := reported_metric(trial.result, self._metric)) is not None:
+            values.append(own)
         if not values or trial.loss is None:
             return None
         sign = 1.0 if self._goal == "minimize" else -1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -193,6 +194,36 @@ class Trial:
         """``trial 17: C=0.31 kernel=rbf``, for people: the Spark UI, log lines."""
         params = " ".join(f"{label}={format_value(value)}" for label, value in self.params.items())
         return f"trial {self.trial_id}: {params}" if params else f"trial {self.trial_id}"
+
+
+def reported_metric(result: Mapping[str, Any] | None, metric: str) -> float | None:
+    """What a result has under the name of the primary metric, where that is not the loss; None without it."""
+    value = None if metric == "loss" else (result or {}).get(metric)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else None
+
+
+def metric_value(
+    result: Mapping[str, Any] | None, loss: float | None, metric: str, goal: str
+) -> float | None:
+    """The value of the primary metric of a trial: as its result gives it, else made of its loss.
+
+    Args:
+        result: what the objective returned, or None.
+        loss: of the trial, or None.
+        metric: the name of the primary metric.
+        goal: ``minimize`` or ``maximize``; to be maximized, the loss is the metric's negative.
+    """
+    told = reported_metric(result, metric)
+    if told is not None or loss is None:
+        return told
+    return -loss + 0.0 if goal == "maximize" else loss
+
+
+def shown_value(trial: Trial | None, metric: str, goal: str) -> tuple[str, float | None]:
+    """Name and value of what people follow: the metric that is to be maximized, else the loss."""
+    if goal != "maximize":
+        return "loss", None if trial is None else trial.loss
+    return metric, None if trial is None else metric_value(trial.result, trial.loss, metric, goal)
 
 
 def format_value(value: Any) -> str:

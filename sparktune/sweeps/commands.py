@@ -138,8 +138,8 @@ def _run_sweep(sweep: Any, output: Path | None) -> int:
     best = trials.best_trial
     print(f"run {trials.run_id}")
     params = " ".join(f"{name}={value!r}" for name, value in trials.best_params.items())
-    value = trials.in_metric(best["result"]["loss"])
-    print(f"best trial {best['tid']} (run {trials.best_run_id}): {trials.metric}={value:.6g} {params}")
+    told = f"{trials.metric}={trials.best_metric:.6g}"
+    print(f"best trial {best['tid']} (run {trials.best_run_id}): {told} {params}")
     if output is not None:
         output.write_text(json.dumps(_outcome(trials), indent=2) + "\n", encoding="utf-8")
     return 0
@@ -150,7 +150,7 @@ def _outcome(trials: Any) -> dict[str, Any]:
         "parent_run_id": trials.run_id,
         "run_id": trials.best_run_id,
         "trial": trials.best_trial["tid"],
-        "metric": {"name": trials.metric, "value": trials.in_metric(trials.best_trial["result"]["loss"])},
+        "metric": {"name": trials.metric, "value": trials.best_metric},
         "parameters": trials.best_params,
         "point": schema.point_as_json(trials.best_point),
         "states": {state.value: count for state, count in trials.counts().items()},

@@ -10,7 +10,7 @@ from typing import Any
 
 from sparktune.errors import AllTrialsFailed, CannotResume, SparktuneError
 from sparktune.study.columns import parameter_columns
-from sparktune.study.trial import format_value, in_one_line
+from sparktune.study.trial import format_value, in_one_line, metric_value
 from sparktune.tracking import recorded
 from sparktune.tracking.mlflow import current_uri
 from sparktune.tracking.recorded import RecordedStudy, RecordedTrial, own_entries
@@ -26,7 +26,8 @@ class Row:
     Attributes:
         trial: its number.
         state: see ``TrialState``; ``not finished`` for one whose end is not recorded.
-        metric: the primary metric, as the trial told it.
+        metric: the primary metric, as the trial reported it.
+        loss: what ``fmin`` minimized.
         seconds: in the objective.
         reports: how often it told the metric while it ran.
         params: label -> value, as the trial received it.
@@ -37,6 +38,7 @@ class Row:
     trial: int
     state: str
     metric: float | None
+    loss: float | None
     seconds: float | None
     reports: int
     params: Mapping[str, Any]
@@ -80,12 +82,11 @@ class Results:
         Raises:
             AllTrialsFailed: there is none.
         """
-        sign = -1 if self.study.record.goal == "maximize" else 1
         for state in ("completed", "early_terminated"):
-            found = [row for row in self.rows if row.state == state and row.metric is not None]
-            found = [row for row in found if not math.isnan(row.metric or 0.0)]
+            found = [row for row in self.rows if row.state == state and row.loss is not None]
+            found = [row for row in found if not math.isnan(row.loss or 0.0)]
             if found:
-                return min(found, key=lambda row: sign * (row.metric or 0.0))
+                return min(found, key=lambda row: (row.loss, row.trial))
         causes = Counter(row.error for row in self.rows if row.error).most_common(1)
         text = f"no trial of the run {self.study.run_id} has completed"
         raise AllTrialsFailed(f"{text}; the commonest cause: {causes[0][0]}" if causes else text)
@@ -165,15 +166,14 @@ def _row(study: RecordedStudy, trial: RecordedTrial) -> Row:
     own = own_entries(trial.document or {})
     misc = (trial.document or {}).get("misc") or {}
     config = {label: values[0] for label, values in (misc.get("vals") or {}).items() if values}
-    loss = own.get("loss")
-    if loss is not None and study.record.goal == "maximize":
-        loss = -loss + 0.0
+    loss, record = own.get("loss"), study.record
     error = own.get("error") or {}
     message = in_one_line(str(error.get("message", "")))
     kind = str(error.get("kind", "")).removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
     return Row(
         trial.trial_id,
         str(own.get("state")) if trial.has_ended else WAITING,
+        metric_value((trial.document or {}).get("result"), loss, record.metric, record.goal),
         loss,
         own.get("duration_s"),
         int(own.get("steps") or 0),

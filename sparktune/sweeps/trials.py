@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparktune.backends import session
-from sparktune.study.trial import Trial, TrialState
+from sparktune.study.trial import Trial, TrialState, metric_value
 from sparktune.trials.spark import SparkTrials
 
 logger = logging.getLogger("sparktune")
@@ -40,7 +40,8 @@ class SweepTrials(SparkTrials):
     def _told(self, trial: Trial) -> str:
         parts = [f"{trial.describe} {trial.state.value.replace('_', ' ')}"]
         if trial.loss is not None:
-            parts.append(f"{self.metric}={self.in_metric(trial.loss):.6g}")
+            value = metric_value(trial.result, trial.loss, self.metric, self.goal)
+            parts.append(f"{self.metric}={value:.6g}")
         if trial.duration_s is not None:
             parts.append(f"{trial.duration_s:.1f} s")
         if trial.stop_reason is not None:
@@ -55,6 +56,10 @@ class SweepTrials(SparkTrials):
         else:
             spark.sparkContext.addPyFile(path)
 
-    def in_metric(self, loss: float) -> float:
-        """A loss as a value of the primary metric."""
-        return -loss if self.goal == "maximize" else loss
+    @property
+    def best_metric(self) -> float:
+        """The best trial's value of the primary metric."""
+        result = self.best_trial["result"]
+        value = metric_value(result, result["loss"], self.metric, self.goal)
+        assert value is not None
+        return value

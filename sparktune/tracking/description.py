@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sparktune.study.tracker import StudyInfo, StudySummary
-from sparktune.study.trial import Trial, TrialState, format_value
+from sparktune.study.trial import Trial, TrialState, format_value, reported_metric
 from sparktune.study.words import ended, in_words, n_trials
 from sparktune.tracking import schema
 from sparktune.tracking.places import trials_page
@@ -213,7 +213,7 @@ def _params(trial: Trial) -> str:
 
 def _result(trial: Trial, info: StudyInfo) -> str:
     text = f"loss {_number(trial.loss)}"
-    value = schema.metric_value((trial.result or {}).get(info.metric)) if info.metric != "loss" else None
+    value = reported_metric(trial.result, info.metric)
     return text if value is None else f"{escaped(info.metric)} {_number(value)}, {text}"
 
 

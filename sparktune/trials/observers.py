@@ -119,8 +119,10 @@ class Progress:
         progress.show(self._context, self._text())
 
     def _text(self) -> str:
-        best, study = self._study.best, self._study
+        study = self._study
         self._shown_running = study.n_running
-        loss = None if best is None else best.loss
+        name, best = study.shown_best
         is_ours = self._every_s is not None
-        return progress.postfix(loss, study.counts, study.n_running, self._n_ended, is_short=is_ours)
+        return progress.postfix(
+            best, study.counts, study.n_running, self._n_ended, name=name, is_short=is_ours
+        )

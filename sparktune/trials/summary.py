@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sparktune.study.trial import Trial
+from sparktune.study.trial import Trial, shown_value
 from sparktune.study.words import ended, in_words, n_trials
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def lines(best: Trial | None, trials: StudyTrials, elapsed_s: float, link: str |
     )
     if trials.share_saved is not None:
         text += f"; early termination saved about {trials.share_saved:.0%} of the compute"
-    if best is not None and best.loss is not None:
-        text = f"best loss {best.loss:.6g} (trial {best.trial_id}) after {text}"
+    name, value = shown_value(best, trials.metric, trials.goal)
+    if best is not None and value is not None:
+        text = f"best {name} {value:.6g} (trial {best.trial_id}) after {text}"
     return [text] if link is None else [text, f"runs in MLflow: {link}"]

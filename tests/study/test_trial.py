@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from typing import Any
 
+import numpy as np
 import pytest
 
-from sparktune.study.trial import TRANSITIONS, Trial, TrialError, TrialState, format_value
+from sparktune.study.trial import (
+    TRANSITIONS,
+    Trial,
+    TrialError,
+    TrialState,
+    format_value,
+    metric_value,
+)
 
 PAIRS = list(itertools.product(TrialState, TrialState))
 
@@ -142,3 +152,21 @@ def test_values_are_short(value: object, text: str) -> None:
 def test_description() -> None:
     assert Trial(17, {}, {"C": 0.3141, "kernel": "rbf"}).describe == "trial 17: C=0.314 kernel=rbf"
     assert Trial(17, {}, {}).describe == "trial 17"
+
+
+@pytest.mark.parametrize(
+    ("result", "loss", "metric", "goal", "value"),
+    [
+        ({"loss": 0.368, "accuracy": 0.893}, 0.368, "accuracy", "maximize", 0.893),
+        ({"loss": 5.07, "val_error": np.float32(0.5)}, 5.07, "val_error", "minimize", 0.5),
+        ({"loss": -0.9}, -0.9, "accuracy", "maximize", 0.9),
+        ({"loss": 0.0}, 0.0, "accuracy", "maximize", 0.0),
+        ({"loss": 0.5, "accuracy": "high"}, 0.5, "accuracy", "maximize", -0.5),
+        ({"loss": 0.5}, 0.5, "loss", "minimize", 0.5),
+        (None, None, "accuracy", "maximize", None),
+    ],
+)
+def test_the_value_of_the_primary_metric(result: Any, loss: Any, metric: str, goal: str, value: Any) -> None:
+    found = metric_value(result, loss, metric, goal)
+    assert found == value
+    assert found is None or math.copysign(1.0, found) == math.copysign(1.0, value)

@@ -199,3 +199,15 @@ def test_all_trials_at_once_leave_nothing_to_learn_from(
 ) -> None:
     tune(lambda x: x, n, SimulatedTrials(slots=slots), algo)
     assert ("no result to learn from" in caplog.text) is warns
+
+
+def test_a_metric_that_is_to_be_maximized_is_shown_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    def objective(x: float) -> dict[str, Any]:
+        return {"loss": 1 - x, "accuracy": x, "status": "ok"}
+
+    trials = SimulatedTrials(metric="accuracy", goal="maximize")
+    with caplog.at_level(logging.INFO, "sparktune"):
+        fmin(objective, hp.uniform("x", 0, 1), rand.suggest, 5, trials=trials, show_progressbar=False)
+    best = max(document["result"]["accuracy"] for document in trials.trials)
+    assert f"best accuracy {best:.6g} (trial" in caplog.text
+    assert "best loss" not in caplog.text
