@@ -17,7 +17,7 @@ from sparktune.backends.spark_application import Sent
 from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refuse_destroyed, refused
 from sparktune.backends.spark_package import archive
 from sparktune.private import of_pyspark
-from sparktune.worker.task import ANNOUNCEMENT, Assignment, run_announced
+from sparktune.worker.task import ANNOUNCEMENT, NOT_RUN, Assignment, run_announced
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -155,7 +155,10 @@ class ClassicApplication:
         """See ``Application``."""
         self._sc.setLocalProperty("spark.job.description", description)
         self._sc.setLocalProperty(ANNOUNCEMENT, announcement)
-        return of_pyspark.collected(prepared)
+        while True:
+            outcomes = of_pyspark.collected(prepared)
+            if NOT_RUN not in outcomes:
+                return outcomes
 
     def run_waiting(self, prepared: Any, number: int) -> list[bytes] | None:
         """See ``Application``."""

@@ -8,19 +8,23 @@ writes into an array, no other sees; what nobody writes is never copied, and a m
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import pickle
 import sys
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from sparktune.private import of_cloudpickle, of_pyspark
-from sparktune.worker import pickling
+from sparktune.worker import pickling, sources
 from sparktune.worker.objective import Objective, ObjectiveSent
+from sparktune.worker.sources import Source
+
+logger = logging.getLogger("sparktune")
 
 LARGE_BYTES = 2**18
 """Buffers from this size on lie beside the pickle."""
@@ -49,15 +53,19 @@ class Index(NamedTuple):
         data: where the pickle is.
         parts: its large buffers, in their order.
         path: folders in which the worker is to find modules as well.
+        sources: the driver's own modules that the objective uses; see ``sources.used``.
     """
 
     data: tuple[int, int]
     parts: Sequence[tuple[int, int, bool]]
     path: tuple[str, ...]
+    sources: Mapping[str, tuple[str, str]]
 
 
 def pack(objective: Objective, path: tuple[str, ...] = ()) -> bytes:
     """The container of an objective; see ``Index`` for the arguments.
+
+    Warns of modules that were edited here and not reloaded: the workers import the files as they are.
 
     Raises:
         ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
@@ -71,9 +79,14 @@ def pack(objective: Objective, path: tuple[str, ...] = ()) -> bytes:
         buffers.append(raw)
         return False
 
-    data = pickling.dumps(objective, buffer_callback=stays_inside)
+    modules: set[str] = set()
+    data = pickling.dumps(objective, buffer_callback=stays_inside, modules=modules)
+    own = sources.used(modules)
+    _warn_of(sources.edited(own))
+    named = {name: (*source,) for name, source in own.items()}
     # The index itself has a length that depends on what it holds: it is given room, and padded.
-    room = HEADER_BYTES + 256 + sum(map(len, path)) * 4 + 64 * (len(buffers) + len(path))
+    told = len(pickle.dumps((path, named), protocol=4))
+    room = HEADER_BYTES + 256 + told + 64 * len(buffers)
     place = (room, room + len(data))
     parts: list[Part] = []
     end = place[1]
@@ -81,7 +94,7 @@ def pack(objective: Objective, path: tuple[str, ...] = ()) -> bytes:
         start = end + -(end + PICKLE_PREFIX) % ALIGNMENT
         end = start + buffer.nbytes
         parts.append(Part(start, end, buffer.readonly))
-    index = pickle.dumps((place, [(*part,) for part in parts], path), protocol=4)
+    index = pickle.dumps((place, [(*part,) for part in parts], path, named), protocol=4)
     assert HEADER_BYTES + len(index) <= room
     pieces: list[Any] = [MAGIC, len(index).to_bytes(8, "big"), index.ljust(room - HEADER_BYTES, b"\0"), data]
     at = place[1]
@@ -89,6 +102,15 @@ def pack(objective: Objective, path: tuple[str, ...] = ()) -> bytes:
         pieces += [bytes(part.start - at), buffer]
         at = part.end
     return b"".join(pieces)
+
+
+def _warn_of(edited: Sequence[str]) -> None:
+    if edited:
+        logger.warning(
+            "edited since this process imported them, and not reloaded: %s. Trials run the files as they are "
+            "now, this process does not: importlib.reload them, or restart",
+            ", ".join(edited),
+        )
 
 
 class Artifact(NamedTuple):
@@ -126,21 +148,25 @@ def opened(parcel: Any) -> Original:
 
 
 class Original:
-    """The objective as it was sent, kept by a worker process. Adds its folders to ``sys.path``.
+    """The objective as it was sent, kept by a worker process.
 
     Args:
         index: of the container.
         data: the pickle.
         parts: its large buffers, at their places in ``file``.
         file: is mapped; None where there are no parts.
+
+    Attributes:
+        sources: see ``Index``.
     """
 
     def __init__(self, index: Index, data: bytes, parts: Sequence[Part], file: BinaryIO | None) -> None:
         self._data, self._parts, self._file = data, parts, file
         if file is not None:
             weakref.finalize(self, file.close)
-        known = {os.path.abspath(entry) for entry in sys.path}
-        sys.path += [entry for entry in index.path if entry not in known]
+        self.sources = {name: Source(*source) for name, source in index.sources.items()}
+        self._folders = index.path
+        self._path: tuple[list[str], list[str]] = ([], [])
 
     @classmethod
     def in_file(cls, path: str) -> Original | None:
@@ -179,11 +205,24 @@ class Original:
         return cls(index, data, parts, file)
 
     def copy(self) -> ObjectiveSent:
-        """A new objective, which shares nothing that can be changed with any other copy."""
+        """A new objective, which shares nothing that can be changed with any other copy.
+
+        Adds its folders to ``sys.path``.
+        """
+        sys.path[:] = self.import_path()
         of_cloudpickle.forget_classes()
         objective = pickle.loads(self._data, buffers=self._buffers())
         assert isinstance(objective, ObjectiveSent)
         return objective
+
+    def import_path(self) -> list[str]:
+        """``sys.path`` with the folders of the objective."""
+        before, whole = self._path
+        if sys.path != before or not whole:
+            known = {os.path.abspath(entry) for entry in sys.path}
+            whole = [*sys.path, *(entry for entry in self._folders if entry not in known)]
+            self._path = list(sys.path), whole
+        return whole
 
     def _buffers(self) -> list[memoryview]:
         if self._file is None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import cloudpickle
 
+from sparktune.worker.sources import named_by
+
 MAX_DEPTH = 8
 """How many levels of references the diagnosis follows."""
 
@@ -47,6 +49,7 @@ _REMEDIES = (
 )
 
 
+_NAMING = (type, types.FunctionType, types.ModuleType, types.CodeType)
 _OF_CONNECT = ("SparkSession", "DataFrame", "GroupedData")
 
 
@@ -54,6 +57,7 @@ def dumps(
     value: Any,
     what: str = "the objective",
     buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
+    modules: set[str] | None = None,
 ) -> bytes:
     """``cloudpickle`` of ``value``.
 
@@ -61,12 +65,13 @@ def dumps(
         value: what to pickle.
         what: what it is, for the message.
         buffer_callback: as of ``pickle.Pickler``: False keeps the buffer out of the pickle.
+        modules: is given the names of modules that the pickle refers to; others too (``sources.named_by``).
 
     Raises:
         ObjectiveNotPicklable: naming the variable, its type, and the remedy.
     """
     try:
-        return _dumps(value, buffer_callback)
+        return _dumps(value, buffer_callback, modules)
     except Exception as error:
         from sparktune.errors import ObjectiveNotPicklable
 
@@ -74,19 +79,33 @@ def dumps(
 
 
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-    """``cloudpickle``'s, which refuses what Spark Connect allows to be pickled and no worker can use."""
+    """``cloudpickle``'s, which refuses what Spark Connect allows to be pickled and no worker can use.
+
+    Attributes:
+        modules: collects names of modules; or None.
+    """
+
+    modules: set[str] | None = None
 
     def reducer_override(self, obj: Any) -> Any:
         """See ``pickle.Pickler``."""
         kind = type(obj)
         if kind.__name__ in _OF_CONNECT and kind.__module__.startswith("pyspark.sql.connect"):
             raise pickle.PicklingError(f"a {kind.__name__} of Spark Connect exists on the driver only")
+        if self.modules is not None and isinstance(obj, _NAMING):
+            self.modules.update(named_by(obj))
         return super().reducer_override(obj)
 
 
-def _dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
+def _dumps(
+    value: Any,
+    buffer_callback: Callable[[pickle.PickleBuffer], bool] | None = None,
+    modules: set[str] | None = None,
+) -> bytes:
     with io.BytesIO() as file:
-        _Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        pickler = _Pickler(file, protocol=5, buffer_callback=buffer_callback)
+        pickler.modules = modules
+        pickler.dump(value)
         return file.getvalue()
 
 

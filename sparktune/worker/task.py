@@ -29,7 +29,7 @@ from sparktune.study.trial import TrialError
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
 from sparktune.tracking.worker.run_metric import RunMetric
-from sparktune.worker import parcel, process_state, reporting
+from sparktune.worker import imports, parcel, process_state, reporting
 from sparktune.worker.channel import Endpoint
 from sparktune.worker.channel_client import ControlClient
 from sparktune.worker.parcel import Original
@@ -113,8 +113,8 @@ holds the trial's config, which its description shows as well, and nothing secre
 
 TAGS = "spark.job.tags"
 NOT_RUN, NOT_ANNOUNCED = b"", b"?"
-"""Outcomes of a Spark Connect query whose trial was not run: its process had run another before, or was not
-told which trial is meant; or the driver gave it none."""
+"""Outcomes of a job whose trial was not run: its process is to be another (it had run a trial before, or has
+modules that have changed), or was not told which trial is meant; or the driver gave it none."""
 WAITING = "?"
 """Begins the announcement of a job that is to ask the driver; no character of Base64."""
 
@@ -147,6 +147,8 @@ class _Process:
 
     originals: OrderedDict[str, Original] = field(default_factory=OrderedDict)
     clients: OrderedDict[str, ControlClient | None] = field(default_factory=OrderedDict)
+    is_outdated: bool = False
+    compared: tuple[str, int] = ("", 0)
     pid: int = 0
     frozen_modules: int = 0
 
@@ -202,14 +204,17 @@ def run_in_arrow(study: Assignment, announcement: str | None, batches: Iterator[
     """``run_assignment`` for ``mapInArrow``, of the trial announced here, or by a tag of the query.
 
     The outcome is ``NOT_RUN`` where the driver gives a waiting query no trial; and where the trial is to have
-    a new process and this one has run another: the process ends, as one does whose task does not read its
-    input to the end.
+    a new process (``_not_run``).
     """
     import pyarrow
 
     announcement = announcement or _announced_by_tag(study)
+    is_outdated = _is_outdated(study)
     nothing = NOT_ANNOUNCED if announcement is None else NOT_RUN
     if announcement is not None and announcement.startswith(WAITING):
+        if is_outdated:
+            yield pyarrow.RecordBatch.from_pydict({"outcome": [NOT_RUN]})
+            return
         announcement = _given(study, int(announcement.removeprefix(WAITING)))
     if not announcement:
         for _ in batches:
@@ -218,9 +223,7 @@ def run_in_arrow(study: Assignment, announcement: str | None, batches: Iterator[
         return
     assignment = _of_trial(study, announcement)
     if study.fresh_worker and _process.pid == os.getpid():
-        attempt = _attempt(assignment)
-        # A query that is asked again counts its attempts from the first: after a loss the driver does that.
-        outcomes = [NOT_RUN if attempt == assignment.first_attempt else _spent(attempt)]
+        outcomes = _not_run(assignment)
     else:
         outcomes = run_assignment(assignment, batches)
     for outcome in outcomes:
@@ -246,8 +249,11 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     """The body of a trial's Spark task.
 
     Returns:
-        Nothing when the driver confirmed the outcome over the control channel; else the pickled outcome.
+        Nothing when the driver confirmed the outcome over the control channel; else the pickled outcome, or
+        that of ``_not_run``.
     """
+    if _is_outdated(assignment):
+        return _not_run(assignment)
     if not assignment.fresh_worker:
         for _ in rows:  # a task that does not read its input to the end loses its Python worker
             pass
@@ -272,6 +278,29 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     if client is not None and client.end(assignment.trial_id, data):
         return []
     return [data]
+
+
+def _not_run(assignment: Assignment) -> list[bytes]:
+    """The outcome where the trial is to have another process than this one.
+
+    This one ends: its task has not read its input.
+    """
+    attempt = _attempt(assignment)
+    # A job that is run again counts its attempts from the first: after a loss the driver does that.
+    return [NOT_RUN if attempt == assignment.first_attempt else _spent(attempt)]
+
+
+def _is_outdated(assignment: Assignment) -> bool:
+    """Whether the study is new here, and this process has modules that a new one would import from others."""
+    imports.watch()
+    if assignment.fresh_worker or assignment.study_id in _process.originals:
+        return _process.is_outdated
+    try:
+        path = _original(assignment).import_path()
+    except Exception:  # raised again, as the trial's
+        return False
+    _process.is_outdated = bool(imports.outdated(path))
+    return _process.is_outdated
 
 
 def _leave_parents_connections() -> None:
@@ -380,6 +409,7 @@ def _run(
         reporting.begin(None)
         if state is not None:
             state.restore()
+    notes += _told_of_modules(assignment)
     return Outcome(
         payload,
         error,
@@ -391,6 +421,16 @@ def _run(
         reports=tuple(reporter.unsent),
         notes=tuple(dict.fromkeys([*notes, *presence.said()])),
     )
+
+
+def _told_of_modules(assignment: Assignment) -> list[str]:
+    """What the driver is to be told of modules that are not as it has them."""
+    original = _process.originals.get(assignment.study_id)
+    now = assignment.study_id, len(sys.modules)
+    if original is None or _process.compared == now:
+        return []
+    _process.compared = now
+    return imports.differing(original.sources)
 
 
 def _packed(outcome: Outcome) -> bytes:

@@ -171,5 +171,5 @@ def test_a_small_container_and_one_that_is_not_where_it_is_expected(tmp_path: Pa
 def test_folders_of_modules_are_added_once(arrived: Arrived, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", ["/one"])
     for _ in range(2):
-        arrived(abs, ("/one", "/two"))
+        arrived(abs, ("/one", "/two")).copy()
     assert sys.path == ["/one", "/two"]

@@ -1,0 +1,147 @@
+"""What a worker has imported of the user's own modules, and whether a new one would import others.
+
+A worker is kept for later studies, and its modules with it. A user who has edited one meanwhile expects the
+new code. So each import is noted with its file as it was then; where files have changed, or the modules would
+come from others, the process is not used for a new study: Spark starts another. To import them again in this
+process would not do, because what they have registered elsewhere, and threads that they have started, stay.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from sparktune.worker import sources
+from sparktune.worker.sources import Signature, Source
+
+
+class _Origin(NamedTuple):
+    """Where a module came from.
+
+    Attributes:
+        path: its file.
+        signature: the file when it was imported; None where the file has changed since, or may have.
+        was_found: its import was seen, and not only that it is there.
+    """
+
+    path: str
+    signature: Signature | None
+    was_found: bool
+
+
+class _Watch(importlib.abc.MetaPathFinder):
+    """Notes which file each own module is imported from; it finds what the finders after it find."""
+
+    def __init__(self) -> None:
+        self.origins: dict[str, _Origin] = {}
+        self._busy = threading.local()
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """See ``importlib.abc.MetaPathFinder``."""
+        if getattr(self._busy, "name", None) == fullname or self not in sys.meta_path:
+            return None  # another finder asks all others
+        self._busy.name = fullname
+        try:
+            for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+                find = getattr(finder, "find_spec", None)
+                spec: importlib.machinery.ModuleSpec | None = find and find(fullname, path, target)
+                if spec is not None:
+                    self._note(fullname, spec)
+                    return spec
+        finally:
+            self._busy.name = None
+        return None
+
+    def _note(self, name: str, spec: importlib.machinery.ModuleSpec) -> None:
+        path = spec.origin
+        if spec.has_location and path is not None and sources.is_own(name, path):
+            self.origins[name] = _Origin(path, sources.signature(path), was_found=True)
+
+    def note_loaded(self) -> None:
+        """Note what was imported before there was this finder: when, is not known."""
+        began_s, now_s = _process_began_s(), time.time()
+        for name, module in list(sys.modules.items()):
+            path = sources.own_file(name, module)
+            if path is not None and name not in self.origins:
+                file = sources.signature(path)
+                may_have_changed = file is not None and began_s < file[0] / 1e9 <= now_s
+                self.origins[name] = _Origin(path, None if may_have_changed else file, was_found=False)
+
+
+_watch = _Watch()
+
+
+def watch() -> None:
+    """From now on, note what this process imports; once is enough."""
+    if _watch not in sys.meta_path:
+        sys.meta_path.insert(0, _watch)
+        _watch.note_loaded()
+
+
+def outdated(path: Sequence[str]) -> list[str]:
+    """Modules of this process of which a new one, with this ``sys.path``, would import another copy.
+
+    That is, other than when they were imported, the files have changed, or other files come first.
+    """
+    importlib.invalidate_caches()
+    return [
+        name
+        for name, origin in _watch.origins.items()
+        if name in sys.modules and (_has_changed(origin) or _is_elsewhere(name, origin, path))
+    ]
+
+
+def _has_changed(origin: _Origin) -> bool:
+    now = sources.signature(origin.path)
+    return now is not None and now != origin.signature
+
+
+def _is_elsewhere(name: str, origin: _Origin, path: Sequence[str]) -> bool:
+    if "." in name or not origin.was_found:  # the parts of a package are where it is
+        return False
+    spec = importlib.machinery.PathFinder.find_spec(name, list(path))
+    return spec is not None and spec.has_location and spec.origin != origin.path
+
+
+def differing(wanted: Mapping[str, Source]) -> list[str]:
+    """Sentences on modules of this process whose source is not the driver's.
+
+    Args:
+        wanted: those of the driver; the ones that are not loaded here are passed over.
+    """
+    told = []
+    for name, source in wanted.items():
+        module = sys.modules.get(name)
+        origin = _watch.origins.get(name)
+        path = origin.path if origin is not None else getattr(module, "__file__", None)
+        if module is None or path is None:
+            continue
+        here = sources.digest(path, getattr(module, "__loader__", None))
+        if here is not None and here != source.digest:
+            told.append(
+                f"trials run another copy of the module {name!r} than the driver has: {path} on the workers, "
+                f"{source.path} here. Give the workers the driver's, in a new Spark session"
+            )
+    return told
+
+
+def _process_began_s() -> float:
+    """Unix time of the start of this process; infinity where the system does not tell it."""
+    try:
+        # Fields of proc(5): starttime, the 22nd of /proc/<pid>/stat, in ticks since boot; btime, in seconds.
+        stat = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
+        return int(boot.split()[1]) + int(stat[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, StopIteration, IndexError):
+        return float("inf")
