@@ -24,6 +24,7 @@ from sparktune.search.history import config_of
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space, space_eval
 from sparktune.space.view import SpaceView
+from sparktune.study.numeric import as_whole
 from sparktune.study.randomness import as_generator
 from sparktune.trials import arguments, in_process, savefile
 from sparktune.trials.run import RunnableTrials
@@ -150,7 +151,7 @@ def fmin(
         "max_evals": max_evals,
         "timeout": timeout,
         "loss_threshold": loss_threshold,
-        "max_queue_len": max_queue_len,
+        "max_queue_len": arguments.checked_queue_len(max_queue_len),
         "rstate": rstate,
         "verbose": verbose,
         "pass_expr_memo_ctrl": pass_expr_memo_ctrl,
@@ -194,6 +195,8 @@ def fmin(
         # Not refreshed, as hyperopt leaves them: so the points come on top of max_evals.
         trials.insert_trial_docs(of_hyperopt.documents(generate_trials_to_calculate(points)))
     options["algo"] = algo or tpe.suggest
+    if (n := as_whole(max_evals)) is not None:
+        options["max_evals"] = n
     if rstate is not None:
         options["rstate"] = as_generator(rstate)
     with contextlib.ExitStack() as stack:

@@ -14,7 +14,7 @@ from typing import Any
 import hyperopt
 import numpy as np
 import pytest
-from hyperopt import STATUS_FAIL, STATUS_OK, anneal, hp, rand, space_eval, tpe
+from hyperopt import STATUS_FAIL, STATUS_OK, Trials, anneal, hp, rand, space_eval, tpe
 from hyperopt.base import JOB_STATE_DONE
 from hyperopt.early_stop import no_progress_loss
 from hyperopt.exceptions import InvalidAnnotatedParameter
@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sparktune
-from sparktune import AllTrialsFailed, InvalidPoint, SimulatedTrials
+from sparktune import AllTrialsFailed, DriverTrials, InvalidPoint, SimulatedTrials
 from sparktune.backends.simulated import SimulatedBackend
 
 X = hp.uniform("x", -5, 5)
@@ -488,6 +488,21 @@ def test_max_queue_len_suggests_ahead(fmin: Fmin) -> None:
 def test_max_queue_len_that_makes_no_sense(max_queue_len: Any) -> None:
     with pytest.raises(ValueError, match="max_queue_len is"):
         tune(sparktune.fmin, max_queue_len=max_queue_len)
+
+
+@pytest.mark.parametrize("trials", [SimulatedTrials, Trials])
+@pytest.mark.parametrize("number", [float, np.int64, np.float64, np.array])
+def test_whole_numbers_of_any_type(number: Callable[[int], Any], trials: type[Trials]) -> None:
+    ran = trials()
+    tune(sparktune.fmin, n=number(5), trials=ran, max_queue_len=number(2))
+    assert len(ran) == 5
+
+
+def test_parallelism_of_any_type() -> None:
+    trials = [DriverTrials(number(2), mlflow=False) for number in (int, float, np.int64, np.float64)]
+    assert [type(each.user_specified_parallelism) for each in trials] == [int] * 4
+    with pytest.raises(TypeError, match=r"parallelism is 1\.5"):
+        DriverTrials(1.5, mlflow=False)  # type: ignore[arg-type]
 
 
 @EITHER

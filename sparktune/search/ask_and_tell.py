@@ -29,6 +29,7 @@ from sparktune.search.history import config_of
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space
 from sparktune.space.view import SpaceView
+from sparktune.study.numeric import as_whole
 from sparktune.study.study import SEED_BOUND
 
 logger = logging.getLogger("sparktune")
@@ -104,9 +105,10 @@ class Searcher:
             NoMorePoints: one was asked for and there is none: the grid is exhausted.
             InvalidSpace: the algorithm cannot search the space.
         """
-        if n is not None and (isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 0):
+        number = 1 if n is None else as_whole(n)
+        if number is None or number < 0:
             raise ValueError(f"ask was given n={n!r}; it must be a whole number, at least 0")
-        found = self._suggested(1 if n is None else int(n))
+        found = self._suggested(number)
         if n is not None:
             return found
         if not found:

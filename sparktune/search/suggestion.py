@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -12,6 +14,8 @@ import numpy as np
 from sparktune.search.history import History, history_of
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace, space_of
+
+logger = logging.getLogger("sparktune")
 
 
 class Propose(Protocol):
@@ -37,6 +41,18 @@ def suggestions(propose: Propose, new_ids: Sequence[int], domain: Any, trials: A
     space = space_of(domain)
     rows = propose(space, history_of(trials, space), len(new_ids), np.random.default_rng(seed))
     return new_documents(rows, new_ids, space, domain, trials)
+
+
+_WARNED: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+"""Domain, of which there is one per study -> the warnings that were logged."""
+
+
+def warn_once(domain: Any, message: str, *values: Any) -> None:
+    """Log a warning once per study, of suggest functions, which are called for every trial."""
+    warned = _WARNED.setdefault(domain, set())
+    if message not in warned:
+        warned.add(message)
+        logger.warning(message, *values)
 
 
 def new_documents(

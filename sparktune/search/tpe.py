@@ -39,7 +39,7 @@ from sparktune.search.history import History
 from sparktune.search.novelty import Tried
 from sparktune.search.parzen.model import DEFAULTS, Options, TreeModel
 from sparktune.search.parzen.startup import spread_out
-from sparktune.search.suggestion import suggestions
+from sparktune.search.suggestion import suggestions, warn_once
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
@@ -69,7 +69,8 @@ def suggest(
         prior_weight: see ``Options``; these four are hyperopt's arguments, in its order.
         n_startup_jobs: see ``Options``; hyperopt counts running trials here.
         n_EI_candidates: see ``Options``.
-        gamma: see ``Options``; hyperopt's multiplies the square root of the number of trials.
+        gamma: see ``Options``; hyperopt's multiplies the square root of the number of trials, and so does
+            one from 1 on here, with a warning.
         verbose: taken for hyperopt's sake; nothing is printed.
 
     Raises:
@@ -78,7 +79,27 @@ def suggest(
     """
     del verbose
     options = Options(n_startup_jobs, gamma, n_EI_candidates, prior_weight)
+    if not 0 < gamma < 1:
+        warn_once(domain, _of_gamma(gamma))
+    if prior_weight != options.prior_weight:
+        warn_once(
+            domain,
+            "prior_weight of tpe is %s: %s is used, since without a prior the search would stay where its "
+            "trials are",
+            prior_weight,
+            options.prior_weight,
+        )
     return suggestions(functools.partial(propose, options=options), new_ids, domain, trials, seed)
+
+
+def _of_gamma(gamma: float) -> str:
+    """What is done with a ``gamma`` that is no share."""
+    if gamma >= 1:
+        return (
+            f"gamma of tpe is {gamma}: as in hyperopt, {gamma} times the square root of the number of "
+            "finished trials count as good. Below 1 it is the share of them, 0.15 by default"
+        )
+    return f"gamma of tpe is {gamma}: the best trial alone counts as good. 0.15 of all do by default"
 
 
 def propose(

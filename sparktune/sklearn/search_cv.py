@@ -28,6 +28,7 @@ from sparktune.sklearn.failures import raised, tell_failed_fits
 from sparktune.sklearn.folds import Folds, RefitUnknown, parameters
 from sparktune.sklearn.results import Candidate, cv_results, score_names
 from sparktune.sklearn.scoring import check_refit, scorers_of
+from sparktune.study.numeric import as_whole
 from sparktune.study.trial import Trial
 from sparktune.trials import arguments
 from sparktune.trials.run import RunnableTrials
@@ -206,9 +207,9 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             raise TypeError(
                 f"estimator is {self.estimator!r}, which has no fit; give a scikit-learn estimator"
             )
-        if self.n_iter is not None and (not _is_whole(self.n_iter) or int(self.n_iter) < 1):
+        if self.n_iter is not None and (as_whole(self.n_iter) or 0) < 1:
             raise ValueError(f"n_iter is {self.n_iter!r}; it must be a whole number of at least 1, or None")
-        if self.n_jobs is not None and not _is_whole(self.n_jobs):
+        if self.n_jobs is not None and as_whole(self.n_jobs) is None:
             raise ValueError(f"n_jobs is {self.n_jobs!r}; it must be a whole number or None")
         if self.n_jobs is not None and self.parallelism is not None:
             raise ValueError(
@@ -248,8 +249,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         trials.metric, trials.goal = metric, "maximize"
         wanted = self.n_jobs if self.parallelism is None else self.parallelism
         if wanted is not None:
-            arguments.check_parallelism(wanted)
-            trials.parallelism = wanted
+            trials.parallelism = arguments.checked_parallelism(wanted)
         if self.timeout is not None:
             arguments.check_limits(self.timeout, None)
             trials.timeout = self.timeout
@@ -339,7 +339,3 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         self.best_estimator_ = best
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

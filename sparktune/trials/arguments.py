@@ -13,6 +13,7 @@ from typing import Any
 from hyperopt.base import validate_loss_threshold, validate_timeout
 
 from sparktune.early_termination.base import EarlyTerminationPolicy
+from sparktune.study.numeric import as_whole
 
 
 def checked_max_evals(max_evals: Any) -> int | None:
@@ -24,12 +25,24 @@ def checked_max_evals(max_evals: Any) -> int | None:
     """
     if max_evals is None or max_evals == sys.maxsize or max_evals == math.inf:
         return None
-    is_number = isinstance(max_evals, numbers.Real) and not isinstance(max_evals, bool)
-    if not is_number or not float(max_evals).is_integer():
+    limit = as_whole(max_evals)
+    if limit is None:
         raise TypeError(f"max_evals is {max_evals!r}; it must be a whole number, or None for no limit")
-    if max_evals < 0:
+    if limit < 0:
         raise ValueError(f"max_evals is {max_evals}; it must be at least 0")
-    return int(max_evals)
+    return limit
+
+
+def checked_queue_len(max_queue_len: Any) -> int:
+    """``max_queue_len`` as a number.
+
+    Raises:
+        ValueError: it is no whole number above 0.
+    """
+    length = as_whole(max_queue_len)
+    if length is None or length < 1:
+        raise ValueError(f"max_queue_len is {max_queue_len!r}; it must be a whole number, at least 1")
+    return length
 
 
 def check_flag(name: str, value: Any) -> None:
@@ -47,7 +60,6 @@ def check_fmin(
     algo: Any,
     timeout: Any,
     loss_threshold: Any,
-    max_queue_len: Any,
     early_stop_fn: Any,
     points: Any,
 ) -> None:
@@ -56,7 +68,6 @@ def check_fmin(
     Raises:
         Exception: see ``check_limits``.
         TypeError: ``fn``, ``algo`` or ``early_stop_fn`` cannot be called, ``points`` is no list.
-        ValueError: ``max_queue_len`` is no whole number above 0.
     """
     check_limits(timeout, loss_threshold)
     if not callable(fn):
@@ -65,12 +76,6 @@ def check_fmin(
         raise TypeError(
             f"algo is {algo!r}; it must be a suggest function, such as tpe.suggest or rand.suggest, or None"
         )
-    if (
-        isinstance(max_queue_len, bool)
-        or not isinstance(max_queue_len, numbers.Integral)
-        or max_queue_len < 1
-    ):
-        raise ValueError(f"max_queue_len is {max_queue_len!r}; it must be a whole number, at least 1")
     if early_stop_fn is not None and not callable(early_stop_fn):
         raise TypeError(
             f"early_stop_fn is {early_stop_fn!r}; it must be a function (trials, *args) -> (stop, args)"
@@ -99,18 +104,18 @@ def limit_of(timeout: float | None) -> float | None:
     return None if timeout is None or math.isinf(timeout) else timeout
 
 
-def check_parallelism(parallelism: Any) -> None:
-    """Check the ``parallelism`` of a trials object.
+def checked_parallelism(parallelism: Any) -> int | None:
+    """The ``parallelism`` of a trials object as a number, or None for every slot there is.
 
     Raises:
         TypeError: it is neither a whole number nor None.
     """
-    if parallelism is not None and (
-        isinstance(parallelism, bool) or not isinstance(parallelism, numbers.Integral)
-    ):
+    number = as_whole(parallelism)
+    if number is None and parallelism is not None:
         raise TypeError(
             f"parallelism is {parallelism!r}; it must be a whole number, or None for every slot there is"
         )
+    return number
 
 
 def check_metric(metric: Any, goal: Any) -> None:
@@ -162,27 +167,25 @@ def check_max_failures(max_failures: Any) -> None:
         return
     if isinstance(max_failures, bool) or not isinstance(max_failures, numbers.Real):
         raise TypeError(f"max_failures is {max_failures!r}; it must be a whole number, math.inf, or None")
-    if not float(max_failures) >= 1 or not float(max_failures).is_integer():
+    if not float(max_failures) >= 1 or as_whole(max_failures) is None:
         raise ValueError(
             f"max_failures is {max_failures!r}; it must be a whole number of at least 1, or math.inf"
         )
 
 
-def check_max_attempts(max_attempts: Any) -> None:
-    """Refuse what is no number of attempts.
+def checked_max_attempts(max_attempts: Any) -> int | None:
+    """A number of attempts, or None for the default.
 
     Raises:
         ValueError: no whole number of at least 1.
     """
-    if max_attempts is not None and (
-        isinstance(max_attempts, bool)
-        or not isinstance(max_attempts, numbers.Integral)
-        or int(max_attempts) < 1
-    ):
+    number = as_whole(max_attempts)
+    if max_attempts is not None and (number is None or number < 1):
         raise ValueError(
             f"max_attempts is {max_attempts!r}; it must be a whole number of at least 1 (1: a trial whose "
             "worker dies is not tried again), or None for 4, and 2 on local"
         )
+    return number
 
 
 def check_objective(fn: Any) -> None:

@@ -143,7 +143,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     ) -> None:
         arguments.check_max_failures(max_failures)
         arguments.check_limits(timeout, loss_threshold)
-        arguments.check_parallelism(parallelism)
+        parallelism = arguments.checked_parallelism(parallelism)
         arguments.check_metric(metric, goal)
         arguments.check_early_termination(early_termination)
         if trial_timeout is not None:

@@ -81,9 +81,8 @@ class RunnableTrials(StudyTrials):
         del catch_eval_exceptions
         began = time.monotonic()
         limit = arguments.checked_max_evals(max_evals)
-        arguments.check_fmin(
-            fn, algo, timeout, loss_threshold, max_queue_len, early_stop_fn, points_to_evaluate
-        )
+        max_queue_len = arguments.checked_queue_len(max_queue_len)
+        arguments.check_fmin(fn, algo, timeout, loss_threshold, early_stop_fn, points_to_evaluate)
         algo = algo or tpe.suggest
         if self.timeout is not None:
             if timeout is not None:
@@ -133,7 +132,7 @@ class RunnableTrials(StudyTrials):
                 queued=queued,
                 earlier=earlier,
                 loss_threshold=self.loss_threshold if loss_threshold is None else loss_threshold,
-                max_queue_len=int(max_queue_len),
+                max_queue_len=max_queue_len,
                 should_stop=stopper,
                 policy=self.early_termination,
                 goal=self.goal,

@@ -106,12 +106,11 @@ class SparkTrials(RunnableTrials):
             arguments.check_seconds("report_every", report_every)
         arguments.check_flag("log_report", log_report)
         reports.check(report_every, mlflow=mlflow, wanted=log_report)
-        arguments.check_max_attempts(max_attempts)
         arguments.check_flag("fresh_worker", fresh_worker)
         self.mlflow = mlflow
         self.watch_interval = watch_interval
         self.report_every, self.log_report = report_every, log_report
-        self.max_attempts = max_attempts
+        self.max_attempts = arguments.checked_max_attempts(max_attempts)
         self.fresh_worker = fresh_worker
         self._spark: SparkSession | None = spark_session
         self._resource_profile = resource_profile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -160,10 +161,12 @@ def test_weights_fall_with_the_rank() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": 0}, "gamma of tpe is 0"),
-        ({"gamma": 1.5}, "gamma of tpe is 1.5"),
+        ({"gamma": math.nan}, "gamma of tpe is nan"),
+        ({"gamma": math.inf}, "gamma of tpe is inf"),
+        ({"gamma": "0.25"}, "gamma of tpe is '0.25'"),
         ({"n_EI_candidates": 0}, "n_EI_candidates of tpe is 0"),
-        ({"n_startup_jobs": 2.5}, "n_startup_jobs of tpe is 2.5"),
+        ({"n_EI_candidates": 2.5}, "n_EI_candidates of tpe is 2.5"),
+        ({"n_startup_jobs": None}, "n_startup_jobs of tpe is None"),
         ({"prior_weight": -1}, "prior_weight of tpe is -1"),
     ],
 )
@@ -180,3 +183,41 @@ def test_hyperopts_parameters_are_understood() -> None:
     rng = np.random.default_rng(0)
     best = hyperopt.fmin(lambda x: x, hp.uniform("x", 0, 1), algo, 30, rstate=rng, show_progressbar=False)
     assert best["x"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ({"gamma": 1.0}, "gamma of tpe is 1.0: as in hyperopt, 1.0 times the square root"),
+        ({"gamma": 2}, "gamma of tpe is 2: as in hyperopt"),
+        ({"gamma": 0}, "gamma of tpe is 0: the best trial alone counts as good"),
+        ({"prior_weight": 0}, "prior_weight of tpe is 0: 0.001 is used"),
+        ({"n_startup_jobs": 4.0}, None),
+        ({"n_startup_jobs": 4.5}, None),
+        ({"n_startup_jobs": -1}, None),
+        ({"n_EI_candidates": 24.0}, None),
+        ({"n_EI_candidates": np.int64(24), "gamma": np.float32(0.25)}, None),
+    ],
+)
+def test_what_hyperopt_takes_is_taken(
+    options: dict[str, Any], warning: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = hyperopt.fmin(
+        lambda x: (x - 0.3) ** 2,
+        hp.uniform("x", 0, 1),
+        partial(tpe.suggest, **options),
+        30,
+        rstate=np.random.default_rng(0),
+        show_progressbar=False,
+    )
+    assert abs(best["x"] - 0.3) < 0.1
+    logged = [record.getMessage() for record in caplog.records if record.name == "sparktune"]
+    assert len(logged) == (warning is not None), logged  # once for 30 suggestions
+    assert not logged or warning is None or logged[0].startswith(warning)
+
+
+def test_how_many_are_good() -> None:
+    assert [tpe.Options(gamma=0.25).n_good(n) for n in (0, 1, 16, 60)] == [0, 1, 4, 15]
+    assert [tpe.Options(gamma=1).n_good(n) for n in (0, 1, 16, 60, 10_000)] == [0, 1, 4, 8, 25]
+    assert [tpe.Options(gamma=2).n_good(n) for n in (1, 16, 60)] == [1, 8, 16]
+    assert tpe.Options(gamma=-1).n_good(60) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from sparktune.search.gaussian.trend import BOWL, is_used
 from sparktune.search.history import History
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
+from sparktune.study.numeric import as_whole
 
 MOST_TRIALS = 320
 """The process is given so many trials at most."""
@@ -57,7 +57,7 @@ class Options:
 
     def __post_init__(self) -> None:
         value = self.n_startup_jobs
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        if (as_whole(value) or 0) < 1:
             raise ValueError(f"n_startup_jobs of gp is {value!r}; it must be a whole number, at least 1")
 
 

@@ -14,11 +14,14 @@ from sparktune.search.parzen.branches import challenge_rate, draw_option
 from sparktune.search.parzen.candidates import Pool, block_of, good_density, other_kernels, thinned
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
+from sparktune.study.numeric import as_whole
 
 Mask = NDArray[np.bool_]
 
 MOST_GOOD = 25
 """More good trials than these sharpen nothing (Bergstra's own limit)."""
+LEAST_PRIOR_WEIGHT = 1e-3
+"""With no prior at all the search would never leave the neighbourhood of the trials it has."""
 FEWEST_IN_BRANCH = 10
 """With fewer trials in just this branch, those of its neighbours are used too."""
 EXTRA_CANDIDATES = 2
@@ -31,9 +34,11 @@ class Options:
 
     Attributes:
         n_startup_jobs: how many trials must have finished before anything is modelled.
-        gamma: the share of the finished trials that count as good.
+        gamma: the share of the finished trials that count as good. From 1 on it has hyperopt's meaning, and
+            multiplies the square root of their number; at 0 and below, the best one alone is good.
         n_EI_candidates: how many points drawn from l compete for one suggestion.
-        prior_weight: what the prior weighs in l and g; one trial weighs 1 on average.
+        prior_weight: what the prior weighs in l and g; one trial weighs 1 on average. 0 is taken as
+            ``LEAST_PRIOR_WEIGHT``.
     """
 
     n_startup_jobs: int = 6
@@ -42,14 +47,26 @@ class Options:
     prior_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_startup_jobs", 0), ("n_EI_candidates", 1)):
+        for name in ("n_startup_jobs", "gamma", "prior_weight"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-                raise ValueError(f"{name} of tpe is {value!r}; it must be a whole number, at least {least}")
-        if not 0 < self.gamma < 1:
-            raise ValueError(f"gamma of tpe is {self.gamma!r}; it must lie between 0 and 1")
-        if not 0 < self.prior_weight < math.inf:
-            raise ValueError(f"prior_weight of tpe is {self.prior_weight!r}; it must be greater than 0")
+            if not isinstance(value, numbers.Real) or math.isnan(value):
+                raise ValueError(f"{name} of tpe is {value!r}; it must be a number")
+        n_candidates = as_whole(self.n_EI_candidates)
+        if n_candidates is None or n_candidates < 1:
+            raise ValueError(
+                f"n_EI_candidates of tpe is {self.n_EI_candidates!r}; it must be a whole number, at least 1"
+            )
+        object.__setattr__(self, "n_EI_candidates", n_candidates)
+        if math.isinf(self.gamma):
+            raise ValueError(f"gamma of tpe is {self.gamma!r}; it must be finite")
+        if not 0 <= self.prior_weight < math.inf:
+            raise ValueError(f"prior_weight of tpe is {self.prior_weight!r}; it must be at least 0")
+        object.__setattr__(self, "prior_weight", max(self.prior_weight, LEAST_PRIOR_WEIGHT))
+
+    def n_good(self, n: int) -> int:
+        """How many of ``n`` finished trials count as good, at most ``MOST_GOOD``."""
+        share = self.gamma * n if self.gamma < 1 else self.gamma * math.sqrt(n)
+        return min(n, max(1, math.ceil(share)), MOST_GOOD)
 
 
 DEFAULTS = Options()
@@ -142,7 +159,7 @@ class TreeModel:
         rows = rows & ~np.isnan(self._best_first[:, columns]).any(axis=1)
         pending = pending & ~np.isnan(self._pending[:, columns]).any(axis=1)
         values, options = self._best_first[rows], self._options
-        n_good = min(math.ceil(options.gamma * len(values)), MOST_GOOD, int((~self._is_weak[rows]).sum()))
+        n_good = min(options.n_good(len(values)), int((~self._is_weak[rows]).sum()))
         chosen, weights = thinned(len(values) - n_good)
         running = self._pending[pending]
         others = np.concatenate([values[n_good + chosen], running])

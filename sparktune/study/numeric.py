@@ -1,0 +1,22 @@
+"""Which arguments are whole numbers: hyperopt takes ``4.0`` and numpy's where Python's ``range`` does not."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from typing import Any
+
+
+def as_whole(value: Any) -> int | None:
+    """A whole number as an ``int``, whatever type it has; None for what is no whole number.
+
+    ``4``, ``4.0``, ``numpy.int64(4)`` and ``numpy.float64(4)`` are 4; ``True``, ``"4"`` and infinity are
+    none.
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        is_whole = isinstance(value, numbers.Real) and float(value).is_integer()
+        return int(value) if is_whole else None
