@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from pathlib import Path
@@ -43,6 +44,25 @@ def test_trials_are_nested_runs_of_the_active_one(mlflow_store: str) -> None:
         assert document["misc"]["run_id"] == run.info.run_id
     params = mlflow.get_run(parent.info.run_id).data.params
     assert params["sparktune.best_x"] == str(best["x"])
+
+
+def test_no_address_in_memory_is_recorded(mlflow_store: str) -> None:
+    """Functions and objects as options: by their names, the same in the process that resumes the study."""
+
+    class Plain: ...
+
+    options = [objective, lambda x: x, Plain(), [Plain()], functools.partial(objective, f=Plain())]
+    space = {"x": hp.uniform("x", 0, 1), "f": hp.choice("f", options)}
+    with mlflow.start_run() as parent:
+        fmin(lambda p: p["x"], space, rand.suggest, 12, trials=Trials(), rstate=1, show_progressbar=False)
+    runs = [parent.info.run_id, *(run.info.run_id for run in children(parent.info.run_id).values())]
+    for run_id in runs:
+        run = mlflow.get_run(run_id)
+        files = Path(run.info.artifact_uri.removeprefix("file://")).rglob("*")
+        texts = [str(run.data), *(file.read_text("utf-8") for file in files if file.is_file())]
+        assert " at 0x" not in "".join(texts)
+    shown = {mlflow.get_run(run_id).data.params["f"] for run_id in runs[1:]}
+    assert f"{__name__}.objective" in shown
 
 
 def test_failures_are_recorded_and_pass_as_hyperopt_has_it(mlflow_store: str) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from sparktune.errors import InvalidSpace
+from sparktune.space.naming import without_addresses
 from sparktune.space.search_space import SearchSpace
 from sparktune.space.view import SpaceView
 
 MAX_OPTIONS = 100
 """Of more options only their number is told."""
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def signature(view: SpaceView) -> dict[str, str]:
@@ -44,7 +43,7 @@ def signature(view: SpaceView) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     try:
-        return _ADDRESS.sub("", repr(value))
+        return without_addresses(repr(value))
     except Exception:  # an option may be any object of the user's
         return f"<{type(value).__name__}>"
 

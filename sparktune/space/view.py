@@ -11,6 +11,7 @@ import numpy as np
 from hyperopt import pyll
 
 from sparktune.errors import InvalidPoint, InvalidSpace
+from sparktune.space.naming import named, without_addresses
 
 Render = Callable[[Any], Any]
 
@@ -36,6 +37,8 @@ class SpaceView:
                 consumers.setdefault(id(part), []).append(node)
         self._renders: dict[str, Render] = {}
         self._options: dict[str, int] = {}
+        self._inner: dict[str, dict[int, str]] = {}
+        """Label of a choice -> index of an option that is itself a choice -> label of that one."""
         self._reverse_logs: set[str] = set()
         switches = [node.pos_args[0] for node in nodes if node.name == "switch"]
         self._has_computed_choice = any(index.name != "hyperopt_param" for index in switches)
@@ -55,6 +58,7 @@ class SpaceView:
                 options = switch.pos_args[1:]
                 self._options[label] = len(options)
                 self._renders[label] = _chooser(options)
+                self._inner[label] = {i: inner for i, each in enumerate(options) if (inner := _choice(each))}
 
     def is_choice(self, label: str) -> bool:
         """Whether a parameter is an ``hp.choice``, whose values are options."""
@@ -69,9 +73,21 @@ class SpaceView:
         """Label -> the value that the objective receives, for the labels in ``config``.
 
         For ``hp.choice`` the option itself; where the option is a branch with parameters of its own, the
-        branch's name: the first text in it if that tells the options apart, else ``option 2``.
+        branch's name: the first text in it if that tells the options apart, else ``option 2``. An option that
+        is itself an ``hp.choice`` has the value of that one. An option whose text would hold an address in
+        memory, such as a function, is told by its name (``naming``).
         """
-        return {label: render(config[label]) for label, render in self._renders.items() if label in config}
+        return {label: self._value(label, config) for label in self._renders if label in config}
+
+    def _value(self, label: str, config: Mapping[str, Any]) -> Any:
+        raw = config[label]
+        inner = self._inner[label].get(int(raw)) if label in self._inner else None
+        return self._renders[label](raw) if inner not in config else self._value(str(inner), config)
+
+    @property
+    def text(self) -> str:
+        """The expression in words, without addresses in memory."""
+        return without_addresses(str(self.expression))
 
     def active_labels(self, config: Mapping[str, Any]) -> set[str]:
         """The labels that the objective needs under this assignment.
@@ -236,10 +252,26 @@ def _chooser(options: list[Any]) -> Render:
         else _plain(pyll.rec_eval(option))
         for index, (option, name) in enumerate(zip(options, branches, strict=True))
     ]
+    values = named(values)
     return lambda raw: values[int(raw)]
 
 
+def _choice(node: Any) -> str | None:
+    """The label of a node that is an ``hp.choice``; None of others."""
+    is_choice = node.name == "switch" and node.pos_args[0].name == "hyperopt_param"
+    return str(node.pos_args[0].arg["label"].obj) if is_choice else None
+
+
 def _branch_name(option: Any) -> str:
-    """The first text directly inside an option (a dict's values, a tuple's items), or nothing."""
+    """The first text directly inside an option (a dict's values, a tuple's items), or nothing.
+
+    Of an option that is itself a parameter, its label.
+    """
+    while option.name in ("int", "float"):
+        option = option.pos_args[0]
+    if option.name == "hyperopt_param":
+        return str(option.arg["label"].obj)
+    if (label := _choice(option)) is not None:
+        return label
     parts = (part.obj for part in option.inputs() if part.name == "literal")
     return next((part for part in parts if isinstance(part, str)), "")

@@ -18,10 +18,18 @@ from sparktune.study.trial import Trial
 def algorithm_name(algo: Any) -> str:
     """The suggest function's name, ``hyperopt.tpe.suggest``; for a ``partial`` its options too."""
     if isinstance(algo, functools.partial):
-        options = [repr(part) for part in algo.args] + [f"{k}={v!r}" for k, v in algo.keywords.items()]
+        options = [_option(part) for part in algo.args]
+        options += [f"{key}={_option(part)}" for key, part in algo.keywords.items()]
         return f"{algorithm_name(algo.func)}({', '.join(options)})"
     name = f"{getattr(algo, '__module__', '')}.{getattr(algo, '__qualname__', type(algo).__name__)}"
     return name.removeprefix(".")
+
+
+def _option(value: Any) -> str:
+    """An argument of a ``partial``, the same in every process: without an address in memory."""
+    if callable(value):
+        return algorithm_name(value)
+    return type(value).__name__ if type(value).__repr__ is object.__repr__ else repr(value)
 
 
 def objective_name(fn: Any) -> str:

@@ -140,7 +140,7 @@ def recorded(
         parallelism=1,
         timeout_s=arguments.limit_of(options["timeout"]),
         max_queue_len=options["max_queue_len"],
-        space=str(view.expression),
+        space=view.text,
         algo_reason=auto.reason(algo, view.expression),
         objective=objective_name(fn),
     )

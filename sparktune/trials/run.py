@@ -301,7 +301,7 @@ def _info(
         parallelism=trials.parallelism,
         timeout_s=timeout,
         max_queue_len=max_queue_len,
-        space=str(view.expression),
+        space=view.text,
         algo_reason=auto.reason(algo, view.expression),
         metric=trials.metric,
         goal=trials.goal,

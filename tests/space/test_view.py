@@ -58,6 +58,39 @@ def test_nested_choice_names_its_branch() -> None:
     assert SpaceView(MODELS).active_labels(config) == {"scale", "model", "C", "kernel", "gamma"}
 
 
+INNER = hp.choice("inner", ["standard", "minmax"])
+DEEP = hp.choice(
+    "a",
+    [
+        hp.choice("b", [hp.pchoice("c", [(0.5, "p"), (0.5, 7)]), "r"]),
+        hp.choice("d", [{"name": "svm", "C": hp.uniform("C", 0, 1)}, None]),
+        hp.uniform("u", 0, 1),
+        hp.randint("n", 3),
+        scope.int(hp.quniform("q", 1, 3, 1)),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("space", "config", "seen"),
+    [
+        (hp.choice("pre", [INNER, "none"]), {"pre": 0, "inner": 1}, {"pre": "minmax", "inner": "minmax"}),
+        (hp.choice("pre", [INNER, "none"]), {"pre": 0, "inner": 0}, {"pre": "standard", "inner": "standard"}),
+        (hp.choice("pre", [INNER, "none"]), {"pre": 1}, {"pre": "none"}),
+        (hp.choice("pre", [INNER, "none"]), {"pre": 0}, {"pre": "inner"}),  # where only the branch is known
+        (DEEP, {"a": 0, "b": 0, "c": 1}, {"a": 7, "b": 7, "c": 7}),
+        (DEEP, {"a": 0, "b": 1}, {"a": "r", "b": "r"}),
+        (DEEP, {"a": 1, "d": 0, "C": 0.5}, {"a": "svm", "d": "svm", "C": 0.5}),
+        (DEEP, {"a": 1, "d": 1}, {"a": None, "d": None}),
+        (DEEP, {"a": 2, "u": 0.5}, {"a": "u", "u": 0.5}),
+        (DEEP, {"a": 3, "n": 2}, {"a": "n", "n": 2}),
+        (DEEP, {"a": 4, "q": 2.0}, {"a": "q", "q": 2}),
+    ],
+)
+def test_a_choice_directly_inside_a_choice(space: Any, config: dict[str, Any], seen: dict[str, Any]) -> None:
+    assert params(space, config) == seen
+
+
 def test_branches_without_names_of_their_own_are_numbered() -> None:
     space = hp.choice("c", [{"a": hp.uniform("a", 0, 1)}, {"b": hp.uniform("b", 0, 1)}])
     assert params(space, {"c": 1, "b": 0.5}) == {"c": "option 1", "b": 0.5}
