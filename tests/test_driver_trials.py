@@ -163,6 +163,27 @@ def test_an_exception_is_its_trials_own_and_the_study_goes_on() -> None:
     assert len(trials.to_dataframe()) == 12 + further
 
 
+@pytest.mark.parametrize("parallelism", [1, 3])
+def test_keyboard_interrupt_in_an_objective_ends_the_study(parallelism: int) -> None:
+    """As with hyperopt's ``Trials``, whose objective runs in this process too."""
+    began: list[float] = []
+
+    def fn(x: float) -> float:
+        began.append(x)
+        if len(began) == 3:
+            raise KeyboardInterrupt
+        return x
+
+    trials = DriverTrials(parallelism, mlflow=False)
+    with pytest.raises(KeyboardInterrupt):
+        fmin(fn, hp.uniform("x", 0, 1), rand.suggest, 50, trials=trials, rstate=0, show_progressbar=False)
+    assert 3 <= len(began) <= 3 + parallelism
+    assert trials.count_failed_trials() == 0
+    assert trials.count_cancelled_trials() >= 1
+    assert trials.count_successful_trials() >= 2
+    assert trials.fmin_cancelled_reason == "fmin run cancelled by user"
+
+
 def test_spark_trials_name_this_way(spark: Any) -> None:
     from sparktune import SparkTrials
 

@@ -123,6 +123,8 @@ class DriverThreadsBackend:
         self._runs: dict[int, _Run] = {}
         self._abandoned: list[_Run] = []
         self._insist_at = 0.0
+        self._is_interrupted = self._interrupt_is_due = False
+        """An objective raised KeyboardInterrupt; the driver has still to be told."""
         self._host = socket.gethostname()
 
     def now(self) -> float:
@@ -188,7 +190,11 @@ class DriverThreadsBackend:
         return set(self._runs)
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
-        """See ``Backend.wait``."""
+        """See ``Backend.wait``.
+
+        Raises:
+            KeyboardInterrupt: an objective raised it: in this process it ends the study, as Ctrl-C does.
+        """
         until = math.inf if timeout_s is None else time.monotonic() + timeout_s
         events: list[Event] = []
         while not events:
@@ -196,7 +202,12 @@ class DriverThreadsBackend:
             left = max(0.0, until - time.monotonic())
             patience = min(CANCEL_AGAIN_S, left) if is_stopping else left
             with contextlib.suppress(queue.Empty):
-                events += self._taken(self._inbox.get(timeout=None if math.isinf(patience) else patience))
+                event = self._inbox.get(timeout=None if math.isinf(patience) else patience)
+                if self._interrupt_is_due:
+                    self._interrupt_is_due = False
+                    self._inbox.put(event)  # it is taken in when the study has been stopped
+                    raise KeyboardInterrupt
+                events += self._taken(event)
                 while True:
                     events += self._taken(self._inbox.get_nowait())
             if time.monotonic() >= self._insist_at:  # however busy the inbox is
@@ -257,7 +268,7 @@ class DriverThreadsBackend:
         began = time.perf_counter()
         end: Event
         try:
-            if run.is_to_end:
+            if run.is_to_end or self._is_interrupted:
                 self._inbox.put(Cancelled(task.trial_id, self.now()))
                 return
             if self._app is not None:
@@ -272,6 +283,9 @@ class DriverThreadsBackend:
             end = Finished(task.trial_id, self.now(), result, attachments, took)
         except reporting.TrialTerminated:
             end = Terminated(task.trial_id, self.now(), time.perf_counter() - began)
+        except KeyboardInterrupt:
+            self._is_interrupted = self._interrupt_is_due = True
+            end = Cancelled(task.trial_id, self.now())
         except BaseException as error:
             end = Failed(task.trial_id, self.now(), TrialError.of(error), time.perf_counter() - began)
         if run.stopping_since is not None and not isinstance(end, Finished):
