@@ -633,3 +633,72 @@ def test_to_dataframe() -> None:
     assert frame[frame["model"] == "svm"]["depth"].isna().all()
     failed = frame[frame["state"] == "failed"]
     assert set(failed["error"]) == {"ZeroDivisionError: division by zero"}
+
+
+# -- trials that people put together -----------------------------------------------------------------------
+
+
+def inserted(trials: Any, xs: list[float]) -> Any:
+    """The recipe that people use to warm-start a study: documents without times."""
+    for trial_id, x in zip(trials.new_trial_ids(len(xs)), xs, strict=True):
+        misc = {
+            "tid": trial_id,
+            "cmd": ("domain_attachment", "FMinIter_Domain"),
+            "workdir": None,
+            "idxs": {"x": [trial_id]},
+            "vals": {"x": [x]},
+        }
+        (document,) = trials.new_trial_docs([trial_id], [None], [{"status": "ok", "loss": square(x)}], [misc])
+        document["state"] = JOB_STATE_DONE
+        trials.insert_trial_docs([document])
+    trials.refresh()
+    return trials
+
+
+def test_inserted_documents_without_times() -> None:
+    seen: list[list[float]] = []
+
+    def stop(trials: Any) -> tuple[bool, list[Any]]:
+        seen.append(trials.losses())
+        return False, []
+
+    trials = inserted(SimulatedTrials(), [0.5, 2.0])
+    assert (trials.best_params, trials.best_run_id) == ({"x": 0.5}, None)
+    assert list(trials.to_dataframe()["x"]) == [0.5, 2.0]
+    tune(sparktune.fmin, n=4, trials=trials, early_stop_fn=stop)
+    assert [losses[:2] for losses in seen] == [[0.25, 4.0]] * 2
+    frame = trials.to_dataframe()
+    assert list(frame["trial"]) == [0, 1, 2, 3]
+    assert frame["started_s"].isna().tolist() == [True, True, False, False]
+
+
+def test_trials_of_two_studies_put_together(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = (tune(sparktune.fmin, n=3, rstate=np.random.default_rng(seed)) for seed in (1, 2))
+    wanted = [*first.losses(), *second.losses()]
+    first.insert_trial_docs(second.trials)
+    first.refresh()
+    assert "3 of these trials had the id of another one" in caplog.text
+    assert first.to_dataframe()["loss"].tolist() == first.losses() == wanted
+    tune(sparktune.fmin, n=8, trials=first, early_stop_fn=lambda trials: (False, []))
+    assert first.losses()[:6] == wanted
+    assert first.to_dataframe()["trial"].tolist() == first.tids == list(range(8))
+    assert first.snapshot().trials[3].loss == wanted[3]
+
+
+def test_ids_above_a_gap_are_given_once() -> None:
+    trials = tune(sparktune.fmin, n=4)
+    later = SimulatedTrials()
+    later.insert_trial_docs(trials.trials[2:])
+    tune(sparktune.fmin, n=5, trials=later)
+    assert later.tids == [2, 3, 4, 5, 6]
+
+
+def test_a_view_is_a_trials_object() -> None:
+    trials = tune(sparktune.fmin, n=3)
+    view = trials.view()
+    read = pickle.loads(pickle.dumps(view))
+    for each in (view, read):
+        assert (repr(each), each.best_params) == (repr(trials), trials.best_params)
+        assert len(each.to_dataframe()) == len(each.snapshot().trials) == 3
+    assert view.trials[0] is trials.trials[0]
+    assert len(trials.view(exp_key="another")) == 0

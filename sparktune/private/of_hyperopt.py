@@ -167,6 +167,37 @@ def show(view: Trials, document: Document) -> None:
     view._trials = view._dynamic_trials  # a refresh may have put another list there
 
 
+def with_taken_ids(trials: Trials) -> list[Document]:
+    """Documents whose id one before them has."""
+    try:
+        found = read(trials, "_dynamic_trials")
+    except AttributeError as error:
+        _missing(error)
+        return []
+    ids: set[int] = set()
+    again = []
+    if len({document["tid"] for document in found}) < len(found):
+        for document in found:
+            if document["tid"] in ids:
+                again.append(document)
+            ids.add(document["tid"])
+    return again
+
+
+def new_ids(trials: Trials, n: int) -> list[int]:
+    """``n`` ids above all that were given out; hyperopt's own may be taken where there are gaps."""
+    try:
+        ids = read(trials, "_ids")
+    except AttributeError as error:
+        _missing(error)
+        found: list[int] = Trials.new_trial_ids(trials, n)
+        return found
+    first = max(ids, default=-1) + 1
+    new = list(range(first, first + n))
+    ids.update(new)
+    return new
+
+
 def give_back(trials: Trials, ids: Iterable[int]) -> None:
     """Take back trial ids that ``new_trial_ids`` gave and that were not used."""
     try:

@@ -54,8 +54,11 @@ def stop_reason_of(document: Mapping[str, Any]) -> str | None:
 
 
 def times_of(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """When the trial of a document began, and when it was last changed: Unix times, where they are known."""
-    return _unix_s(document["book_time"]), _unix_s(document["refresh_time"])
+    """When the trial of a document began, and when it was last changed: Unix times, where they are known.
+
+    Documents that people make themselves (``Trials.new_trial_docs``) have none.
+    """
+    return _unix_s(document.get("book_time")), _unix_s(document.get("refresh_time"))
 
 
 def _unix_s(time: dt.datetime | None) -> float | None:

@@ -10,6 +10,7 @@ import abc
 import contextlib
 import copy
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,7 @@ from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
 from sparktune.study.columns import parameter_columns
-from sparktune.study.outcome import outcome_of
+from sparktune.study.outcome import outcome_of, times_of
 from sparktune.study.randomness import SeedStream
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.tracker import NullTracker, Tracker
@@ -177,7 +178,14 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     def _repr_html_(self) -> str:
         """What notebooks show: the best trial, its curve, a table."""
-        return html_view.of_trials(repr(self), list(self._records.values()), self.run_id)
+        return html_view.of_trials(repr(self), self._all_records(), self.run_id)
+
+    def _all_records(self) -> list[Trial]:
+        """The record of every document; also of those that were inserted since the latest ``fmin`` call."""
+        return [self._record_of(document) for document in list(of_hyperopt.documents(self))]
+
+    def _record_of(self, document: documents.Document) -> Trial:
+        return self._records.get(document["tid"]) or documents.inserted_trial(document)
 
     def _reset(self) -> None:
         self._records: dict[int, Trial] = {}
@@ -313,7 +321,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         Raises:
             AllTrialsFailed: no trial completed.
         """
-        return dict(self._records[self.best_trial["tid"]].params)
+        return dict(self._record_of(self.best_trial).params)
 
     def to_dataframe(self) -> pd.DataFrame:
         """A row for every trial, failed and cancelled ones too.
@@ -324,10 +332,12 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             ``error`` (one line), ``run_id`` (of its MLflow run), then one per parameter by its label, holding
             the values that the objective received, and missing where the parameter was not active. A
             parameter that is called as a column before it has ``param_`` before its label: ``param_loss``.
+            Of trials that were inserted by hand since the latest ``fmin`` call, the raw values.
         """
         import pandas as pd
 
-        labels = list(dict.fromkeys(label for trial in self._records.values() for label in trial.params))
+        trials = self._all_records()
+        labels = list(dict.fromkeys(label for trial in trials for label in trial.params))
         rows = [
             (
                 trial.trial_id,
@@ -342,7 +352,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
                 trial.run_id,
                 *(trial.params.get(label) for label in labels),
             )
-            for trial in self._records.values()
+            for trial in trials
         ]
         columns = [*COLUMNS, *parameter_columns(labels, COLUMNS).values()]
         frame = pd.DataFrame.from_records(rows, columns=columns)
@@ -353,7 +363,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def snapshot(self) -> StudySnapshot:
         """The study at this moment, for pictures; also while it runs, and from another thread."""
         # Records never change, and these copies are made in one step each.
-        trials, curves = list(self._records.values()), list(self._curves.items())
+        trials, curves = self._all_records(), list(self._curves.items())
         return StudySnapshot(
             trials,
             {trial_id: list(curve.values) for trial_id, curve in curves},
@@ -374,7 +384,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         Raises:
             AllTrialsFailed: no trial completed.
         """
-        return self._records[self.best_trial["tid"]].run_id
+        return self._record_of(self.best_trial).run_id
 
     def counts(self) -> dict[TrialState, int]:
         """How many trials ended in each final state; each trial is counted once."""
@@ -450,7 +460,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def new_trial_ids(self, n: int) -> list[int]:
         """``n`` ids for new trials: those that the record of a study lacks, then new ones."""
         free, self._free_ids = self._free_ids[:n], self._free_ids[n:]
-        further: list[int] = super().new_trial_ids(n - len(free))
+        further = of_hyperopt.new_ids(self, n - len(free))
         return free + further
 
     def _enqueue(self, suggested: documents.Document, space: SpaceView, draws: int | None = None) -> Trial:
@@ -515,7 +525,32 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def _finished_view(self) -> StudyTrials:
         """These trials with the finished ones only, in the order in which they finished."""
         finished = [d for d in of_hyperopt.documents(self) if d["state"] == JOB_STATE_DONE]
-        return of_hyperopt.view_of(self, sorted(finished, key=lambda d: d["refresh_time"]))
+        # Those without a time were inserted by the user, before this study.
+        return of_hyperopt.view_of(self, sorted(finished, key=lambda d: times_of(d)[1] or -math.inf))
+
+    def view(self, exp_key: Any = None, refresh: bool = True) -> Self:
+        """Another object with the same documents (``hyperopt.Trials.view``)."""
+        new: Self = super().view(exp_key=exp_key, refresh=False)
+        for name, value in vars(self).items():
+            vars(new).setdefault(name, value)
+        new._in_use = threading.Lock()
+        if refresh:
+            new.refresh()
+        return new
+
+    def refresh(self) -> None:
+        """Bring what ``trials`` shows up to the documents; of several with one id, the later get new ids."""
+        super().refresh()
+        again = of_hyperopt.with_taken_ids(self)
+        for document in again:
+            documents.renumber(document, *self.new_trial_ids(1))
+        if again:
+            logger.warning(
+                "%d of these trials had the id of another one, as trials of two studies have: they have new "
+                "ids now, the last is %d",
+                len(again),
+                again[-1]["tid"],
+            )
 
     @contextlib.contextmanager
     def _claimed(self) -> Iterator[None]:

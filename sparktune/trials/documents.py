@@ -31,6 +31,20 @@ def queued_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
     return Trial(trial_id=document["tid"], config=config, params=space.params(config))
 
 
+def inserted_trial(document: Mapping[str, Any]) -> Trial:
+    """The record of a trial whose space is not known; its parameters have their raw values."""
+    config = config_of(document)
+    trial = Trial(trial_id=document["tid"], config=config, params=config)
+    return trial if outcome_of(document) is None else ended_trial(trial, document)
+
+
+def renumber(document: Document, trial_id: int) -> None:
+    """Give a document another id."""
+    document["tid"] = document["misc"]["tid"] = trial_id
+    idxs = document["misc"]["idxs"]
+    document["misc"]["idxs"] = {label: [trial_id] * len(ids) for label, ids in idxs.items()}
+
+
 def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
     """The record of a trial that ended in an earlier call, of which only the document is left."""
     return ended_trial(queued_trial(document, space), document)
