@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from sparktune.search.optuna_sampler import optuna_sampler
     from sparktune.space import hp
     from sparktune.space.distributions import space_eval
-    from sparktune.space.sampling import sample
+    from sparktune.space.sampling import sample as sample
     from sparktune.sweeps.sweep import Sweep
     from sparktune.trials.driver import DriverTrials
     from sparktune.trials.simulated import SimulatedTrials
@@ -204,7 +204,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_ROOMS})
+    return sorted({*globals(), *_HOME, *_ROOMS})
 
 
 class _Package(types.ModuleType):
@@ -228,6 +228,7 @@ class _Package(types.ModuleType):
 sys.modules[__name__].__class__ = _Package
 hyperopt_names.install()
 
+# Not `sample`: `from sparktune import *` must not replace a notebook's `hyperopt.pyll.stochastic.sample`.
 __all__ = [
     "JOB_STATES",
     "JOB_STATE_DONE",
@@ -294,7 +295,6 @@ __all__ = [
     "pyll",
     "rand",
     "report",
-    "sample",
     "sobol",
     "space_eval",
     "tpe",
