@@ -26,7 +26,7 @@ from sparktune.space.distributions import as_space, space_eval
 from sparktune.space.view import SpaceView
 from sparktune.study.numeric import as_whole
 from sparktune.study.randomness import as_generator
-from sparktune.trials import arguments, in_process, savefile
+from sparktune.trials import arguments, in_process, savefile, side_effects
 from sparktune.trials.run import RunnableTrials
 from sparktune.trials.spark import SparkTrials
 
@@ -164,6 +164,7 @@ def fmin(
     if trials is None:
         saved = savefile.read(trials_save_file, quietly=True) if trials_save_file else None
         trials = saved if isinstance(saved, RunnableTrials) else SparkTrials()
+        _warn_of_side_effects(fn)
     if not isinstance(trials, hyperopt.Trials):
         raise TypeError(f"trials is {trials!r}; it must be a trials object, such as SparkTrials()")
     if _is_hyperopts_spark_trials(trials):
@@ -206,6 +207,22 @@ def fmin(
                 arguments.check_limits(timeout, loss_threshold)  # before there is a run
                 fn = stack.enter_context(in_process.recorded(fn, view, trials, options["algo"], options))
         return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
+
+
+def _warn_of_side_effects(fn: Any) -> None:
+    """Say what the objective writes that does not come back from a worker.
+
+    Only where ``fmin`` chose Spark itself, in place of hyperopt's ``Trials()``, which keep it. hyperopt's
+    ``SparkTrials`` do not bring it back either.
+    """
+    names = side_effects.written_by(fn)
+    if names:
+        logger.warning(
+            "the objective writes to %s, and without trials= it runs on Spark workers, each with a copy: "
+            "here it stays as it is. Return such values in the result (trials.results has them), or run the "
+            "trials in this process: trials=Trials(), or trials=DriverTrials() for several at once",
+            ", ".join(names),
+        )
 
 
 def _is_hyperopts_spark_trials(trials: hyperopt.Trials) -> bool:

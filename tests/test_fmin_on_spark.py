@@ -256,11 +256,26 @@ def test_never_more_under_way_than_slots_and_it_is_said_once(caplog: pytest.LogC
     assert said[0].startswith("parallelism is 200, but Spark has 2 slots now")
 
 
+def test_what_an_objective_writes_to_is_named(caplog: pytest.LogCaptureFixture, mlflow_store: str) -> None:
+    losses: list[float] = []
+
+    def fn(x: float) -> float:
+        losses.append(x)
+        return x
+
+    for trials in (None, SparkTrials(mlflow=False), hyperopt.Trials()):
+        sparktune.fmin(fn, X, rand.suggest, 2, trials=trials, rstate=1, show_progressbar=False)
+    named = [record.getMessage() for record in caplog.records if "writes to losses" in record.getMessage()]
+    assert len(named) == 1  # where Spark was not asked for
+    assert len(losses) == 2  # of the trials in this process
+
+
 def test_parallelism_defaults_to_the_slots() -> None:
     assert SparkTrials().parallelism == 2
     assert SparkTrials(parallelism=0).parallelism == 2
     assert SparkTrials(-1).parallelism == 2
     assert SparkTrials(500).parallelism == 500
+    assert SparkTrials(parallelism=2.0).parallelism == 2  # type: ignore[arg-type]
     for wrong in (1.5, "2", True):
         with pytest.raises(TypeError, match="parallelism is"):
             SparkTrials(wrong)  # type: ignore[arg-type]
