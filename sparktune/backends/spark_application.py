@@ -121,5 +121,5 @@ class Application(Protocol):
             n: how many tasks.
         """
 
-    def missing_module_advice(self, module: str) -> Iterable[str]:
-        """Ways to bring a module of the driver's to the workers, as phrases."""
+    def missing_module_advice(self, file: str) -> Iterable[str]:
+        """Ways to bring a module of the driver's, a ``.py`` or ``.zip`` file, to the workers, as phrases."""

@@ -173,9 +173,6 @@ class ClassicApplication:
         rows = self._sc.parallelize(range(n), n).map(lambda row: pickle.dumps(question(row))).collect()
         return [pickle.loads(row) for row in rows]
 
-    def missing_module_advice(self, module: str) -> Iterable[str]:
+    def missing_module_advice(self, file: str) -> Iterable[str]:
         """See ``Application``."""
-        yield (
-            f"spark.sparkContext.addPyFile('{module}.py') or spark-submit --py-files {module}.py (a package "
-            "as a zip file)"
-        )
+        yield f"spark.sparkContext.addPyFile('{file}') or spark-submit --py-files {file}"

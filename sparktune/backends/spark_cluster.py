@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from sparktune.backends.missing_modules import ways_to_bring
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
 from sparktune.errors import ObjectiveNotPicklable
 from sparktune.private import of_pyspark
@@ -156,11 +157,7 @@ def with_remedy(error: TrialError, application: Application) -> TrialError:
     if missing is None or application.is_near:
         return error
     module = missing[1].partition(".")[0]
-    ways = [
-        *application.missing_module_advice(module),
-        f"cloudpickle.register_pickle_by_value({module}) before fmin",
-        "install it on every worker",
-    ]
+    ways = list(ways_to_bring(module, application))
     remedy = f"Remedy, where the driver has {module!r} and a worker does not: {'; or '.join(ways)}"
     return replace(error, message=f"{error.message}. {remedy}", traceback=f"{error.traceback}\n{remedy}")
 

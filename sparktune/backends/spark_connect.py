@@ -248,9 +248,9 @@ class ConnectApplication:
             pickle.loads(told) for told in _outcomes(self._mapped(self._spark.range(0, n, 1, n), answers))
         ]
 
-    def missing_module_advice(self, module: str) -> Iterable[str]:
+    def missing_module_advice(self, file: str) -> Iterable[str]:
         """See ``Application``."""
-        yield f"spark.addArtifacts('{module}.py', pyfile=True) (a package as a zip file)"
+        yield f"spark.addArtifacts('{file}', pyfile=True)"
 
 
 def _outcomes(query: Any) -> list[bytes]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS
@@ -225,8 +227,8 @@ def test_default_attempts(master: str, attempts: int) -> None:
     assert default_attempts(master) == attempts
 
 
-def advice(module: str) -> list[str]:
-    return [f"addPyFile('{module}.py')"]
+def advice(file: str) -> list[str]:
+    return [f"addPyFile('{file}')"]
 
 
 LOCAL = SimpleNamespace(is_near=True)
@@ -246,5 +248,21 @@ def test_a_module_that_a_cluster_does_not_have() -> None:
         assert "addPyFile('helper.py')" in text
         assert "register_pickle_by_value(helper)" in text
     assert with_remedy(error, LOCAL) == error
+    assert "pip install" not in with_remedy(error, CLUSTER).message
     other = TrialError.of(ValueError("No module named 'helper'"))
     assert with_remedy(other, CLUSTER) == other
+
+
+def test_how_a_package_gets_to_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed one by pip, a folder of the user's as a zip file."""
+    text = with_remedy(TrialError.of(ModuleNotFoundError("No module named 'numpy'")), CLUSTER).message
+    assert f"pip install numpy=={np.__version__} on every worker" in text
+    assert "addPyFile" not in text
+    assert "register_pickle_by_value" not in text
+    (tmp_path / "of_mine").mkdir()
+    (tmp_path / "of_mine" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    text = with_remedy(TrialError.of(ModuleNotFoundError("No module named 'of_mine.part'")), CLUSTER).message
+    archive = f"shutil.make_archive('of_mine', 'zip', {str(tmp_path)!r}, 'of_mine')"
+    assert f"{archive}, then addPyFile('of_mine.zip')" in text
+    assert "of_mine.py" not in text
