@@ -44,7 +44,7 @@ ROOMS = {
     "search": ["errors", "hyperopt_names", "private", "space", "study"],
     "study": ["early_termination", "errors"],
     "worker": ["early_termination", "errors", "private", "study", "tracking.worker"],
-    "tracking": ["study"],
+    "tracking": ["space.naming", "study"],
     "backends": ["errors", "private", "study", "worker"],
     "trials": [
         "backends",

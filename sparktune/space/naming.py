@@ -20,6 +20,16 @@ def without_addresses(text: str) -> str:
     return _ADDRESS.sub("", text)
 
 
+def text_of(value: Any) -> str:
+    """``str(value)``, or the name of what would have an address in it.
+
+    Raises:
+        Exception: whatever the ``__str__`` of the user's class raises.
+    """
+    text = str(value)
+    return _name(value) if _ADDRESS.search(text) else text
+
+
 def named(options: Sequence[Any]) -> list[Any]:
     """The options of one choice, with names in place of those whose text holds an address.
 

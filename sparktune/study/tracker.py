@@ -29,7 +29,8 @@ def _option(value: Any) -> str:
     """An argument of a ``partial``, the same in every process: without an address in memory."""
     if callable(value):
         return algorithm_name(value)
-    return type(value).__name__ if type(value).__repr__ is object.__repr__ else repr(value)
+    text: Any = type(value).__repr__
+    return type(value).__name__ if text is object.__repr__ else repr(value)
 
 
 def objective_name(fn: Any) -> str:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sparktune.space.naming import text_of
 from sparktune.study.columns import parameter_columns
 from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState
@@ -112,9 +113,12 @@ def cut(text: str, limit: int) -> str:
 
 
 def param_value(value: Any) -> str:
-    """A param's value as text: ``str(value)``, as ``mlflow.log_param`` makes it, cut to the limit."""
+    """A param's value as text: ``str(value)``, as ``mlflow.log_param`` makes it, cut to the limit.
+
+    Functions and objects whose text holds an address in memory have their names.
+    """
     try:
-        text = str(value)
+        text = text_of(value)
     except Exception as error:  # an option of hp.choice may be any object of the user's
         text = f"<{type(value).__name__} without a text: {type(error).__name__}>"
     return cut(text, MAX_PARAM_VALUE)

@@ -532,7 +532,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         """Another object with the same documents (``hyperopt.Trials.view``)."""
         new: Self = super().view(exp_key=exp_key, refresh=False)
         for name, value in vars(self).items():
-            vars(new).setdefault(name, value)
+            new.__dict__.setdefault(name, value)
         new._in_use = threading.Lock()
         if refresh:
             new.refresh()
