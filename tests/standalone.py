@@ -48,13 +48,13 @@ class Process:
                 self._arrived.put(line.rstrip("\n"))
         self._arrived.put(None)
 
-    def until(self, pattern: str) -> re.Match[str]:
+    def until(self, pattern: str, patience_s: float = PATIENCE_S) -> re.Match[str]:
         """Wait for a line with this pattern; the lines so far are in ``lines``.
 
         Raises:
             AssertionError: the process ended without one, or was silent for too long.
         """
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + patience_s
         while True:
             try:
                 line = self._arrived.get(timeout=max(0.0, end - time.monotonic()))

@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "sparktune"
 
 DOORS = {
     "pyspark": [
+        "sparktune.worker.bootstrap",
         "sparktune.backends.session",
         "sparktune.backends.spark_*",
         "sparktune.worker.task",

@@ -7,17 +7,19 @@ import os
 import pickle
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import pyspark
 from pyspark import inheritable_thread_target
 
+from sparktune.backends import spark_package
 from sparktune.backends.spark_application import Sent
 from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refuse_destroyed, refused
-from sparktune.backends.spark_package import archive
+from sparktune.backends.spark_package import Package
 from sparktune.private import of_pyspark
-from sparktune.worker.task import ANNOUNCEMENT, NOT_RUN, Assignment, run_announced
+from sparktune.worker.task import ANNOUNCEMENT, NOT_RUN, Assignment, ready, run_announced
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -27,8 +29,9 @@ POOL = "spark.scheduler.pool"
 FRESH_WORKER = "SPARKTUNE_FRESH_WORKER"
 """Spark pools Python workers by their environment: with this variable a trial gets none used before."""
 
-_have_package: set[str] = set()
-"""The applications whose workers were given sparktune."""
+_archiving = threading.Lock()
+_archives: dict[str, Any] = {}
+"""Application -> the broadcast variable with sparktune, which lives as long as this process."""
 
 
 class ClassicApplication:
@@ -49,7 +52,7 @@ class ClassicApplication:
         self._spark = spark
         self._sc: Any = spark.sparkContext
         self._profile = profile
-        self._env = {FRESH_WORKER: "1"} if fresh_worker else {}
+        self._fresh_worker = fresh_worker
         self._rows: Any = None
         self.master = str(self._sc.master)
         self.is_near = is_local(self.master)
@@ -95,7 +98,6 @@ class ClassicApplication:
         if self.is_near and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
             of_pyspark.set_interpreter(self._sc, sys.executable)
-        self._send_package()
         with of_pyspark.broadcasts_pickled(self._sc) as companions:
             container = pack()
         refuse_destroyed(companions)
@@ -108,19 +110,38 @@ class ClassicApplication:
         interpreter = of_pyspark.interpreter(self._sc)
         return interpreter is not None and shutil.which(interpreter) == sys.executable
 
-    def _send_package(self) -> None:
-        """Give the workers this sparktune, once, unless they are of this interpreter and on this machine."""
-        if self.is_near and self.is_same_python:
-            return
+    @functools.cached_property
+    def _package(self) -> Package:
+        """This sparktune: workers of this interpreter and machine find it; others get it by a broadcast."""
+        folder = spark_package.folder() if self.is_near and self.is_same_python else None
+        if folder is not None:
+            return Package(folder)
         application_id = str(self._sc.applicationId)
-        if application_id in _have_package:
-            return
-        before = list(sys.path)
-        try:
-            self._sc.addPyFile(str(archive()))
-        finally:
-            sys.path[:] = before  # this process has it
-        _have_package.add(application_id)
+        with _archiving:
+            if application_id not in _archives:
+                _archives[application_id] = self._sc.broadcast(spark_package.archived())
+        return Package(archive=_archives[application_id])
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """Environment variables of the workers; Spark pools them by these."""
+        fresh = {FRESH_WORKER: "1"} if self._fresh_worker else {}
+        return {spark_package.DIGEST: spark_package.digest(), **fresh}
+
+    def _on_workers(self, rows: Any, body: Callable[[Iterable[Any]], Iterable[Any]]) -> Any:
+        """The RDD of what the body makes of the rows' partitions, on workers that have this sparktune."""
+        rdd = rows.mapPartitions(self._package.carrying(body))
+        of_pyspark.set_environment(rdd, self._environment)
+        return rdd
+
+    def start_workers(self, n: int) -> None:
+        """Have ``n`` Python workers started that import what trials need; waits for it.
+
+        Raises:
+            Exception: Spark's.
+        """
+        self._sc.setJobDescription("sparktune: start of Python workers")
+        of_pyspark.collected(self._on_workers(self._sc.parallelize(range(n), n), ready))
 
     def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
         """See ``Application``: the scheduler pool, the job group and other local properties."""
@@ -146,9 +167,7 @@ class ClassicApplication:
         Building one takes some twenty calls to the JVM. No two lanes share one: with a stage, Spark aborts
         every job under way on the stage's RDD (``DAGScheduler.stageDependsOn``).
         """
-        rdd = self._rows.mapPartitions(functools.partial(run_announced, assignment))
-        if self._env:
-            of_pyspark.set_environment(rdd, self._env)
+        rdd = self._on_workers(self._rows, functools.partial(run_announced, assignment))
         return rdd if self._profile is None else rdd.withResources(self._profile)
 
     def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:
@@ -170,8 +189,12 @@ class ClassicApplication:
 
     def ask_workers(self, question: Callable[[Any], Any], n: int) -> list[Any]:
         """See ``Application``."""
-        rows = self._sc.parallelize(range(n), n).map(lambda row: pickle.dumps(question(row))).collect()
-        return [pickle.loads(row) for row in rows]
+
+        def answers(rows: Iterable[Any]) -> list[bytes]:
+            return [pickle.dumps(question(row)) for row in rows]
+
+        asked = self._on_workers(self._sc.parallelize(range(n), n), answers)
+        return [pickle.loads(answer) for answer in of_pyspark.collected(asked)]
 
     def missing_module_advice(self, file: str) -> Iterable[str]:
         """See ``Application``."""

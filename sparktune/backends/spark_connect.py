@@ -14,15 +14,18 @@ import pickle
 import re
 import socket
 import tempfile
+import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sparktune.backends import spark_package
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Sent
 from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refused
-from sparktune.backends.spark_package import archive
+from sparktune.backends.spark_package import Package
 from sparktune.private import of_pyspark
 from sparktune.worker.parcel import Artifact
 from sparktune.worker.task import (
@@ -61,8 +64,9 @@ LONGEST_TAG = 16_384
 AHEAD = 4
 """Queries that wait at the server for a trial: with two running and two that wind up it has eight."""
 
-_have_package: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The sessions whose workers were given sparktune."""
+_archiving = threading.Lock()
+_archives: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+"""Session -> the file artifact with sparktune."""
 
 
 class ConnectApplication:
@@ -156,15 +160,24 @@ class ConnectApplication:
 
     def send(self, pack: Callable[[], bytes]) -> Sent:
         """See ``Application``: as a file artifact, which the server keeps until the session ends."""
+        return Sent(Artifact(self._sent_as_file(pack())), (), lambda: None)
+
+    def _sent_as_file(self, content: bytes) -> str:
+        """The name of a file artifact: one that no other process with this session takes."""
         name = f"sparktune-{uuid.uuid4().hex}"
-        if self._spark not in _have_package:
-            self._spark.addArtifacts(str(archive()), pyfile=True)
-            _have_package.add(self._spark)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, name)
-            path.write_bytes(pack())
+            path.write_bytes(content)
             self._spark.addArtifacts(str(path), file=True)
-        return Sent(Artifact(name), (), lambda: None)
+        return name
+
+    @functools.cached_property
+    def _package(self) -> Package:
+        """This sparktune; all processes with this session share its workers."""
+        with _archiving:
+            if self._spark not in _archives:
+                _archives[self._spark] = self._sent_as_file(spark_package.archived())
+        return Package(archive=_archives[self._spark])
 
     def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
         """See ``Application``: the tags."""
@@ -224,11 +237,15 @@ class ConnectApplication:
         finally:
             self._spark.removeTag(tag)
 
-    def _mapped(self, rows: Any, body: Callable[[Iterator[Any]], Iterator[Any]]) -> Any:
+    def _mapped(
+        self, rows: Any, body: Callable[[Iterator[Any]], Iterator[Any]], *, is_trial: bool = True
+    ) -> Any:
         from pyspark.sql.types import BinaryType, StructType
 
         options = {} if self._profile is None else {"profile": self._profile}
-        return rows.mapInArrow(body, StructType().add("outcome", BinaryType()), **options)
+        schema = StructType().add("outcome", BinaryType())
+        package = replace(self._package, is_alone=is_trial)
+        return rows.mapInArrow(package.carrying(body), schema, **options)
 
     def cancel(self, tag: str) -> None:
         """See ``Application``."""
@@ -244,9 +261,8 @@ class ConnectApplication:
                 told = [pickle.dumps(question(row.as_py())) for row in batch.column(0)]
                 yield pyarrow.RecordBatch.from_pydict({"outcome": told})
 
-        return [
-            pickle.loads(told) for told in _outcomes(self._mapped(self._spark.range(0, n, 1, n), answers))
-        ]
+        asked = self._mapped(self._spark.range(0, n, 1, n), answers, is_trial=False)
+        return [pickle.loads(told) for told in _outcomes(asked)]
 
     def missing_module_advice(self, file: str) -> Iterable[str]:
         """See ``Application``."""

@@ -23,6 +23,7 @@ _CORES = (
 _OWN_SETTINGS = (
     "a Spark session that sparktune creates has Spark's own settings, under which trials take longer to start"
 )
+_POOLED = "fresh_worker=True has no effect, and two versions of sparktune share Python workers"
 _RESTART = "where Spark's Java process is killed, this process must be started again"
 
 NAMES = {
@@ -38,8 +39,8 @@ NAMES = {
         "an objective that uses a broadcast variable which was destroyed is not refused; its trials fail",
     ),
     "_jrdd": ("RDD._jrdd", "the results of Spark jobs take a slower way"),
-    "ctx": ("RDD.ctx", "fresh_worker=True has no effect"),
-    "environment": ("SparkContext.environment", "fresh_worker=True has no effect"),
+    "ctx": ("RDD.ctx", _POOLED),
+    "environment": ("SparkContext.environment", _POOLED),
     "pythonExec": (
         "SparkContext.pythonExec",
         "workers run the python3 of the PATH; let PYSPARK_PYTHON name another interpreter",
@@ -49,6 +50,10 @@ NAMES = {
     "_gateway": ("SparkContext._gateway", _RESTART),
     "_jvm": ("SparkContext._jvm", _RESTART),
     "_instantiatedSession": ("SparkSession._instantiatedSession", _RESTART),
+    "_default_session": (
+        "SparkSession._default_session of Spark Connect",
+        "a session that another thread made may not be found; give SparkTrials(spark_session=...)",
+    ),
     "client": (
         "SparkSession.client of Spark Connect",
         "workers are taken to be on other machines than the driver",
@@ -121,6 +126,26 @@ def connect_host(spark: Any) -> str | None:
     except AttributeError:
         _missing("client")
         return None
+
+
+def default_connect_session(session: Any) -> Any:
+    """The Spark Connect session of this process, whichever thread made it; None where there is none.
+
+    Args:
+        session: Spark Connect's ``SparkSession``. Classes that vendors derive from it keep their own.
+    """
+    kinds = [session]
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        try:
+            found = read(kind, "_default_session")
+        except AttributeError as error:
+            _missing(error.name)
+            return None
+        if found is not None and not found.is_stopped:
+            return found
+    return None
 
 
 def connect_endpoint(spark: Any) -> str | None:

@@ -16,7 +16,7 @@ from sparktune.private import of_cloudpickle, of_pyspark, presence
 IN_SESSION = [
     name
     for name in of_pyspark.NAMES
-    if name not in ("_path", "_ensure_initialized", "_jbroadcast", "client", "_builder")
+    if name not in ("_path", "_ensure_initialized", "_jbroadcast", "client", "_builder", "_default_session")
 ]
 """Looked for on the driver, in any study."""
 
