@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from sparktune.errors import InvalidSweep
-from sparktune.sweeps.worker.folder import Archive
+from sparktune.sweeps.worker.folder import Archive, Modules
 
 LEFT_OUT = frozenset(
     (".git", ".hg", ".venv", "__pycache__", ".ipynb_checkpoints", ".mypy_cache", "mlruns", "mlartifacts")
@@ -55,20 +53,21 @@ def files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-class ModuleArchive:
-    """The Python files of a folder as a zip file, for Spark's list of Python files; removed by ``close``."""
+def modules(folder: Path) -> Modules:
+    """The files of a folder as a zip file, from which workers import.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="sparktune-")
-        content = {
-            path.relative_to(folder).as_posix(): path.read_bytes() for path in files(folder) if path.is_file()
-        }
-        digest = hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:16]
-        self.path = Path(self._folder.name, f"sweep-{digest}.zip")
-        with zipfile.ZipFile(self.path, "w", zipfile.ZIP_DEFLATED) as zipped:
-            for name, data in content.items():
-                zipped.writestr(name, data)
-
-    def close(self) -> None:
-        """Remove the file."""
-        self._folder.cleanup()
+    Raises:
+        InvalidSweep: a file cannot be read.
+    """
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for path in files(folder):
+            if path.is_file():
+                try:
+                    # The same bytes for the same files: their digest names them on a worker's machine.
+                    zipped.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
+                except OSError as error:
+                    raise InvalidSweep(
+                        f"trial.code: {str(path)!r} cannot be read: {error.strerror}"
+                    ) from None
+    return Modules(stream.getvalue())

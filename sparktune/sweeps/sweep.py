@@ -15,15 +15,11 @@ from sparktune.errors import SparktuneError
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from sparktune.sweeps.code import ModuleArchive
     from sparktune.sweeps.document import Document
     from sparktune.sweeps.model import SweepFile
     from sparktune.sweeps.trials import SweepTrials
 
 logger = logging.getLogger("sparktune")
-
-_module_archives: list[ModuleArchive] = []
-"""Spark reads them whenever an executor joins: they go when this process ends."""
 
 
 class Sweep:
@@ -132,8 +128,6 @@ class Sweep:
         objective = self._objective()
         with chosen(file.tracking_uri, file.experiment_name):
             trials = self._trials(spark)
-            if file.trial.function is not None and file.trial.code is not None:
-                self._send_modules(trials)
             fmin(
                 objective,
                 space_of(file.search_space),
@@ -169,6 +163,7 @@ class Sweep:
         )
 
     def _objective(self) -> Any:
+        from sparktune.sweeps.code import modules
         from sparktune.sweeps.model import InputPath
         from sparktune.sweeps.references import arguments, script, template
         from sparktune.sweeps.worker.command import Command, as_text
@@ -182,7 +177,7 @@ class Sweep:
         }
         if trial.function is not None:
             module, _, name = trial.function.partition(":")
-            return Function(module, name, inputs)
+            return Function(module, name, inputs, None if self._code is None else modules(self._code))
         assert trial.command is not None
         if trial.shell:
             assert isinstance(trial.command, str)
@@ -218,14 +213,6 @@ class Sweep:
         from sparktune.sweeps.code import packed
 
         return None if self._code is None else packed(self._code)
-
-    def _send_modules(self, trials: SweepTrials) -> None:
-        from sparktune.sweeps.code import ModuleArchive
-
-        assert self._code is not None
-        archive = ModuleArchive(self._code)
-        _module_archives.append(archive)
-        trials.send_modules(str(archive.path))
 
 
 def _plain(data: Any) -> Any:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from sparktune.backends import session
 from sparktune.study.trial import Trial, TrialState, metric_value
 from sparktune.trials.spark import SparkTrials
 
@@ -47,14 +46,6 @@ class SweepTrials(SparkTrials):
         if trial.stop_reason is not None:
             parts.append(trial.stop_reason)
         return ", ".join(parts)
-
-    def send_modules(self, path: str) -> None:
-        """Have Spark's workers import from a zip file."""
-        spark: Any = self._session()
-        if session.is_connect(spark):
-            spark.addArtifacts(path, pyfile=True)
-        else:
-            spark.sparkContext.addPyFile(path)
 
     @property
     def best_metric(self) -> float:

@@ -1,12 +1,15 @@
-"""The ``code`` folder of a sweep, as it travels: a tar archive, sent to the workers once."""
+"""The ``code`` folder of a sweep, as it travels to the workers: with the objective, which is sent once."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import sys
 import tarfile
 from typing import Any
+
+from sparktune.worker import bootstrap
 
 
 class Archive:
@@ -31,3 +34,30 @@ class Archive:
                 tar.extractall(folder, filter="fully_trusted")  # this package has made it
             else:
                 tar.extractall(folder)
+
+
+class Modules:
+    """A zip file of Python modules.
+
+    Args:
+        data: its bytes; pickled as those of an ``Archive``.
+        name: tells them from others.
+    """
+
+    def __init__(self, data: Any, name: str = "") -> None:
+        self._data = data
+        self._name = name or f"sweep-{hashlib.sha256(data).hexdigest()[:32]}.zip"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        data = pickle.PickleBuffer(self._data) if int(protocol) >= 5 else bytes(self._data)
+        return Modules, (data, self._name)
+
+    def add_to_path(self) -> None:
+        """Import from it in this process; modules of another sweep's are imported anew."""
+        place = bootstrap.functions().put(self._name, self._data)
+        if place not in sys.path:
+            sys.path.insert(0, place)
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None) or ""
+            if "/sweep-" in file and ".zip/" in file and not file.startswith(place):
+                del sys.modules[name]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparktune.sweeps.worker.folder import Modules
+
 
 @dataclass(frozen=True)
 class Function:
@@ -15,11 +17,13 @@ class Function:
     Attributes:
         module, name: where the function is; the module is imported on the worker.
         inputs: arguments that are the same for every trial.
+        code: what its module is in, or None where workers have it.
     """
 
     module: str
     name: str
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    code: Modules | None = None
 
     @property
     def __name__(self) -> str:
@@ -28,5 +32,7 @@ class Function:
 
     def __call__(self, point: Mapping[str, Any]) -> Any:
         """Call the function with the values of a point, by their names."""
+        if self.code is not None:
+            self.code.add_to_path()
         function = getattr(importlib.import_module(self.module), self.name)
         return function(**{**self.inputs, **point})
