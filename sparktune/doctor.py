@@ -172,6 +172,7 @@ def _on_classic(spark: Any) -> Generator[Finding, None, Found | None]:
 
 def _on_connect(spark: Any) -> Generator[Finding, None, Found | None]:
     remote = os.environ.get("SPARK_REMOTE", "")
+    spark = spark or session.active_connect()
     if spark is None and remote.startswith("local"):
         yield (java := _java())
         if java.state == "FAILS":

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from sparktune.errors import SparkNotAvailable
 from sparktune.private import of_pyspark
 from sparktune.study import progress
-from sparktune.worker.task import ready
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -108,12 +107,10 @@ def get_or_create(meanwhile: Callable[[], None] | None = None) -> SparkSession:
             "at its top level, and workers import it for its objective, put the call under "
             "`if __name__ == '__main__':`. Inside an objective, tune with trials=Trials()"
         )
-    if "SPARK_REMOTE" in os.environ or "SPARK_CONNECT_MODE_ENABLED" in os.environ:
+    if wants_connect():
         return _connected(SparkSession)
-    try:
-        from pyspark import SparkConf, SparkContext
-    except ImportError:  # the package pyspark-client
-        return _connected(SparkSession)
+    from pyspark import SparkConf, SparkContext
+
     of_pyspark.forget_java_that_died(SparkContext, SparkSession)
     active = SparkSession.getActiveSession()
     if active is not None:
@@ -173,31 +170,49 @@ def _start_workers(spark: SparkSession) -> None:
 
     The first trials would wait for it, and for what Spark's own code takes the first time.
     """
-    sc: Any = spark.sparkContext
-    n = min(WORKERS_AT_FIRST, int(sc.defaultParallelism))
+    from sparktune.backends.spark_classic import ClassicApplication
+
+    n = min(WORKERS_AT_FIRST, int(spark.sparkContext.defaultParallelism))
 
     def start() -> None:
         with contextlib.suppress(Exception):  # trials will meet the same, and tell
-            sc.setJobDescription("sparktune: start of Python workers")
-            sc.parallelize(range(n), n).mapPartitions(ready).collect()
+            ClassicApplication(spark).start_workers(n)
 
     threading.Thread(target=start, name="sparktune-workers", daemon=True).start()
 
 
 def wants_connect() -> bool:
-    """Whether ``get_or_create`` gives a session of Spark Connect: by its settings, or for want of another."""
+    """Whether ``get_or_create`` gives a session of Spark Connect.
+
+    By its settings, because there is one and no classic one, or because there can be no other.
+    """
     if "SPARK_REMOTE" in os.environ or "SPARK_CONNECT_MODE_ENABLED" in os.environ:
         return True
     try:
         import pyspark
     except ImportError:
         return False
-    return not hasattr(pyspark, "SparkContext")
+    if not hasattr(pyspark, "SparkContext"):  # the package pyspark-client
+        return True
+    return active_connect() is not None and not of_pyspark.may_have_context(pyspark.SparkContext)
+
+
+def active_connect() -> SparkSession | None:
+    """The Spark Connect session of this thread, or of this process; None where there is none.
+
+    However it was made: databricks-connect and dataproc-spark-connect have builders of their own, which need
+    not set environment variables.
+    """
+    module = sys.modules.get("pyspark.sql.connect.session")
+    if module is None:
+        return None
+    found: SparkSession | None = module.SparkSession.getActiveSession()
+    return found or of_pyspark.default_connect_session(module.SparkSession)
 
 
 def _connected(classic: type[SparkSession]) -> SparkSession:
     """The Spark Connect session of this process, or one with the server that SPARK_REMOTE names."""
-    active = classic.getActiveSession()
+    active = active_connect() or classic.getActiveSession()
     if active is not None:
         return active
     remote = os.environ.get("SPARK_REMOTE", "")

@@ -112,7 +112,7 @@ for thread in threading.enumerate():
     if thread.name == "sparktune-workers":
         thread.join()
         print("joined")
-modules = spark.sparkContext.parallelize([0], 1).map(lambda _: sorted(sys.modules)).first()
+[modules] = session.application(spark).ask_workers(lambda _: sorted(sys.modules), 1)
 print("sparktune.worker.task" in modules, "hyperopt" in modules, "mlflow" in modules)
 """
 
@@ -204,3 +204,37 @@ def test_going_on_after_sparks_java_process_was_killed(run: Any, tmp_path: Path)
     said, *counts = done.stdout.splitlines()
     assert "call fmin again with the same trials object" in said, done.stderr
     assert counts == ["2", "4"], done.stderr
+
+
+CONNECTED_WITHOUT_ENVIRONMENT = """
+import os, threading
+from pyspark.sql.connect.session import SparkSession
+from sparktune.backends import session
+
+
+class VendorsSession(SparkSession):  # as of dataproc-spark-connect
+    pass
+
+
+for kind in (VendorsSession, SparkSession):
+    assert session.active_connect() is None
+    assert not session.wants_connect()
+    spark = kind(connection="sc://127.0.0.1:1")  # asks the server nothing yet
+    spark.release_session_on_close = False
+    kind._set_default_and_active_session(spark)
+    assert not {"SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED"} & set(os.environ)
+    assert session.wants_connect()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(session.get_or_create()))
+    thread.start()
+    thread.join()
+    found.append(session.get_or_create())
+    print([one is spark for one in found])
+    spark.stop()
+"""
+
+
+def test_a_connect_session_that_sets_no_environment_variables_is_found(run: Any) -> None:
+    pytest.importorskip("grpc")
+    done = run([sys.executable, "-W", "ignore", "-c", CONNECTED_WITHOUT_ENVIRONMENT])
+    assert done.stdout.splitlines() == ["[True, True]"] * 2, done.stderr
