@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -72,21 +73,43 @@ def _missing(name: str | None) -> None:
         presence.missing("pyspark", *NAMES[name])
 
 
-def has_stopped(sc: Any) -> bool:
-    """Whether the application of a ``SparkContext`` has ended."""
+_STOPPED = re.compile(
+    r"SparkContext was shut ?down|(?:on|the) (?:a )?stopped SparkContext|Target Object ID does not exist"
+)
+"""What exceptions say whose SparkContext has ended, of Spark or of py4j."""
+
+
+def _is_unanswered(error: BaseException) -> bool:
+    """Whether a call to Java failed because there is nobody who answers.
+
+    A gateway that admits few methods answers: its refusal is a ``Py4JError`` as well.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, OSError) or "Py4JNetworkError" in names
+
+
+def has_stopped(sc: Any, error: BaseException | None = None) -> bool:
+    """Whether it is known that the application of a ``SparkContext`` has ended.
+
+    Args:
+        sc: the ``SparkContext``.
+        error: what a call or a job raised; looked at where the context cannot be asked.
+    """
     try:
         java = read(sc, "_jsc")
-    except AttributeError as error:
-        try:
-            int(sc.defaultParallelism)
-        except Exception:  # AttributeError on a stopped context, py4j's own on a dead Java process
-            return True
-        _missing(error.name)
-        return False
-    try:
         return java is None or bool(java.sc().isStopped())
-    except Exception:  # its Java process is gone
+    except Exception as refusal:  # AttributeError, or py4j's
+        if _is_unanswered(refusal):
+            return True
+        name = refusal.name if isinstance(refusal, AttributeError) else None
+    try:
+        int(sc.defaultParallelism)
+    except AttributeError:  # of a context without its Java object
         return True
+    except Exception as refusal:
+        return _is_unanswered(refusal) or any(_STOPPED.search(str(each)) for each in (refusal, error))
+    _missing(name)
+    return error is not None and _STOPPED.search(str(error)) is not None
 
 
 def count_tasks(sc: Any, profile: Any = None) -> int:
@@ -301,7 +324,9 @@ def forget_java_that_died(context: Any, session: Any) -> None:
         return
     try:
         gateway.jvm.java.lang.System.nanoTime()
-    except Exception:  # py4j's and the socket's own: nobody answers
+    except Exception as error:
+        if not _is_unanswered(error):  # a gateway that admits few methods
+            return
         logger.warning("Spark's Java process is gone; a new one is started")
         context._gateway = context._jvm = context._active_spark_context = None
         session._instantiatedSession = None

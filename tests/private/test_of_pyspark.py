@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -71,6 +74,52 @@ def test_slots_and_the_end_of_a_session_are_seen_without_its_java_object(without
     assert of_pyspark.count_tasks(sc) == wanted
     assert not of_pyspark.has_stopped(sc)
     assert of_pyspark.has_stopped(object())
+
+
+REFUSED = {"isStopped", "resourceProfileManager", "maxNumConcurrentTasks", "statusTracker", "nanoTime"}
+
+
+@pytest.fixture
+def few_methods(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A gateway that refuses methods, as on clusters with access control; gives those it has refused."""
+    from py4j.java_gateway import JavaMember
+    from py4j.protocol import Py4JError
+
+    call, refused = JavaMember.__call__, []
+
+    def admit(member: Any, *arguments: Any) -> Any:
+        if member.name not in REFUSED:
+            return call(member, *arguments)
+        refused.append(member.name)
+        raise Py4JError(
+            f"An error occurred while calling o42.{member.name}. Trace:\n"
+            f"py4j.security.Py4JSecurityException: Method public {member.name}() is not whitelisted"
+        )
+
+    monkeypatch.setattr(JavaMember, "__call__", admit)
+    return refused
+
+
+def test_a_gateway_that_admits_few_methods_is_no_session_that_was_stopped(
+    few_methods: list[str], spark: Any, tmp_path: Path
+) -> None:
+    folder = str(tmp_path)
+
+    def dies_once(x: float) -> float:
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(f"{folder}/died", os.O_CREAT | os.O_EXCL))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    sc = spark.sparkContext
+    gateway = sc._gateway
+    assert session.get_or_create() is spark
+    assert sc._gateway is gateway
+    study(dies_once, max_attempts=3)
+    assert not of_pyspark.has_stopped(sc)
+    assert "isStopped" in few_methods
+    assert "nanoTime" in few_methods
+    assert of_pyspark.has_stopped(sc, Exception("Job 3 cancelled because SparkContext was shut down"))
 
 
 def test_every_name_is_there_in_this_version(spark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
