@@ -1,7 +1,8 @@
 """The command line: ``sparktune sweep``, ``demo``, ``doctor``, ``resume`` and so on.
 
 Exit codes: 0 success; 1 no trial completed, or a study would fail (doctor); 2 wrong usage, or something that
-is needed is missing; 3 a sweep file is wrong; 130 Ctrl-C. ``sparktune sweep`` has some more.
+is needed is missing; 3 a sweep file is wrong; 130 Ctrl-C, or others cancelled its Spark jobs.
+``sparktune sweep`` has some more.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparktune import __version__
-from sparktune.errors import AllTrialsFailed, InvalidSweep, SparktuneError
+from sparktune.errors import AllTrialsFailed, InvalidSweep, SparktuneError, StudyCancelled
 from sparktune.sweeps import commands as sweeps
 
-BAD_FILE = 3
+BAD_FILE, CUT_OFF = 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,10 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_FILE
     except SparktuneError as error:
         print(f"sparktune: {error}", file=sys.stderr)
+        if isinstance(error, StudyCancelled):
+            return CUT_OFF
         return 1 if isinstance(error, AllTrialsFailed) else 2
     except KeyboardInterrupt:
         print("sparktune: interrupted", file=sys.stderr)
-        return 130
+        return CUT_OFF
 
 
 def _demo(args: argparse.Namespace) -> int:

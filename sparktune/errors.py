@@ -21,6 +21,7 @@
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call, or the study
     │                                         that is to be resumed has a driver that lives
     ├── StudyTakenOver         (RuntimeError) another driver has taken the study from this one
+    ├── StudyCancelled         (RuntimeError) the Spark jobs of the study were cancelled from outside
     └── AllTrialsFailed        (hyperopt.exceptions.AllTrialsFailed)
 
 Exceptions that an objective raises never leave ``fmin``: they fail their own trial and are kept there as
@@ -98,6 +99,10 @@ class StudyInProgress(SparktuneError, RuntimeError):
 
 class StudyTakenOver(SparktuneError, RuntimeError):
     """Another driver has taken the study over (``take_over=True``); this one has ended."""
+
+
+class StudyCancelled(SparktuneError, RuntimeError):
+    """The job group, a job tag or all jobs of the ``fmin`` call were cancelled; what finished is kept."""
 
 
 class WorkerLost(SparktuneError, RuntimeError):

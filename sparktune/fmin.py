@@ -143,6 +143,8 @@ def fmin(
         WarmStartRefused: a study of ``warm_start`` has other parameters, another metric or goal; names each.
         StudyInProgress: the study that is to be resumed has a driver that lives.
         KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results are in ``trials``.
+        SystemExit: SIGTERM, likewise (143), where the program does not handle it.
+        StudyCancelled: others cancelled the Spark jobs of this thread's job group or tag, or all; likewise.
     """
     if isinstance(space, str) and space == "annotated":
         fn, space = _annotated(fn)

@@ -35,6 +35,7 @@ OURS = [
     "SklearnNotAvailable",
     "SparkNotAvailable",
     "SparktuneError",
+    "StudyCancelled",
     "StudyInProgress",
     "StudyNotFound",
     "StudyTakenOver",

@@ -26,6 +26,7 @@ TREE = {
     "StudyNotFound": LookupError,
     "WarmStartRefused": ValueError,
     "StudyInProgress": RuntimeError,
+    "StudyCancelled": RuntimeError,
     "StudyTakenOver": RuntimeError,
     "AllTrialsFailed": hyperopt.exceptions.AllTrialsFailed,
 }

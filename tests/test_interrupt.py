@@ -107,7 +107,7 @@ def test_while_mlflow_is_told_of_the_study(moment: int) -> None:
 
 
 SCRIPT = """
-import json, os, pathlib, sys, threading, time
+import atexit, json, os, pathlib, sys, threading, time
 from pyspark.sql import SparkSession
 from sparktune import SparkTrials, fmin, hp, rand
 
@@ -151,15 +151,25 @@ job.join()
 print(json.dumps(answers), flush=True)
 fmin(lambda x: x, hp.uniform("x", 3, 4), rand.suggest, 4, trials=trials, show_progressbar=False)
 print(len(trials), flush=True)
+atexit.register(print, "tidied up")
+fmin(fn, hp.uniform("x", 3, 4), rand.suggest, 9, trials=SparkTrials(parallelism=2), show_progressbar=False)
 """
 
 
-def test_on_spark(tmp_path: Path, subprocess_env: Any) -> None:
+def begun(pipe: Path) -> list[psutil.Process]:
+    """The workers of two trials, when they have begun."""
+    pids: set[int] = set()
+    while len(pids) < 2:
+        pids |= {int(line) for line in pipe.read_text().split()}
+    return [psutil.Process(pid) for pid in pids]
+
+
+def test_on_spark(tmp_path: Path, subprocess_env: Any, mlflow_store: str) -> None:
     for name in ("job begun", "go on", "begun"):
         os.mkfifo(tmp_path / name)
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
-        env=subprocess_env,
+        env={**subprocess_env, "MLFLOW_TRACKING_URI": mlflow_store},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -167,17 +177,17 @@ def test_on_spark(tmp_path: Path, subprocess_env: Any) -> None:
         start_new_session=True,
     ) as process:
         try:
-            pids: set[int] = set()
-            while len(pids) < 2:
-                pids |= {int(line) for line in (tmp_path / "begun").read_text().split()}
-            workers = [psutil.Process(pid) for pid in pids]
+            workers = begun(tmp_path / "begun")
             os.kill(process.pid, signal.SIGINT)
             assert process.stdout is not None
             first = process.stdout.readline()
             # fmin is over: nothing of it runs any more, and the user's job still does.
             _, alive = psutil.wait_procs(workers, timeout=0.5)
+            workers = begun(tmp_path / "begun")
+            os.kill(process.pid, signal.SIGTERM)
             out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err.decode()
+            assert process.returncode == 143, err.decode()
+            assert psutil.wait_procs(workers, timeout=0.5)[1] == []
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -187,7 +197,12 @@ def test_on_spark(tmp_path: Path, subprocess_env: Any) -> None:
     assert told["losses"] == [1.0, 2.0]
     assert told["states"] == ["completed", "completed", "cancelled", "cancelled"]
     assert told["reason"] == "fmin run cancelled by user"
-    assert out.decode().splitlines() == ["[[42]]", "4"]
+    assert out.decode().splitlines() == ["[[42]]", "4", "tidied up"]
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert [run.info.status for run in runs] == ["KILLED"] * 3
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    assert parent.data.tags["sparktune.stop_reason"] == "fmin run ended by SIGTERM"
+    assert parent.data.metrics["cancelled_trials_count"] == 2
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sparktune.backends.spark_application import Application
-from sparktune.errors import SparkNotAvailable
+from sparktune.backends.spark_cluster import cancelled_with_caller
+from sparktune.errors import SparkNotAvailable, StudyCancelled
 from sparktune.study import interrupts
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
 from sparktune.study.tracker import RunContext
@@ -122,6 +123,10 @@ class DriverThreadsBackend:
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._runs: dict[int, _Run] = {}
         self._abandoned: list[_Run] = []
+        self._undelivered: list[Event] = []
+        self._is_cut_off = False
+        self._ended_by: StudyCancelled | None = None
+        """Others cancelled the jobs of an objective; the driver has still to be told."""
         self._insist_at = 0.0
         self._is_interrupted = self._interrupt_is_due = False
         """An objective raised KeyboardInterrupt; the driver has still to be told."""
@@ -187,16 +192,18 @@ class DriverThreadsBackend:
 
     def under_way(self) -> set[int]:
         """See ``Backend.under_way``."""
-        return set(self._runs)
+        return {*self._runs, *(event.trial_id for event in self._undelivered)}
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
         """See ``Backend.wait``.
 
         Raises:
             KeyboardInterrupt: an objective raised it: in this process it ends the study, as Ctrl-C does.
+            StudyCancelled: once, when others cancelled the Spark jobs of an objective with all those of
+                ``fmin``'s caller.
         """
         until = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        events: list[Event] = []
+        events, self._undelivered = self._undelivered, []
         while not events:
             is_stopping = bool(self._abandoned) or any(run.is_to_end for run in self._runs.values())
             left = max(0.0, until - time.monotonic())
@@ -215,6 +222,10 @@ class DriverThreadsBackend:
                 events += self._insist()
             if time.monotonic() >= until:
                 break
+        if self._ended_by is not None:
+            error, self._ended_by = self._ended_by, None
+            self._undelivered = events
+            raise error
         return events
 
     def _taken(self, event: Event) -> list[Event]:
@@ -263,6 +274,9 @@ class DriverThreadsBackend:
 
     # -- in the trial's thread -------------------------------------------------------------------------
 
+    def _is_cancelled(self, run: _Run, error: BaseException) -> bool:
+        return self._app is not None and run.stopping_since is None and self._app.is_cancelled(error)
+
     def _work(self, run: _Run) -> None:
         task = run.task
         began = time.perf_counter()
@@ -287,6 +301,10 @@ class DriverThreadsBackend:
             self._is_interrupted = self._interrupt_is_due = True
             end = Cancelled(task.trial_id, self.now())
         except BaseException as error:
+            if self._is_cancelled(run, error):
+                if not self._is_cut_off:
+                    self._is_cut_off, self._ended_by = True, cancelled_with_caller(error)
+                run.stopping_since = time.monotonic()  # not the trial's own failure
             end = Failed(task.trial_id, self.now(), TrialError.of(error), time.perf_counter() - began)
         if run.stopping_since is not None and not isinstance(end, Finished):
             end = Cancelled(task.trial_id, self.now())

@@ -60,6 +60,12 @@ class Application(Protocol):
     def has_stopped(self, error: BaseException | None = None) -> bool:
         """Whether the session has ended; ``error`` is what a call to it raised."""
 
+    def is_cancelled(self, error: BaseException) -> bool:
+        """Whether a job failed with ``error`` because all jobs of the thread that made this were cancelled.
+
+        By others, that is: with their job group, with a job tag, or with all jobs of the session.
+        """
+
     def driver_addresses(self) -> tuple[str, str]:
         """Where the driver is to listen, and what its workers connect to."""
 

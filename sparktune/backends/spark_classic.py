@@ -16,7 +16,14 @@ from pyspark import inheritable_thread_target
 
 from sparktune.backends import spark_package
 from sparktune.backends.spark_application import Sent
-from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refuse_destroyed, refused
+from sparktune.backends.spark_cluster import (
+    grown,
+    is_cancelled,
+    is_local,
+    is_one_process,
+    refuse_destroyed,
+    refused,
+)
 from sparktune.backends.spark_package import Package
 from sparktune.private import of_pyspark
 from sparktune.worker.task import ANNOUNCEMENT, NOT_RUN, Assignment, ready, run_announced
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 POOL = "spark.scheduler.pool"
+JOB_GROUP = "spark.jobGroup.id"
 FRESH_WORKER = "SPARKTUNE_FRESH_WORKER"
 """Spark pools Python workers by their environment: with this variable a trial gets none used before."""
 
@@ -55,6 +63,7 @@ class ClassicApplication:
         self._fresh_worker = fresh_worker
         self._rows: Any = None
         self.master = str(self._sc.master)
+        self._cancel_names = self._names_of_caller()
         self.is_near = is_local(self.master)
         self.is_fixed = is_one_process(self.master)
 
@@ -70,9 +79,23 @@ class ClassicApplication:
         """See ``Application``."""
         return of_pyspark.count_executors(self._sc)
 
-    def has_stopped(self, error: BaseException | None = None) -> bool:  # noqa: ARG002
+    def has_stopped(self, error: BaseException | None = None) -> bool:
         """See ``Application``."""
-        return of_pyspark.has_stopped(self._sc)
+        return of_pyspark.has_stopped(self._sc, error)
+
+    def _names_of_caller(self) -> frozenset[str] | None:
+        """The job group and the tags by which others may cancel this thread's jobs; None if not known."""
+        try:
+            names = {self._sc.getLocalProperty(JOB_GROUP), *self._sc.getJobTags()}
+            if hasattr(self._spark, "getTags"):  # of queries, since Spark 4
+                names |= self._spark.getTags()
+        except Exception:  # of a gateway that admits few methods
+            return None
+        return frozenset(name for name in names if name)
+
+    def is_cancelled(self, error: BaseException) -> bool:
+        """See ``Application``."""
+        return is_cancelled(error, self._cancel_names)
 
     def driver_addresses(self) -> tuple[str, str]:
         """See ``Application``."""

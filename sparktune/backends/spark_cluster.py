@@ -6,14 +6,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from sparktune.backends.missing_modules import ways_to_bring
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
-from sparktune.errors import ObjectiveNotPicklable
+from sparktune.errors import ObjectiveNotPicklable, StudyCancelled
 from sparktune.private import of_pyspark
 from sparktune.study.trial import TrialError
 
@@ -188,6 +188,13 @@ _LOST = re.compile(
 )
 """What Spark says first of a task whose worker, or another machine that it needed, is no more."""
 _CANCELLED = re.compile(r"Job \d+ cancelled|OPERATION_CANCELED|Operation was canceled")
+_CANCELLED_WITH = re.compile(
+    r"Job \d+ cancelled part of cancelled job (?:group|tags?) (?P<name>.*?)(?: SQLSTATE: \w+)?\s*$"
+    r"|Job \d+ cancelled as part of cancellation of all jobs|OPERATION_CANCELED|Operation was canceled",
+    re.M,
+)
+"""What Spark says of a job that was cancelled with others. Of one cancelled alone, in the Spark UI or with
+its stage, it says ``Job 12 cancelled``, and the reason, if one was given."""
 _NOT_SPARKS = re.compile(
     r"Traceback \(most recent call last\)|^\s+at |Driver stacktrace|JVM stacktrace|^Caused by:", re.M
 )
@@ -213,6 +220,37 @@ def ending_of(error: Exception | None) -> Ending:
     if _CANCELLED.search(words):
         return Ending.CANCELLED
     return Ending.WORKER_LOST if _LOST.search(words) else Ending.OTHER
+
+
+_CANCELLED_WITH_CALLER = (
+    "the Spark jobs of the study were cancelled from outside ({reason}): by the cancel button of a notebook "
+    "or of Livy, or by a call that cancels a job group, a job tag or all jobs. The trials under way are "
+    "cancelled, those that finished are kept: call fmin again with the same trials object to go on, or with "
+    "resume= and the study's parent run; where the job group stays cancelled, in another one"
+)
+
+
+def cancelled_with_caller(error: BaseException) -> StudyCancelled:
+    """What ``fmin`` raises where ``is_cancelled`` holds."""
+    found = _CANCELLED.search(str(error))
+    line = "" if found is None else str(error)[found.start() :].splitlines()[0]
+    reason = line.partition(" SQLSTATE")[0].strip()[:200]
+    return StudyCancelled(_CANCELLED_WITH_CALLER.format(reason=reason or type(error).__name__))
+
+
+def is_cancelled(error: BaseException | None, names: Collection[str] | None) -> bool:
+    """Whether a job failed because others cancelled the jobs of a job group or tag, or all jobs.
+
+    Args:
+        error: what Spark raised, or what an objective raised because of it.
+        names: the job groups and tags that are meant; None where they are not known.
+    """
+    while error is not None:
+        found = _CANCELLED_WITH.search(_NOT_SPARKS.split(str(error), maxsplit=1)[0])
+        if found is not None:
+            return found["name"] is None or names is None or found["name"] in names
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def attempts_of(error: Exception | None) -> int:

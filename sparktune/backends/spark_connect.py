@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparktune.backends import spark_package
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Sent
-from sparktune.backends.spark_cluster import grown, is_local, is_one_process, refused
+from sparktune.backends.spark_cluster import grown, is_cancelled, is_local, is_one_process, refused
 from sparktune.backends.spark_package import Package
 from sparktune.private import of_pyspark
 from sparktune.worker.parcel import Artifact
@@ -85,6 +85,7 @@ class ConnectApplication:
         self._spark: Any = spark
         self._profile = profile
         self._tags_arrive = True
+        self._cancel_names = frozenset(spark.getTags())
         self._host = of_pyspark.connect_host(spark)
         if spark not in _masters:
             _masters[spark] = str(self._setting("spark.master", "spark connect"))
@@ -130,6 +131,10 @@ class ConnectApplication:
     def has_stopped(self, error: BaseException | None = None) -> bool:
         """See ``Application``."""
         return bool(self._spark.is_stopped) or any(sign in str(error) for sign in SESSION_ENDED)
+
+    def is_cancelled(self, error: BaseException) -> bool:
+        """See ``Application``: ``interruptAll``, ``interruptTag`` and ``interruptOperation`` say the same."""
+        return is_cancelled(error, self._cancel_names)
 
     def driver_addresses(self) -> tuple[str, str]:
         """See ``Application``: the address from which this machine reaches the server."""

@@ -31,6 +31,7 @@ from sparktune.backends.spark_cluster import (
     Losses,
     Waiting,
     attempts_of,
+    cancelled_with_caller,
     default_attempts,
     ending_of,
     import_path,
@@ -38,7 +39,7 @@ from sparktune.backends.spark_cluster import (
     with_remedy,
 )
 from sparktune.backends.spark_lanes import Job, Lane, Lanes
-from sparktune.errors import SparkNotAvailable
+from sparktune.errors import SparkNotAvailable, SparktuneError, StudyCancelled
 from sparktune.study import interrupts
 from sparktune.study.backend import (
     Cancelled,
@@ -73,6 +74,9 @@ STOPPED = (
     "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
     "with the same trials object to go on"
 )
+TOGETHER_S = 1.0
+"""Jobs of different trials that others cancel within so many seconds are cancelled with the study: nobody is
+as quick in the Spark UI. Callers from Scala may give a reason that names neither group nor tag."""
 UNBEGUN_LOSSES = 10
 """After so many workers lost before its objective had begun, a trial fails."""
 GIVE_UP_S = 60.0
@@ -180,6 +184,8 @@ class SparkBackend:
         self._epoch = time.time() - time.monotonic()
         self._closed = False
         self._is_dead = False
+        self._ended_by: SparktuneError | None = None
+        self._cancelled_alone_at = -math.inf
         self._events: list[Event] = []
         self._insist_at = self._look_at = 0.0
         self._noted: set[str] = set()
@@ -297,9 +303,10 @@ class SparkBackend:
 
         Raises:
             SparkNotAvailable: once, when the Spark session was stopped; trials under way end as cancelled.
+            StudyCancelled: once, when others cancelled the jobs of ``fmin``'s caller; likewise.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        was_dead = self._is_dead
+        had_ended = self._ended_by is not None
         while not self._events:
             is_stopping = any(run.is_to_end for run in self._runs.values())
             left = math.inf if until is None else max(0.0, until - time.monotonic())
@@ -309,8 +316,8 @@ class SparkBackend:
                 self._events += self._take(signal)
                 while True:
                     self._events += self._take(self._inbox.get_nowait())
-            if self._is_dead and not was_dead:
-                raise SparkNotAvailable(STOPPED)
+            if self._ended_by is not None and not had_ended:
+                raise self._ended_by
             self._events += self._looked_after()
             if until is not None and time.monotonic() >= until:
                 break
@@ -325,7 +332,7 @@ class SparkBackend:
             self._insist_at = now + CANCEL_AGAIN_S
             self._ahead.let_go()
             if self._ahead.n_open and not self._is_dead:
-                with contextlib.suppress(SparkNotAvailable), self._asking_spark():
+                with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
                     self._ahead.withdraw(spark_ahead.WITHDRAWN_S)
             for run in [run for run in self._runs.values() if run.is_to_end]:
                 events += self._insist(run)
@@ -333,7 +340,7 @@ class SparkBackend:
             self._look_at = now + LOOK_S
             events += self._presumed(SILENT_S)
             if not self._is_dead and not self._app.is_fixed:
-                with contextlib.suppress(SparkNotAvailable):  # the ends of its jobs will tell
+                with contextlib.suppress(SparkNotAvailable, StudyCancelled):  # the ends of its jobs will tell
                     self.slots()
         return events
 
@@ -436,7 +443,7 @@ class SparkBackend:
                         Started(signal.trial_id, self.now(), run.begun, signal.host, signal.worker_pid)
                     )
                     if self._app.n_ahead:
-                        with contextlib.suppress(SparkNotAvailable), self._asking_spark():
+                        with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
                             self._send_ahead()
             case Told():
                 run.unanswered = signal.number
@@ -501,11 +508,10 @@ class SparkBackend:
         if outcome is not None and not outcome.spent:
             run.objective_runs = False
             return self._unreached() + self._outcome(run, outcome, told_begin=False)
-        if run.stopping_since is None and not self._is_dead:
-            with interrupts.held():
-                self._is_dead = self._app.has_stopped(signal.error)
-        if run.stopping_since is None and self._is_dead:
-            run.stopping_since = time.monotonic()  # not the trial's own failure
+        if run.stopping_since is None:
+            self._look_for_end(signal.error)
+            if self._ended_by is not None:
+                run.stopping_since = time.monotonic()  # not the trial's own failure
         if run.stopping_since is not None:
             if run.objective_runs:
                 if not run.is_preparing:
@@ -514,6 +520,23 @@ class SparkBackend:
             return self._end(run, Cancelled(run.task.trial_id, self.now()))
         n_lost = attempts_of(signal.error) if outcome is None else outcome.attempt - run.tried - 1
         return self._lost(run, signal.error, n_lost)
+
+    def _look_for_end(self, error: Exception | None) -> None:
+        """A job ended without an outcome: note whether the session has ended, or all jobs of the study."""
+        if self._ended_by is not None:
+            return
+        with interrupts.held():
+            self._is_dead = self._app.has_stopped(error)
+        if self._is_dead:
+            self._ended_by = SparkNotAvailable(STOPPED)
+        elif error is not None and (self._app.is_cancelled(error) or self._is_cancelled_with_others(error)):
+            self._ended_by = cancelled_with_caller(error)
+
+    def _is_cancelled_with_others(self, error: Exception) -> bool:
+        if ending_of(error) is not Ending.CANCELLED:
+            return False
+        before, self._cancelled_alone_at = self._cancelled_alone_at, time.monotonic()
+        return self._cancelled_alone_at - before < TOGETHER_S
 
     # -- lost workers ----------------------------------------------------------------------------------
 
@@ -640,7 +663,7 @@ class SparkBackend:
         if run.is_preparing:
             return
         if run.lane is not None and not self._is_dead:
-            with contextlib.suppress(SparkNotAvailable), self._asking_spark():
+            with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
                 self._lanes.cancel(run.lane, run)
         self._control.kill(run.task.trial_id)
 
@@ -672,14 +695,17 @@ class SparkBackend:
 
         Raises:
             SparkNotAvailable: a call failed because the session has been stopped.
+            StudyCancelled: others cancelled it, with all that ``fmin``'s caller runs.
         """
         with interrupts.held():
             try:
                 yield
             except Exception as error:
-                if not self._app.has_stopped(error):
-                    raise
-                raise SparkNotAvailable(STOPPED) from error
+                if self._app.has_stopped(error):
+                    raise SparkNotAvailable(STOPPED) from error
+                if self._app.is_cancelled(error):
+                    raise cancelled_with_caller(error) from error
+                raise
 
     # -- in the lanes' threads -------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from sparktune.study import interrupts
 from sparktune.study.backend import Backend, Cancelled, Event, Lost, Reported, Started, Task
-from sparktune.study.study import INTERRUPTED, TIMEOUT, Study
+from sparktune.study.cut_off import cut_off_reason
+from sparktune.study.study import TIMEOUT, Study
 from sparktune.study.tracker import Tracker
 from sparktune.study.trial import Trial, TrialState
 
@@ -115,6 +116,7 @@ class Driver:
 
         Raises:
             KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results kept.
+            StudyCancelled: others cancelled the jobs of the study; as Ctrl-C.
             Exception: whatever the suggest function, an early stop function or an observer raised.
         """
         try:
@@ -123,9 +125,8 @@ class Driver:
             for event in self._backend.wait(0.0):
                 self._study.tell(event)
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
             with interrupts.held():
-                self._stop(INTERRUPTED if interrupted else f"{type(error).__name__}: {error}")
+                self._stop(cut_off_reason(error) or f"{type(error).__name__}: {error}")
                 self._drain()
             raise
         finally:

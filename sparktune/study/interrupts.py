@@ -1,11 +1,15 @@
-"""Ctrl-C: raises ``KeyboardInterrupt`` where it can do no harm, and that alone.
+"""Ctrl-C and SIGTERM: raise ``KeyboardInterrupt`` where it can do no harm, and that alone.
 
 PySpark's own handler cancels every job of the session first, other people's too; and an interrupt in the
 middle of a call to Java leaves a connection behind on which the user's next call fails.
+
+SIGTERM is how Kubernetes, YARN and schedulers announce that a process will be killed. Python's default ends
+the process without any cleanup, so that the study would seem to run on.
 """
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import math
 import signal
@@ -25,36 +29,52 @@ class _State:
 
     Attributes:
         depth: how many ``held`` blocks it is in.
-        is_due: whether one of them holds an interrupt back.
+        due: the interrupt that one of them holds back.
         wished_at: the monotonic time of the last wish.
     """
 
     depth: int = 0
-    is_due: bool = False
+    due: type[KeyboardInterrupt] | None = None
     wished_at: float = -math.inf
 
 
 _state = _State()
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, while ``raised`` is in effect."""
+
+
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
     """While the block runs, Ctrl-C raises ``KeyboardInterrupt``, but for what ``held`` says.
 
-    Changes nothing outside the main thread, and where the program handles SIGINT in a way of its own.
+    SIGTERM raises it too, and after the block ends the process, as it would have done before. Changes nothing
+    outside the main thread, and where the program handles the signal in a way of its own.
+
+    Raises:
+        SystemExit: with 143 (128 + SIGTERM), after SIGTERM.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    is_known = handler is signal.default_int_handler
-    is_known = is_known or getattr(handler, "__module__", "").partition(".")[0] == "pyspark"
-    if not is_known or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _state.wished_at = -math.inf
-    signal.signal(signal.SIGINT, _handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    with contextlib.ExitStack() as stack:
+        before = signal.getsignal(signal.SIGINT)
+        is_pysparks = getattr(before, "__module__", "").partition(".")[0] == "pyspark"
+        if before is signal.default_int_handler or is_pysparks:
+            stack.callback(signal.signal, signal.SIGINT, before)
+            _state.wished_at = -math.inf
+            signal.signal(signal.SIGINT, _handle)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, _handle)
+        try:
+            yield
+        except Terminated:
+            stack.close()
+            if hasattr(builtins, "get_ipython"):  # a notebook's kernel does not end by SystemExit
+                signal.raise_signal(signal.SIGTERM)
+            raise SystemExit(128 + signal.SIGTERM) from None
 
 
 @contextlib.contextmanager
@@ -68,23 +88,27 @@ def held() -> Iterator[None]:
         yield
     finally:
         _state.depth -= 1
-        if _state.is_due and not _state.depth:
-            _state.is_due = False
-            raise KeyboardInterrupt
+        if _state.due is not None and not _state.depth:
+            due, _state.due = _state.due, None
+            raise due
 
 
-def interrupt(number: int, frame: FrameType | None) -> None:
+def interrupt(_number: int, _frame: FrameType | None) -> None:
     """A signal handler: the signal is Ctrl-C. ``signal.signal(signal.SIGTERM, interrupts.interrupt)``."""
-    _handle(number, frame)
+    _raise(KeyboardInterrupt)
 
 
-def _handle(_number: int, _frame: FrameType | None) -> None:
+def _handle(number: int, _frame: FrameType | None) -> None:
+    _raise(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+
+
+def _raise(kind: type[KeyboardInterrupt]) -> None:
     now = time.monotonic()
     if now - _state.wished_at < ONE_WISH_S:
         return
     _state.wished_at = now
-    if _state.depth and not _state.is_due:
-        _state.is_due = True
+    if _state.depth and _state.due is None:
+        _state.due = kind
     else:
-        _state.is_due = False
-        raise KeyboardInterrupt
+        _state.due = None
+        raise kind

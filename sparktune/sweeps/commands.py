@@ -32,7 +32,8 @@ def add_to(commands: Any) -> None:
         description="Runs the sweep that a YAML file describes, on the Spark session that spark-submit has "
         "configured, or on every core of this machine. Exit codes: 0 done; 1 no trial completed; 2 wrong "
         "usage, or something is missing; 3 the file is wrong; 4 Spark was lost while the sweep ran, or "
-        "another driver has taken it over; 70 anything else; 130 interrupted (Ctrl-C, SIGTERM).",
+        "another driver has taken it over; 70 anything else; 130 interrupted (Ctrl-C, SIGTERM, its "
+        "Spark jobs cancelled by others).",
     )
     _file(sweep)
     sweep.add_argument("--output", type=Path, metavar="FILE", help="write run, best trial and states as JSON")

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from sparktune.space.naming import text_of
 from sparktune.study.columns import parameter_columns
+from sparktune.study.cut_off import CUT_OFF
 from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState
 
@@ -333,10 +334,10 @@ def run_status(state: TrialState) -> str:
 
 
 def parent_status(summary: StudySummary) -> str:
-    """MLflow's status of the parent run: FAILED when fmin raises, KILLED when the user stopped it."""
+    """MLflow's status of the parent run: FAILED when fmin raises, KILLED when it was cut off."""
     if summary.error:
         return "FAILED"
-    return "KILLED" if "user" in (summary.stop_reason or "").lower() else "FINISHED"
+    return "KILLED" if summary.stop_reason in CUT_OFF else "FINISHED"
 
 
 def final_tags(trial: Trial) -> dict[str, str]:

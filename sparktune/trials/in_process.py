@@ -22,7 +22,9 @@ from sparktune.private import of_hyperopt
 from sparktune.search import auto
 from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
+from sparktune.study import interrupts
 from sparktune.study.backend import Failed, Finished
+from sparktune.study.cut_off import cut_off_reason
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.study import beats, judged
 from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_name, objective_name
@@ -97,7 +99,8 @@ class Recorded:
                     trial.to(TrialState.FAILED, error=end.error, ended_s=end.at_s, duration_s=end.duration_s)
                 )
             else:
-                self._end(trial.to(TrialState.CANCELLED, stop_reason=type(error).__name__))
+                reason = cut_off_reason(error) or type(error).__name__
+                self._end(trial.to(TrialState.CANCELLED, stop_reason=reason))
             raise
         with contextlib.suppress(Exception):  # what is no result, hyperopt refuses
             result = {key: value for key, value in as_result(returned).items() if key != "attachments"}
@@ -158,20 +161,21 @@ def recorded(
     )
     problem: str | None = None
     stopped: str | None = None
-    try:
-        yield objective
-    except KeyboardInterrupt:
-        stopped = "fmin run cancelled by user"
-        raise
-    except BaseException as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        tracker.finish(
-            StudySummary(objective.ended, objective.best, stopped, problem, report=reporter.final())
-        )
-        run_ids = tracker.run_ids()
-        objective.ended = [replace(trial, run_id=run_ids.get(trial.trial_id)) for trial in objective.ended]
-        for document in of_hyperopt.documents(trials):
-            if document["tid"] in run_ids:
-                document["misc"]["run_id"] = run_ids[document["tid"]]
+    with interrupts.raised():
+        try:
+            yield objective
+        except BaseException as error:
+            stopped = cut_off_reason(error)
+            problem = None if stopped else f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            tracker.finish(
+                StudySummary(objective.ended, objective.best, stopped, problem, report=reporter.final())
+            )
+            run_ids = tracker.run_ids()
+            objective.ended = [
+                replace(trial, run_id=run_ids.get(trial.trial_id)) for trial in objective.ended
+            ]
+            for document in of_hyperopt.documents(trials):
+                if document["tid"] in run_ids:
+                    document["misc"]["run_id"] = run_ids[document["tid"]]

@@ -22,8 +22,9 @@ from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
 from sparktune.study import interrupts, progress, randomness, words
 from sparktune.study.backend import Backend, Reported
+from sparktune.study.cut_off import cut_off_reason
 from sparktune.study.driver import Chore, Driver, Observer
-from sparktune.study.study import INTERRUPTED, Study
+from sparktune.study.study import Study
 from sparktune.study.tracker import (
     Continued,
     NullTracker,
@@ -471,11 +472,12 @@ def _concluded(
     try:
         yield
         familiar.debug("fmin thread exits normally.")
-    except KeyboardInterrupt:
-        study.stop(INTERRUPTED)
-        raise
     except BaseException as raised:
-        error = f"{type(raised).__name__}: {raised}"
+        reason = cut_off_reason(raised)
+        if reason is None:
+            error = f"{type(raised).__name__}: {raised}"
+        else:
+            study.stop(reason)
         raise
     finally:
         try:

@@ -20,6 +20,7 @@ from sparktune.backends.spark_cluster import (
     ending_of,
     grown,
     import_path,
+    is_cancelled,
     lost,
     with_remedy,
 )
@@ -266,3 +267,38 @@ def test_how_a_package_gets_to_a_cluster(tmp_path: Path, monkeypatch: pytest.Mon
     archive = f"shutil.make_archive('of_mine', 'zip', {str(tmp_path)!r}, 'of_mine')"
     assert f"{archive}, then addPyFile('of_mine.zip')" in text
     assert "of_mine.py" not in text
+
+
+RAISED = "An error occurred while calling o42.collect.\n: org.apache.spark.SparkException: "
+
+
+@pytest.mark.parametrize(
+    ("text", "is_meant"),
+    [
+        (RAISED + "Job 3 cancelled part of cancelled job group cell 7", True),  # Spark 3.5
+        (RAISED + "[SPARK_JOB_CANCELLED] Job 3 cancelled part of cancelled job group cell 7", True),
+        ("[SPARK_JOB_CANCELLED] Job 3 cancelled part of cancelled job group cell 7 SQLSTATE: XXKDA", True),
+        (RAISED + "Job 3 cancelled part of cancelled job group cell 77", False),
+        (RAISED + "Job 3 cancelled part of cancelled job tag mine" + STACK, True),
+        ("[SPARK_JOB_CANCELLED] Job 3 cancelled part of cancelled job tags mine SQLSTATE: XXKDA", True),
+        ("[SPARK_JOB_CANCELLED] Job 3 cancelled part of cancelled job tags other SQLSTATE: XXKDA", False),
+        ("[SPARK_JOB_CANCELLED] Job 3 cancelled as part of cancellation of all jobs SQLSTATE: XXKDA", True),
+        ("[OPERATION_CANCELED] Operation has been canceled.", True),
+        (RAISED + "[SPARK_JOB_CANCELLED] Job 3 cancelled  SQLSTATE: XXKDA", False),
+        (RAISED + "Job 3 cancelled because killed via the Web UI", False),
+        (RAISED + "Job 3 cancelled because Stage 5 was cancelled", False),
+        (JOB + PYTHON.format("ValueError: Job 3 cancelled part of cancelled job group cell 7"), False),
+        ("", False),
+    ],
+)
+def test_a_job_that_was_cancelled_with_others_of_its_caller(text: str, is_meant: bool) -> None:
+    names = {"cell 7", "mine"}
+    assert is_cancelled(Exception(text), names) == is_meant
+    wrapped = ValueError("the fit failed")
+    wrapped.__cause__ = Exception(text)
+    assert is_cancelled(wrapped, names) == is_meant
+
+
+def test_names_that_a_gateway_does_not_tell() -> None:
+    assert is_cancelled(Exception("Job 3 cancelled part of cancelled job group cell 7"), None)
+    assert not is_cancelled(None, None)

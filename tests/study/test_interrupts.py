@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from sparktune.study import interrupts
+from sparktune.study.cut_off import cut_off_reason
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,23 @@ def test_raised_at_once_outside_of_held_blocks() -> None:
     with pytest.raises(KeyboardInterrupt), interrupts.raised():
         press()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_sigterm_ends_the_process_when_what_there_is_to_do_is_done() -> None:
+    done = []
+
+    def work() -> None:
+        with interrupts.held():
+            signal.raise_signal(signal.SIGTERM)
+            done.append(1)
+
+    with pytest.raises(SystemExit) as caught, interrupts.raised():
+        work()
+    assert caught.value.code == 143
+    assert isinstance(caught.value.__context__, KeyboardInterrupt)
+    assert cut_off_reason(caught.value.__context__) == "fmin run ended by SIGTERM"
+    assert done == [1]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_held_until_the_outermost_block_ends() -> None:
@@ -88,15 +106,16 @@ def test_the_impatient_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reached == [1]
 
 
-def test_a_handler_of_the_programs_own_stays() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_handler_of_the_programs_own_stays(number: signal.Signals) -> None:
     pressed = []
-    before = signal.signal(signal.SIGINT, lambda *_arguments: pressed.append(1))
+    before = signal.signal(number, lambda *_arguments: pressed.append(1))
     try:
         with interrupts.raised(), interrupts.held():
-            press()
+            signal.raise_signal(number)
         assert pressed == [1]
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def test_other_threads_hold_nothing() -> None:
