@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sparktune.private import of_cloudpickle, of_hyperopt, of_pyspark
+from sparktune.private import of_cloudpickle, of_hyperopt, of_mlflow, of_pyspark
 
 PACKAGE = Path(__file__).resolve().parent.parent / "sparktune"
 
@@ -45,7 +45,7 @@ ROOMS = {
     "search": ["errors", "hyperopt_names", "private", "space", "study"],
     "study": ["early_termination", "errors"],
     "worker": ["early_termination", "errors", "private", "study", "tracking.worker"],
-    "tracking": ["space.naming", "study"],
+    "tracking": ["private", "space.naming", "study"],
     "backends": ["errors", "private", "study", "worker"],
     "trials": [
         "backends",
@@ -102,7 +102,11 @@ MAY_IMPORT = {
         "sparktune.study.backend",
         "sparktune.study.trial",
     ],
-    "sparktune.tracking.worker.*": ["sparktune.tracking.*", "sparktune.study.tracker"],
+    "sparktune.tracking.worker.*": [
+        "sparktune.tracking.*",
+        "sparktune.study.tracker",
+        "sparktune.private.of_mlflow",
+    ],
 }
 """Module -> the only modules of ours that it may import."""
 
@@ -186,6 +190,7 @@ PRIVATE_NAMES: dict[str, tuple[Any, set[str]]] = {
     "sparktune.private.of_hyperopt": (of_hyperopt.NAMES, {"_trials", "_ids"}),
     "sparktune.private.of_cloudpickle": (of_cloudpickle.NAMES, set()),
     "sparktune.private.of_sklearn": (OF_SKLEARN, set()),
+    "sparktune.private.of_mlflow": (of_mlflow.NAMES, set()),
 }
 """Module -> the names of another library that are used in it alone, and those of them that our own classes
 have too: these may stand behind ``self`` elsewhere."""

@@ -7,6 +7,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_models_of_mllib_train_at_once_each_on_its_own_run(frame: Any, mlflow_st
         mlflow.log_metric("area", area)
         active = mlflow.active_run()
         assert active is not None
-        return {"status": "ok", "loss": 1 - area, "run": active.info.run_id}
+        return {"status": "ok", "loss": 1 - area, "run": active.info.run_id, "model": fitted}
 
     trials = DriverTrials(2)
     fmin(objective, SPACE, tpe.suggest, 4, trials=trials, rstate=1, show_progressbar=False)
@@ -76,7 +77,7 @@ def test_models_of_mllib_train_at_once_each_on_its_own_run(frame: Any, mlflow_st
         assert document["misc"]["run_id"] == run.name
     assert set(runs["status"]) == {"FINISHED"}
     assert mlflow.active_run() is None
-    assert len(pickle.loads(pickle.dumps(trials))) == 4
+    assert trials.best_trial["result"]["model"].transform(frame).count() == frame.count()
 
 
 def test_weak_trials_end_early_and_other_runs_below_are_the_users(mlflow_store: str) -> None:
@@ -161,6 +162,80 @@ def test_an_exception_is_its_trials_own_and_the_study_goes_on() -> None:
     further = 16 - len(trials)  # failed trials are not counted, as in hyperopt
     fmin(objective, SPACE, rand.suggest, 16, trials=trials, rstate=0, show_progressbar=False)
     assert len(trials.to_dataframe()) == 12 + further
+    assert len(pickle.loads(pickle.dumps(trials))) == len(trials)
+
+
+def test_what_cannot_be_pickled_is_kept_and_a_save_file_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    locks = [threading.Lock(), threading.Lock()]
+    left = iter(locks)
+
+    def objective(point: Any) -> dict[str, Any]:
+        return {"status": "ok", "loss": point["reg"], "lock": next(left)}
+
+    trials = DriverTrials(1, mlflow=False)
+    path = tmp_path / "trials.pkl"
+    fmin(objective, SPACE, rand.suggest, 2, trials=trials, trials_save_file=path, show_progressbar=False)
+    assert trials.to_dataframe()["state"].tolist() == ["completed"] * 2
+    assert [document["result"]["lock"] for document in trials.trials] == locks
+    said = [record.getMessage() for record in caplog.records if "trials_save_file" in record.getMessage()]
+    assert len(said) == 1
+    assert "the result['lock'] is a lock in trial 0, which cannot be pickled" in said[0]
+
+
+class Together:
+    """A transformer of scikit-learn whose fits wait for each other."""
+
+    def __init__(self, both: threading.Barrier) -> None:
+        self.both = both
+
+    def fit(self, X: Any, y: Any = None) -> Together:  # noqa: N803
+        self.both.wait()
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        return X
+
+
+def test_autologging_of_trials_at_the_same_time(mlflow_store: str) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    both = threading.Barrier(2, timeout=120)
+
+    def objective(point: Any) -> float:
+        model = make_pipeline(Together(both), LogisticRegression(C=point["reg"]))
+        return float(1 - model.fit([[0.0], [1.0]], [0, 1]).score([[0.0], [1.0]], [0, 1]))
+
+    trials = DriverTrials(2)
+    mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
+    try:
+        fmin(objective, SPACE, rand.suggest, 4, trials=trials, rstate=0, show_progressbar=False)
+        with mlflow.start_run() as mine:
+            LogisticRegression(C=0.5).fit([[0.0], [1.0]], [0, 1])
+    finally:
+        mlflow.sklearn.autolog(disable=True, silent=True)
+    runs = children(trials)
+    assert runs["metrics.training_score"].notna().all()
+    assert runs["params.logisticregression__C"].tolist() == runs["params.reg"].tolist()
+    assert mlflow.get_run(mine.info.run_id).data.params["C"] == "0.5"
+
+
+def test_a_thread_of_somebody_else_that_outlives_the_trial(mlflow_store: str) -> None:
+    """What a pool of the notebook does for a trial is the trial's; what it does later is not."""
+    pool = ThreadPoolExecutor(1)
+
+    def objective(point: Any) -> float:
+        pool.submit(mlflow.log_metric, "in the pool", 1.0).result()
+        return float(point["reg"])
+
+    trials = DriverTrials(1)
+    fmin(objective, SPACE, rand.suggest, 2, trials=trials, show_progressbar=False)
+    assert children(trials)["metrics.in the pool"].tolist() == [1.0, 1.0]
+    with pool:
+        assert pool.submit(mlflow.active_run).result() is None
+    assert not hasattr(threading.Thread.start, "__wrapped__")
 
 
 @pytest.mark.parametrize("parallelism", [1, 3])

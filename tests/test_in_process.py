@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +125,75 @@ def test_a_bad_time_limit_leaves_no_run(mlflow_store: str) -> None:
     with pytest.raises(Exception, match="timeout argument"):
         fmin(objective, SPACE, rand.suggest, 2, timeout=-1, trials=Trials(), show_progressbar=False)
     assert not mlflow.search_runs(output_format="list")
+
+
+def test_studies_in_threads_beside_somebody_elses_runs(mlflow_store: str) -> None:
+    environment = dict(os.environ)
+    studies = [Trials() for _ in range(3)]
+    over = threading.Event()
+
+    def study(number: int) -> None:
+        def numbered(x: float) -> float:
+            with mlflow.start_run():
+                mlflow.log_param("study", number)
+            mlflow.log_metric("number", number)
+            return x
+
+        fmin(
+            numbered, hp.uniform("x", 0, 1), rand.suggest, 3, trials=studies[number], verbose=False,
+            show_progressbar=False,
+        )  # fmt: skip
+
+    def somebody_else() -> set[str]:
+        runs = set()
+        while not over.is_set():
+            with mlflow.start_run(run_name="unrelated") as run:
+                runs.add(run.info.run_id)
+        return runs
+
+    with ThreadPoolExecutor(4) as pool:
+        others = pool.submit(somebody_else)
+        done = [pool.submit(study, number) for number in range(3)]
+        try:
+            for one in done:
+                one.result()
+        finally:
+            over.set()
+    trials = {document["misc"]["run_id"] for study_trials in studies for document in study_trials.trials}
+    assert len(trials) == 9
+    for number, study_trials in enumerate(studies):
+        runs = [mlflow.get_run(document["misc"]["run_id"]) for document in study_trials.trials]
+        assert {run.data.params["study"] for run in runs} == {str(number)}
+        assert {run.data.metrics["number"] for run in runs} == {number}
+        assert len({run.data.tags["mlflow.parentRunId"] for run in runs}) == 1
+    assert not trials & others.result()
+    assert {mlflow.get_run(run_id).info.run_name for run_id in others.result()} == {"unrelated"}
+    assert mlflow.active_run() is None
+    assert dict(os.environ) == environment
+    assert type(os.environ).__module__ == "os"
+
+
+def test_after_an_interrupt_trials_have_their_own_runs_again(mlflow_store: str) -> None:
+    calls = iter(range(100))
+
+    def interrupted(x: float) -> float:
+        number = next(calls)
+        mlflow.log_metric("call", number)
+        if number == 1:
+            raise KeyboardInterrupt
+        return x
+
+    trials = Trials()
+    with pytest.raises(KeyboardInterrupt):
+        fmin(interrupted, hp.uniform("x", 0, 1), rand.suggest, 4, trials=trials, show_progressbar=False)
+    assert mlflow.active_run() is None
+    fmin(interrupted, hp.uniform("x", 0, 1), rand.suggest, 5, trials=trials, show_progressbar=False)
+    recorded = [d for d in trials._dynamic_trials if "run_id" in d["misc"]]
+    runs = [mlflow.get_run(d["misc"]["run_id"]) for d in recorded]
+    assert [run.data.metrics["call"] for run in runs] == list(range(len(runs)))
+    assert [run.info.run_name for run in runs] == [f"trial {d['tid']}" for d in recorded]
+    assert [run.info.status for run in runs] == ["FINISHED", "KILLED"] + ["FINISHED"] * (len(runs) - 2)
+    assert len(runs) > 3
 
 
 def test_who_has_not_set_up_mlflow_finds_nothing_of_it(run: Any) -> None:

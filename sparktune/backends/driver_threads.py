@@ -8,6 +8,7 @@ neither is given up after a while, and that is said.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -25,11 +26,10 @@ from sparktune.backends.spark_cluster import cancelled_with_caller
 from sparktune.errors import SparkNotAvailable, StudyCancelled
 from sparktune.study import interrupts
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Reported, Started, Task, Terminated
-from sparktune.study.tracker import RunContext
+from sparktune.study.tracker import RunContext, Tell
 from sparktune.study.trial import TrialError
-from sparktune.worker import reporting
+from sparktune.worker import reporting, threads
 from sparktune.worker.objective import Objective
-from sparktune.worker.pickling import dumps_result
 
 logger = logging.getLogger("sparktune")
 
@@ -42,8 +42,8 @@ GIVE_UP_S = 10.0
 ANSWER_S = 5.0
 """How long a report waits for its answer; a busy driver's verdict is then felt at the next report."""
 
-Recorded = Callable[[RunContext | None, Task], contextlib.AbstractContextManager[None]]
-"""See ``tracking.driver_runs.trial_run``."""
+Recorded = Callable[[RunContext | None, Callable[[Tell], None]], contextlib.AbstractContextManager[None]]
+"""See ``tracking.driver_runs.DriverRuns.trial``."""
 
 
 @dataclass(eq=False)
@@ -113,7 +113,7 @@ class DriverThreadsBackend:
         objective: Objective,
         slots: int,
         application: Application | None = None,
-        recorded: Recorded = lambda _context, _task: contextlib.nullcontext(),
+        recorded: Recorded = lambda _context, _ask: contextlib.nullcontext(),
     ) -> None:
         self._objective = objective
         self._slots = slots
@@ -290,9 +290,9 @@ class DriverThreadsBackend:
                 self._app.use_pool(f"sparktune-{run.slot}")
             context = task.run_context()
             self._inbox.put(Started(task.trial_id, self.now(), 1, self._host, os.getpid()))
-            with self._recorded(context, task), reporting.in_thread(run):
+            ask = functools.partial(task.ask_run, task.trial_id, hurry=True)
+            with self._recorded(context, ask), reporting.in_thread(run), threads.inherited():
                 result, attachments = self._objective.evaluate(task.trial_id, task.config)
-            dumps_result(result, attachments)
             took = time.perf_counter() - began
             end = Finished(task.trial_id, self.now(), result, attachments, took)
         except reporting.TrialTerminated:

@@ -100,9 +100,9 @@ class DriverTrials(RunnableTrials):
         application = spark_or_none(self._application)
         if not self.mlflow:
             return DriverThreadsBackend(objective, self._slots_now(), application)
-        from sparktune.tracking.driver_runs import trial_run
+        from sparktune.tracking.driver_runs import DriverRuns
 
-        return DriverThreadsBackend(objective, self._slots_now(), application, trial_run)
+        return DriverThreadsBackend(objective, self._slots_now(), application, DriverRuns().trial)
 
     def _tracker(self) -> Tracker:
         if not self.mlflow:

@@ -27,12 +27,11 @@ from sparktune.study.backend import Failed, Finished
 from sparktune.study.cut_off import cut_off_reason
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.study import beats, judged
-from sparktune.study.tracker import StudyInfo, StudySummary, Tracker, algorithm_name, objective_name
+from sparktune.study.tracker import StudyInfo, StudySummary, Tell, Tracker, algorithm_name, objective_name
 from sparktune.study.trial import Trial, TrialError, TrialState
-from sparktune.tracking.worker.arrival import RunArrival
-from sparktune.tracking.worker.redirect import redirect
+from sparktune.tracking.driver_runs import DriverRuns
 from sparktune.trials import arguments, documents, reports
-from sparktune.worker import reporting
+from sparktune.worker import reporting, threads
 from sparktune.worker.objective import as_result
 
 
@@ -72,11 +71,15 @@ class Recorded:
         functools.update_wrapper(self, fn, updated=())  # its attributes may be called as ours are
         self.best: Trial | None = None
         self.ended: list[Trial] = []
+        self._runs = DriverRuns()
+        # Of an earlier call with these trials, which was interrupted; hyperopt leaves them so for ever.
+        self._stale = {d["tid"] for d in of_hyperopt.documents(trials) if d["state"] == JOB_STATE_RUNNING}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, its MLflow calls landing on the trial's own run."""
         known = of_hyperopt.documents(self._trials)
-        document = next((d for d in known if d["state"] == JOB_STATE_RUNNING), None)
+        running = (d for d in known if d["state"] == JOB_STATE_RUNNING and d["tid"] not in self._stale)
+        document = next(running, None)
         if document is None:
             return self._fn(*args, **kwargs)
         began_s = time.time()
@@ -86,11 +89,8 @@ class Recorded:
         trial_id = trial.trial_id
         self._tracker.launched(trial)
         context = self._tracker.run_context(trial_id)
-        arrival = RunArrival(
-            None if context is None else context.run_id, lambda: self._ask(trial_id, arrival)
-        )
         try:
-            with redirect(context, arrival):
+            with self._runs.trial(context, functools.partial(self._ask, trial_id)), threads.inherited():
                 returned = self._fn(*args, **kwargs)
         except BaseException as error:
             if isinstance(error, Exception):
@@ -109,14 +109,15 @@ class Recorded:
             )
         return returned
 
-    def _ask(self, trial_id: int, arrival: RunArrival) -> None:
-        self._tracker.ask_run(trial_id, arrival.tell, hurry=True)
+    def _ask(self, trial_id: int, tell: Tell) -> None:
+        self._tracker.ask_run(trial_id, tell, hurry=True)
 
     def _end(self, trial: Trial) -> None:
         self.ended.append(trial)
         if beats(trial, self.best):
             self.best = trial
         document = next(d for d in of_hyperopt.documents(self._trials) if d["tid"] == trial.trial_id)
+        self._stale.add(trial.trial_id)
         self._tracker.ended(trial, {**document, "result": dict(trial.result or {})})
 
 

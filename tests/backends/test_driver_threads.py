@@ -15,7 +15,16 @@ from sparktune.backends.session import application
 from sparktune.study.backend import Cancelled, Reported, Terminated
 from sparktune.worker import reporting
 from sparktune.worker.objective import Objective
-from tests.backends.conformance import BackendConformance, ends_of, objective, started, task, wait_for
+from tests.backends.conformance import (
+    BackendConformance,
+    ends_of,
+    objective,
+    result_of,
+    started,
+    task,
+    wait_for,
+    wait_for_ends,
+)
 
 
 class TestConformance(BackendConformance):
@@ -40,6 +49,13 @@ class TestConformance(BackendConformance):
     test_workers_that_die_before_the_objective_begins = test_dead_worker  # type: ignore[assignment]
     test_workers_that_always_die_before_the_objective_begins = test_dead_worker  # type: ignore[assignment]
     test_a_trial_that_is_stopped_while_its_worker_is_being_lost = test_dead_worker  # type: ignore[assignment]
+
+    def test_unpicklable_result(self, make: Any) -> None:
+        """Nothing is sent: it stays what it is."""
+        lock = threading.Lock()
+        backend = make(lambda x: {"status": "ok", "loss": x, "model": lock})
+        backend.launch(task(0))
+        assert result_of(wait_for_ends(backend, 0)[-1])["model"] is lock
 
     def endless(self) -> Callable[[float], float]:
         def fn(x: float) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sparktune.tracking.worker import fluent
+from sparktune.private import of_mlflow
 
 WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """MLflow 3 starts eight more processes for jobs that no test asks for; all of them compute without end."""
@@ -98,7 +98,7 @@ def clean_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     mlflow = sys.modules.get("mlflow")
     if mlflow is not None:
         while mlflow.active_run() is not None:
-            fluent.stack(mlflow.tracking.fluent).pop()
+            of_mlflow.stack(mlflow.tracking.fluent).pop()
         mlflow.tracking.fluent._active_experiment_id = None
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)

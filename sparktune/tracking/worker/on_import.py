@@ -23,13 +23,14 @@ def patch(patches: Mapping[str, Patch]) -> None:
     """
     for name, change in patches.items():
         if name in sys.modules:
-            _safely(change, sys.modules[name])
+            safely(change, sys.modules[name])
     waits = any(isinstance(finder, _Finder) and finder.patches is patches for finder in sys.meta_path)
     if not waits and not patches.keys() <= sys.modules.keys():
         sys.meta_path.insert(0, _Finder(patches))
 
 
-def _safely(change: Patch, module: ModuleType) -> None:
+def safely(change: Patch, module: ModuleType) -> None:
+    """Change a module; what that raises is logged."""
     try:
         change(module)
     except Exception as error:  # whatever another version of the module makes of it
@@ -82,4 +83,4 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Execute the module, then patch it."""
         self._loader.exec_module(module)
-        _safely(self._change, module)
+        safely(self._change, module)

@@ -1,0 +1,173 @@
+"""What sparktune uses of MLflow that is not documented, in its versions from 2.13 on.
+
+MLflow's modules are handed in, or are looked up where they are loaded: nothing here imports MLflow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import MutableSequence
+from typing import Any
+
+FLUENT = "mlflow.tracking.fluent"
+STORE_CLIENT = "mlflow.tracking._tracking_service.client"
+TRACKING = "mlflow.tracking._tracking_service.utils"
+REGISTRY = "mlflow.tracking._model_registry.utils"
+AUTOLOGGING = "mlflow.utils.autologging_utils"
+AUTOLOGGING_SAFETY = "mlflow.utils.autologging_utils.safety"
+
+NAMES = {
+    "_active_run_stack",
+    "_last_active_run_id",
+    "run_id_to_system_metrics_monitor",
+    "_AutologgingSessionManager",
+    "_AUTOLOGGING_GLOBALLY_DISABLED",
+    "_training_sessions",
+    "_get_new_training_session_class",
+    "_session_stack",
+}
+"""Used in this module alone."""
+
+
+def stack(fluent: Any) -> MutableSequence[Any]:
+    """The active runs of this thread, the outermost first; the list itself."""
+    runs = fluent._active_run_stack
+    found: MutableSequence[Any] = runs.get() if hasattr(runs, "get") else runs  # before 2.14 a list for all
+    return found
+
+
+def stacks(fluent: Any) -> list[MutableSequence[Any]]:
+    """The active runs of every thread."""
+    runs = fluent._active_run_stack
+    return list(runs.get_all_thread_values().values()) if hasattr(runs, "get") else [runs]
+
+
+def one_stack(fluent: Any) -> list[Any] | None:
+    """The active runs of all threads, before MLflow 2.14; None where each thread has its own."""
+    runs = fluent._active_run_stack
+    return runs if isinstance(runs, list) else None
+
+
+def has_one_stack(fluent: Any) -> bool:
+    """Whether a run is active in all threads, but for what has been put in the place of ``one_stack``."""
+    return not hasattr(fluent._active_run_stack, "get")
+
+
+def set_one_stack(fluent: Any, runs: MutableSequence[Any]) -> None:
+    """Put another list in the place of ``one_stack``."""
+    fluent._active_run_stack = runs
+
+
+def last_run_id(fluent: Any) -> str | None:
+    """The run that was active last in this thread."""
+    last = fluent._last_active_run_id
+    found: str | None = last.get() if hasattr(last, "get") else last
+    return found
+
+
+def set_last_run_id(fluent: Any, run_id: str | None) -> None:
+    """Put ``last_run_id`` back."""
+    last = fluent._last_active_run_id
+    if hasattr(last, "set"):
+        last.set(run_id)
+    else:
+        fluent._last_active_run_id = run_id
+
+
+def start_monitor(fluent: Any, run_id: str, *, wanted: bool | None) -> None:
+    """Log the system metrics of a run, as ``start_run(log_system_metrics=wanted)`` does.
+
+    Raises:
+        Exception: of MLflow or psutil.
+    """
+    variable = getattr(fluent, "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", None)
+    if wanted is None:
+        wanted = variable is not None and bool(variable.get())
+    if not wanted or run_id in fluent.run_id_to_system_metrics_monitor:
+        return
+    monitor = _module("mlflow.system_metrics.system_metrics_monitor").SystemMetricsMonitor(
+        run_id, resume_logging=True
+    )
+    fluent.run_id_to_system_metrics_monitor[run_id] = monitor
+    monitor.start()
+
+
+def stop_monitor(fluent: Any, run_id: str) -> None:
+    """End the thread that logs the system metrics of a run, if there is one."""
+    monitors = getattr(fluent, "run_id_to_system_metrics_monitor", {})
+    monitor = monitors.pop(run_id, None)
+    if monitor is not None:
+        monitor.finish()
+
+
+def flush(fluent: Any) -> None:
+    """Wait until what is logged asynchronously is with the store."""
+    flush = getattr(fluent._get_store(), "flush_async_logging", None)
+    if flush is not None:
+        flush()
+
+
+# Autologging ----------------------------------------------------------------------------------------------
+
+
+class AutologgingState:
+    """What autologging keeps of the process, to be replaced by what answers for each trial.
+
+    Args:
+        session: ``AutologgingSession`` of whoever asks: an object with the attribute ``session``.
+        disabled: true or false for whoever asks.
+        sessions: makes the stack of training sessions that stands in for one of the process.
+    """
+
+    def __init__(self, session: Any, disabled: Any, sessions: Any) -> None:
+        self._sessions = sessions
+        self._utils, self._safety = _module(AUTOLOGGING), _module(AUTOLOGGING_SAFETY)
+        self._manager = self._safety._AutologgingSessionManager
+        self._new_class = self._utils._get_new_training_session_class
+        self._disabled = self._utils._AUTOLOGGING_GLOBALLY_DISABLED
+        self._stacks: list[tuple[Any, Any]] = []
+
+        class OfWhoeverAsks(type):
+            @property
+            def _session(cls) -> Any:
+                return session.session
+
+            @_session.setter
+            def _session(cls, value: Any) -> None:
+                session.session = value
+
+        class Manager(self._manager, metaclass=OfWhoeverAsks):  # type: ignore[misc, name-defined]
+            """MLflow's, whose ``_session`` is that of whoever asks."""
+
+        def new_class() -> Any:
+            made = self._new_class()
+            self._replace_stack(made)
+            return made
+
+        self._safety._AutologgingSessionManager = Manager
+        self._utils._AUTOLOGGING_GLOBALLY_DISABLED = disabled
+        self._utils._get_new_training_session_class = new_class
+        for known in list(self._utils._training_sessions):
+            self._replace_stack(known)
+
+    def _replace_stack(self, cls: Any) -> None:
+        self._stacks.append((cls, cls._session_stack))
+        cls._session_stack = self._sessions(cls._session_stack)
+
+    def restore(self) -> None:
+        """Put everything back."""
+        self._safety._AutologgingSessionManager = self._manager
+        self._utils._AUTOLOGGING_GLOBALLY_DISABLED = self._disabled
+        self._utils._get_new_training_session_class = self._new_class
+        for cls, stack in self._stacks:
+            cls._session_stack = stack
+
+
+def autologging_switch() -> Any:
+    """``disable_autologging``."""
+    return _module(AUTOLOGGING).disable_autologging
+
+
+def _module(name: str) -> Any:
+    """One that MLflow has loaded, without the types that it only half has."""
+    return importlib.import_module(name)
