@@ -32,6 +32,7 @@ from sparktune.study.trial import Trial
 from sparktune.trials import file_lock, journal
 from sparktune.trials.base import StudyTrials
 from sparktune.trials.documents import Document
+from sparktune.worker.pickling import unpicklable
 
 logger = logging.getLogger("sparktune")
 
@@ -232,7 +233,16 @@ class SaveFile:
         self._has_failed = False
 
     def _say_failed(self) -> None:
-        if not self._has_failed:
+        culprit = None if self._has_failed else self._unpicklable()
+        if culprit is not None:
+            logger.warning(
+                "the trials cannot be kept in trials_save_file %s: %s, which cannot be pickled. The study "
+                "goes on, and the trials object has it. To have a save file, return plain values and save "
+                "models to shared storage",
+                self.path,
+                culprit,
+            )
+        elif not self._has_failed:
             logger.exception(
                 "the trials could not be written to trials_save_file %s; the study goes on, and writing "
                 "is tried again every %.0f s and at the end",
@@ -240,6 +250,14 @@ class SaveFile:
                 AGAIN_S,
             )
         self._has_failed = True
+
+    def _unpicklable(self) -> str | None:
+        """The result that stands against a pickle, where one does: ``DriverTrials`` keep any object."""
+        for document in of_hyperopt.documents(self._trials):
+            found = unpicklable(document["result"], {})
+            if found is not None:
+                return f"{found} in trial {document['tid']}"
+        return None
 
     def write(self) -> None:
         """Write all trials now, into a new file that takes the old one's place.

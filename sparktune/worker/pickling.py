@@ -214,10 +214,17 @@ def dumps_result(result: dict[str, Any], attachments: dict[str, Any]) -> bytes:
         try:
             return bytes(cloudpickle.dumps((result, attachments)))
         except Exception as error:
-            both = {**result, **{f"attachments[{key!r}]": value for key, value in attachments.items()}}
-            path, culprit = _culprit(both, "the result")
             raise TypeError(
-                f"{path} is a {type(culprit).__name__}, which cannot be sent back to the driver "
+                f"{unpicklable(result, attachments)}, which cannot be sent back to the driver "
                 f"({type(error).__name__}: {error}). Remedy: return plain values (numbers, text, lists, "
                 "arrays), and save models with mlflow.log_artifact or to shared storage"
             ) from None
+
+
+def unpicklable(result: dict[str, Any], attachments: dict[str, Any]) -> str | None:
+    """What in a result cannot be pickled, ``the result['model'] is a lock``; None where all can."""
+    if _can_pickle((result, attachments)):
+        return None
+    both = {**result, **{f"attachments[{key!r}]": value for key, value in attachments.items()}}
+    path, culprit = _culprit(both, "the result")
+    return f"{path} is a {type(culprit).__name__}"
