@@ -6,6 +6,7 @@ MLflow's modules are handed in, or are looked up where they are loaded: nothing 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import MutableSequence
 from typing import Any
 
@@ -147,8 +148,17 @@ class AutologgingState:
         self._safety._AutologgingSessionManager = Manager
         self._utils._AUTOLOGGING_GLOBALLY_DISABLED = disabled
         self._utils._get_new_training_session_class = new_class
-        for known in list(self._utils._training_sessions):
+        for known in self._known():
             self._replace_stack(known)
+
+    def _known(self) -> list[Any]:
+        """The classes of training sessions; early versions keep no list of them."""
+        if hasattr(self._utils, "_training_sessions"):
+            return list(self._utils._training_sessions)
+        modules = [sys.modules.get(name) for name in ("mlflow.sklearn", "mlflow.pyspark.ml")]
+        names = ("_SklearnTrainingSession", "_SparkTrainingSession")
+        pairs = zip(modules, names, strict=True)
+        return [getattr(module, name) for module, name in pairs if hasattr(module, name)]
 
     def _replace_stack(self, cls: Any) -> None:
         self._stacks.append((cls, cls._session_stack))
