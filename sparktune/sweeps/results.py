@@ -68,12 +68,7 @@ class Results:
             raise SparktuneError(str(error)) from None
         if study is None:
             raise SparktuneError("RUN='last': the experiment has no unfinished sweep; give the id of a run")
-        chosen: dict[int, RecordedTrial] = {}
-        for trial in study.runs:
-            known = chosen.get(trial.trial_id)
-            if known is None or trial.has_ended or not known.has_ended:
-                chosen[trial.trial_id] = trial
-        return cls(study, tuple(_row(study, trial) for trial in chosen.values()))
+        return cls(study, tuple(_row(study, trial) for trial in recorded.chosen(study.runs).values()))
 
     @property
     def best(self) -> Row:
