@@ -86,6 +86,7 @@ def fmin(
     resume: str | None = None,
     take_over: bool = False,
     warm_start: Sequence[str] = (),
+    study_name: str | None = None,
 ) -> Any:
     """Minimize a function over a search space, each trial a Spark task and a nested MLflow run.
 
@@ -123,11 +124,14 @@ def fmin(
             on, and ``timeout`` counts what it had used. The file is a pickle: reading it executes what is in
             it, so give none of strangers.
         resume: the parent run of a study to go on with, in the same runs; ``"last"`` for the latest
-            unfinished study of the experiment, or a new one where there is none. Trials, random stream,
+            unfinished study of the experiment with this call's name, space and algorithm, or a new one where
+            there is none. Trials, random stream,
             numbering and the time used are read from MLflow; trials whose end is not recorded are run again
             at the same points. ``max_evals`` and ``timeout`` are those of the whole study.
         warm_start: parent runs of earlier studies of the same parameters, metric and goal. Their finished
             trials inform the search, and are no trials of this study.
+        study_name: by which ``resume="last"`` finds the study again, and the name of its parent run. By
+            default, where the objective is defined and what it is called: ``train.objective``.
         take_over: with ``resume``: also where another driver still runs the study; it ends then.
 
     Returns:
@@ -181,6 +185,7 @@ def fmin(
                 f"{type(trials).__name__}: leave it out, or pass trials=Trials()"
             )
         options |= {"resume": resume, "take_over": take_over, "warm_start": warm_start}
+        options["study_name"] = study_name
         return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
     if resume is not None or warm_start:
         given = f"resume={resume!r}" if resume is not None else f"warm_start={warm_start!r}"

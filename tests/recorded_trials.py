@@ -11,6 +11,7 @@ import numpy as np
 from sparktune import fmin, hp, tpe
 from sparktune.study.tracker import Tracker
 from sparktune.tracking.mlflow import MlflowTracker
+from sparktune.trials.base import StudyTrials
 from sparktune.trials.simulated import SimulatedTrials
 
 SPACE = {
@@ -45,6 +46,8 @@ def tune(n: int = N, fn: Any = objective, space: Any = SPACE, **options: Any) ->
     slots = options.pop("slots", 1)
     trials = options.pop("trials", None)
     trials = RecordedTrials(slots) if trials is None else trials
+    if isinstance(trials, StudyTrials):  # whatever its objective is
+        options.setdefault("study_name", "a study of the tests")
     options = {"algo": tpe.suggest, "rstate": np.random.default_rng(5), "show_progressbar": False} | options
     fmin(fn, space, max_evals=n, trials=trials, **options)
     return trials

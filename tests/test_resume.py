@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ import pytest
 
 from sparktune import BanditPolicy, SparkTrials, Trials, auto, hp, optuna_sampler, rand, tpe
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
+from sparktune.study.tracker import default_study_name
 from sparktune.tracking import lease as leases
 from sparktune.tracking.history import recorded_snapshot
 from sparktune.trials.simulated import SimulatedTrials
@@ -62,7 +64,7 @@ def slow(point):
     return objective(point)
 
 fmin(slow, SPACE, tpe.suggest, 14, trials=RecordedTrials(1), rstate=np.random.default_rng(5),
-     trials_save_file=sys.argv[2], show_progressbar=False)
+     trials_save_file=sys.argv[2], show_progressbar=False, study_name="a study of the tests")
 print("DONE", flush=True)
 """
 
@@ -283,9 +285,11 @@ def test_a_store_that_does_not_answer(mlflow_store: str, monkeypatch: pytest.Mon
 
 
 def test_the_last_unfinished_study(mlflow_store: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sparktune")
     finished = tune(3)
     begun = tune(4, resume="last")
-    assert "no unfinished study, so a new one begins" in caplog.text
+    assert "no unfinished study named 'a study of the tests' of this space and algorithm" in caplog.text
+    assert "WARNING" not in {record.levelname for record in caplog.records}
     assert begun.run_id != finished.run_id
     older, newer = interrupt_after(2), interrupt_after(3)
     assert RecordedTrials.from_mlflow("last").run_id == newer
@@ -293,6 +297,85 @@ def test_the_last_unfinished_study(mlflow_store: str, caplog: pytest.LogCaptureF
     assert tune(resume="last").run_id == older
     with pytest.raises(CannotResume, match="no unfinished study"):
         RecordedTrials.from_mlflow("last")
+
+
+def test_the_last_study_is_not_that_of_another_job(
+    mlflow_store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two jobs in one experiment with one space and algorithm, and different objectives."""
+    caplog.set_level(logging.INFO, "sparktune")
+    theirs = interrupt_after(3, study_name="job A")
+
+    def other(point: Any) -> float:
+        return 100.0 + float(objective(point)["loss"])
+
+    trials = tune(6, other, resume="last", study_name="job B")
+    assert trials.run_id != theirs
+    assert min(loss for loss in trials.losses() if loss is not None) > 50
+    assert f"run {theirs}: its name is 'job A'" in caplog.text
+    assert mlflow.get_run(trials.run_id).info.run_name == "job B"
+    # Another space does not stand in the way either, and the first job finds its own.
+    assert tune(2, abs, hp.uniform("z", 0, 1), resume="last", study_name="job A").run_id != theirs
+    assert tune(6, resume="last", study_name="job A").run_id == theirs
+
+
+def test_an_id_that_is_given_with_another_name_warns(mlflow_store: str, caplog) -> None:
+    run_id = interrupt_after(2, study_name="job A")
+    assert tune(resume=run_id, study_name="job B").run_id == run_id
+    assert f"the study of run {run_id} was begun as 'job A', and this call is 'job B'" in caplog.text
+
+
+def test_names_of_studies() -> None:
+    class Model:
+        def score(self, point: Any) -> float:
+            return 0.0
+
+    assert default_study_name(objective) == "tests.recorded_trials.objective"
+    assert default_study_name(functools.partial(objective)) == "tests.recorded_trials.objective"
+    assert default_study_name(Model().score) == f"{__name__}.Model.score"
+    with pytest.raises(TypeError, match="study_name is ' '"):
+        tune(study_name=" ")
+
+
+def test_after_ctrl_c_the_same_trials_go_on_under_the_same_parent(mlflow_store: str) -> None:
+    begun: list[int] = []
+
+    def fn(point: Any) -> Any:
+        begun.append(1)
+        if len(begun) == 5:
+            raise KeyboardInterrupt
+        return objective(point)
+
+    trials = RecordedTrials(1)
+    with pytest.raises(KeyboardInterrupt):
+        tune(fn=fn, trials=trials)
+    first = trials.run_id
+    tune(fn=fn, trials=trials)
+    assert trials.run_id == first
+    assert facts(trials) == uninterrupted()
+    assert mlflow.get_run(first).info.status == "FINISHED"
+    tune(N + 2, fn=fn, trials=trials)
+    assert trials.run_id != first, "that study has ended"
+
+
+def test_a_save_file_together_with_the_last(mlflow_store: str, tmp_path: Path) -> None:
+    """A job that a scheduler restarts has both."""
+    options = {"trials_save_file": str(tmp_path / "study.pkl"), "resume": "last"}
+    first = interrupt_after(4, **options)
+    trials = tune(**options)
+    assert trials.run_id == first
+    assert facts(trials) == uninterrupted()
+    with pytest.raises(ValueError, match="hold 14 already"):
+        tune(trials=trials, resume="last")
+
+
+def test_a_save_file_of_another_study_warns(mlflow_store: str, tmp_path: Path, caplog) -> None:
+    path = str(tmp_path / "study.pkl")
+    tune(3, abs, hp.uniform("x", 0, 1), trials_save_file=path)
+    assert "of another study" not in caplog.text
+    tune(5, abs, hp.uniform("x", 0, 2), trials_save_file=path, study_name="job B")
+    assert "'x' was hp.uniform(0, 1) and is hp.uniform(0, 2)" in caplog.text
+    assert "the study was 'a study of the tests' and is 'job B'" in caplog.text
 
 
 def test_the_users_own_run_is_gone_on_with_and_stays_open(mlflow_store: str) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -47,6 +49,21 @@ def objective_name(fn: Any) -> str:
     return "lambda" if name == "<lambda>" else name
 
 
+def default_study_name(fn: Any) -> str:
+    """The name of a study that is given none: where its objective is defined, and what that is called.
+
+    ``train.objective`` for a function of the module or script ``train``. In a notebook, which has no file,
+    ``__main__`` stands for the module.
+    """
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    module = getattr(fn, "__module__", None) or type(fn).__module__
+    if module == "__main__":
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        module = module if file is None else os.path.splitext(os.path.basename(file))[0]
+    return f"{module}.{objective_name(fn)}"
+
+
 @dataclass(frozen=True)
 class StudyInfo:
     """What is known of a study before its first trial.
@@ -73,6 +90,8 @@ class StudyInfo:
         used_s: seconds that earlier calls for this same study took.
         continues: the recorded part of this same study, or None.
         objective: see ``objective_name``; empty where it is not known.
+        name: of the study, by which the latest one is found again.
+        is_named: the name was given, and is that of its run too.
     """
 
     study_id: str
@@ -96,6 +115,8 @@ class StudyInfo:
     used_s: float = 0.0
     continues: Continued | None = None
     objective: str = ""
+    name: str = ""
+    is_named: bool = False
 
 
 @dataclass(frozen=True)

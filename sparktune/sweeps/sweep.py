@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,8 +140,16 @@ class Sweep:
                 # In a log there is a line for each trial already.
                 show_progressbar=show_progressbar and progress.someone_watches(),
                 resume=file.resume,
+                study_name=self._study_name(),
             )
         return trials
+
+    def _study_name(self) -> str:
+        """By which ``resume: last`` finds the sweep again: its name, else what it runs."""
+        file = self.definition
+        command = file.trial.function or file.trial.command or ""
+        text = command if isinstance(command, str) else shlex.join(command)
+        return file.name or file.display_name or " ".join(text.split())
 
     def _trials(self, spark: SparkSession | None) -> SweepTrials:
         from sparktune.sweeps.policies import policy_of

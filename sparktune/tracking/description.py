@@ -44,7 +44,9 @@ def short_algorithm(name: str) -> str:
 
 
 def study_name(info: StudyInfo) -> str:
-    """What a study's run is called: objective, algorithm and size, ``train tpe 128 trials``."""
+    """What a study's run is called: objective, algorithm and size, ``train tpe 128 trials``; or its name."""
+    if info.is_named:
+        return schema.cut(info.name, schema.MAX_KEY)
     parts = [info.objective or "study", short_algorithm(info.algo)]
     if info.max_evals is not None:
         parts.append(n_trials(info.max_evals))

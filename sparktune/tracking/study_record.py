@@ -50,6 +50,7 @@ class StudyRecord:
         warm_start: the parent runs of the studies that inform the search.
         parameters: the space, see ``space.signature``.
         objective: what it is called.
+        name: of the study.
         state: ``running``, ``finished`` or ``interrupted``.
     """
 
@@ -69,6 +70,7 @@ class StudyRecord:
     warm_start: tuple[str, ...] = ()
     parameters: Mapping[str, str] = field(default_factory=dict)
     objective: str = ""
+    name: str = ""
     state: str = RUNNING
 
     @classmethod
@@ -91,6 +93,7 @@ class StudyRecord:
             warm_start=info.warm_start,
             parameters=info.parameters,
             objective=info.objective,
+            name=info.name,
         )
 
     def tags(self) -> dict[str, str]:

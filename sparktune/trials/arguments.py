@@ -156,6 +156,16 @@ def check_seconds(name: str, value: Any) -> None:
         raise ValueError(f"{name} is {value!r}; it must be a number of seconds > 0")
 
 
+def check_study_name(name: Any) -> None:
+    """Refuse what cannot be the name of a study.
+
+    Raises:
+        TypeError: it is not a text, or an empty one.
+    """
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        raise TypeError(f"study_name is {name!r}; it must be a text, such as 'churn model, week 47'")
+
+
 def check_max_failures(max_failures: Any) -> None:
     """Refuse what is no number of trials.
 

@@ -119,6 +119,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     _used_s: float = 0.0
     """Seconds of its time limit that this call, and those that it continues, have used, as last noted."""
     _objective_name = ""
+    _study_name = ""
+    _is_cut_off = False
+    """Whether the latest ``fmin`` call was interrupted, or raised: the next one goes on with its study."""
     _algo: str = ""
     _parameters: Mapping[str, str] = MappingProxyType({})
     """Name of the search algorithm, and label -> distribution, of the latest ``fmin`` call."""
@@ -515,7 +518,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         if isinstance(saved, StudyTrials):
             self._records, self._curves = saved._records, saved._curves
             self._algo, self._parameters = saved._algo, saved._parameters
-            self._objective_name = saved._objective_name
+            self._objective_name, self._study_name = saved._objective_name, saved._study_name
+            self._is_cut_off = saved._is_cut_off
             self._stream = saved._stream
             self._warm, self._warm_from = saved._warm, saved._warm_from
             self._unfinished, self._used_s = saved._unfinished, saved._used_s

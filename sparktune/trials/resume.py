@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sparktune")
 
+MOST_OTHERS = 3
+"""How many unfinished studies that do not fit are named in the log."""
 LAST = "last"
 """``resume="last"``: the latest unfinished study of the experiment."""
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -49,6 +51,39 @@ _HYPEROPTS = (
     "book_time",
     "refresh_time",
 )
+
+
+def find_last(name: str, view: SpaceView, algo: Any, trials: StudyTrials) -> RecordedStudy | None:
+    """The latest unfinished study of the experiment that this call may be: of its name, space and algorithm.
+
+    None, and a line in the log, where there is none: a new study begins.
+
+    Raises:
+        CannotResume: MLflow does not answer.
+    """
+    from sparktune.tracking import recorded
+    from sparktune.tracking.mlflow import current_uri
+
+    try:
+        reader = recorded.Reader(current_uri())
+        others: list[str] = []
+        for study in reader.unfinished():
+            differs = _differences(study, view, algo, trials)
+            if study.record.name != name:
+                differs = [f"its name is {study.record.name!r}", *differs]
+            if not differs:
+                return reader.study(study.run_id, study.record.study_id)
+            others.append(f"run {study.run_id}: {'; '.join(differs)}")
+    except recorded.NotRecordedError as error:
+        raise CannotResume(f"resume={LAST!r}: {error}") from error
+    known = f". Unfinished, but others: {' | '.join(others[:MOST_OTHERS])}" if others else ""
+    logger.info(
+        "resume='last': the experiment has no unfinished study named %r of this space and algorithm, so a "
+        "new one begins%s",
+        name,
+        known,
+    )
+    return None
 
 
 def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
@@ -91,6 +126,17 @@ def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials)
     Raises:
         CannotResume: space, algorithm, metric or goal are not those that were recorded; names both.
     """
+    found = _differences(study, view, algo, trials)
+    if found:
+        raise CannotResume(
+            f"the study of run {study.run_id} cannot be resumed, because it was another one: "
+            f"{'; '.join(found)}. Give what was recorded, or begin a new study (without resume=; its trials "
+            "can inform it: warm_start=)"
+        )
+
+
+def _differences(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials) -> list[str]:
+    """What this call has that was recorded otherwise, one text each."""
     record = study.record
     wanted = trials._warm_from or record.warm_start
     found = [f"the parameter {text}" for text in differences(record.parameters, signature(view))]
@@ -102,11 +148,19 @@ def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials)
     ):
         if _ADDRESS.sub("", was) != _ADDRESS.sub("", now):
             found.append(f"the {what} was {was} and is {now}")
-    if found:
-        raise CannotResume(
-            f"the study of run {study.run_id} cannot be resumed, because it was another one: "
-            f"{'; '.join(found)}. Give what was recorded, or begin a new study (without resume=; its trials "
-            "can inform it: warm_start=)"
+    return found
+
+
+def warn_of_name(study: RecordedStudy, name: str) -> None:
+    """Say that a study which was named by its run had another name, and so perhaps another objective."""
+    if study.record.name not in ("", name):
+        logger.warning(
+            "the study of run %s was begun as %r, and this call is %r: its trials count as if they were of "
+            "this objective. If they are not, begin a new study; else give study_name=%r",
+            study.run_id,
+            study.record.name,
+            name,
+            study.record.name,
         )
 
 
@@ -138,7 +192,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     trials._earlier_studies = study.record.earlier
     trials._warm_from = study.record.warm_start
     trials._algo, trials._parameters = study.record.algo, study.record.parameters
-    trials._objective_name = study.record.objective
+    trials._objective_name, trials._study_name = study.record.objective, study.record.name
     trials.run_id = study.run_id
     lost = [run.trial_id for run in chosen.values() if run.document is None]
     if lost:
@@ -261,6 +315,26 @@ def of_file(trials: StudyTrials) -> RecordedStudy | None:
         )
         trials.run_id = trials._study_id = None
         return None
+
+
+def of_same(
+    trials: StudyTrials, view: SpaceView, algo: Any, *, is_finished_too: bool = False
+) -> RecordedStudy | None:
+    """What MLflow has of the study whose trials these are, to go on under its parent run.
+
+    None where it came to its end, unless those are meant too; where this call is another study; and where it
+    cannot be read.
+    """
+    if not trials._study_id:
+        return None
+    found = of_file(trials)
+    if found is None or not (found.is_unfinished or is_finished_too):
+        return None
+    differs = _differences(found, view, algo, trials)
+    if differs:
+        logger.info("a new study begins on these trials: %s", "; ".join(differs))
+        return None
+    return found
 
 
 def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over: bool) -> Continued:

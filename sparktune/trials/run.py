@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import hyperopt
@@ -18,7 +19,7 @@ from sparktune.private import of_hyperopt
 from sparktune.search import auto, suggestion, tpe
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space
-from sparktune.space.signature import signature
+from sparktune.space.signature import differences, signature
 from sparktune.space.view import SpaceView
 from sparktune.study import interrupts, progress, randomness, words
 from sparktune.study.backend import Backend, Reported
@@ -32,6 +33,7 @@ from sparktune.study.tracker import (
     StudySummary,
     Tracker,
     algorithm_name,
+    default_study_name,
     objective_name,
 )
 from sparktune.study.trial import Trial, TrialState
@@ -76,6 +78,7 @@ class RunnableTrials(StudyTrials):
         resume: str | None = None,
         take_over: bool = False,
         warm_start: Sequence[str] = (),
+        study_name: str | None = None,
     ) -> Any:
         """Run a study on these trials; ``hyperopt.fmin(trials=...)`` calls it. See ``sparktune.fmin``."""
         # With True and False alike an exception in an objective fails its own trial.
@@ -84,6 +87,8 @@ class RunnableTrials(StudyTrials):
         limit = arguments.checked_max_evals(max_evals)
         max_queue_len = arguments.checked_queue_len(max_queue_len)
         arguments.check_fmin(fn, algo, timeout, loss_threshold, early_stop_fn, points_to_evaluate)
+        arguments.check_study_name(study_name)
+        name = study_name or default_study_name(fn)
         algo = algo or tpe.suggest
         if self.timeout is not None:
             if timeout is not None:
@@ -99,10 +104,10 @@ class RunnableTrials(StudyTrials):
                 arguments.check_objective(fn)
             view = SpaceView(domain.expr)
             if save is not None:
-                _adopt_saved(self, save.path)
+                _adopt_saved(self, save.path, view, name)
             if warm_start:
                 self._warm_from = warming.checked(warm_start)
-            recorded = self._to_resume(resume, view, algo)
+            recorded = self._to_resume(resume, view, algo, name, has_file=save is not None)
             is_same = self._unfinished or recorded is not None
             before_s = self._used_s if is_same else 0.0
             if warm_start or (self._warm_from and not self._warm):
@@ -116,7 +121,7 @@ class RunnableTrials(StudyTrials):
                 self._study = StudyStart(len(self), stream.draws, n_documents)
                 self.run_id = self._study_id = None
             self._algo, self._parameters = algorithm_name(algo), signature(view)
-            self._objective_name = objective_name(fn)
+            self._objective_name, self._study_name = objective_name(fn), name
             continues = None
             if recorded is not None:
                 logger.info("%s", resuming.told(recorded, self._records.values()))
@@ -163,11 +168,13 @@ class RunnableTrials(StudyTrials):
                     stack.push(display)  # closed before the study's end is told
                     self._stream = stream
                     self._unfinished, self._used_s, self._saved_by = True, before_s, None
+                    self._is_cut_off = False
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
                     began_s = backend.now() - spent_s
                     self._warn_of_slots(backend.slots())
                     _warn_of_parallelism(algo, self._asked_parallelism, backend.slots(), max_new)
                     info = _info(fn, algo, limit, timeout, max_queue_len, view, self, stream, continues)
+                    info = replace(info, name=name, is_named=study_name is not None)
                     if not isinstance(tracker, NullTracker):
                         progress.show(bar, "opening MLflow")
                     tracker.begin(info)
@@ -202,7 +209,9 @@ class RunnableTrials(StudyTrials):
                 print("\n".join(lines), file=sys.stderr)
         return _answer(self, study, space, return_argmin)
 
-    def _to_resume(self, resume: str | None, view: SpaceView, algo: Any) -> RecordedStudy | None:
+    def _to_resume(
+        self, resume: str | None, view: SpaceView, algo: Any, name: str, *, has_file: bool
+    ) -> RecordedStudy | None:
         """The recorded study that this call goes on with; these trials then hold what was recorded of it."""
         if resume is not None:
             if not getattr(self, "mlflow", False):
@@ -211,20 +220,29 @@ class RunnableTrials(StudyTrials):
                     "nothing: use SparkTrials() or DriverTrials() without mlflow=False"
                 )
             if of_hyperopt.documents(self):
-                raise ValueError(
-                    f"resume={resume!r} reads the trials from MLflow, and these {type(self).__name__} hold "
-                    f"{len(of_hyperopt.documents(self))} already: give new ones, or leave resume out"
-                )
-            found = resuming.find(resume)
+                is_of_file = has_file and resume in (resuming.LAST, self.run_id)
+                if not is_of_file:
+                    raise ValueError(
+                        f"resume={resume!r} reads the trials from MLflow, and these {type(self).__name__} "
+                        f"hold {len(of_hyperopt.documents(self))} already: give new ones, or leave resume out"
+                    )
+                # The save file has the same study, and more of it.
+                return resuming.of_same(self, view, algo, is_finished_too=resume != resuming.LAST)
+            if resume == resuming.LAST:
+                found = resuming.find_last(name, view, algo, self)
+            else:
+                found = resuming.find(resume)
             if found is None:
-                logger.warning("resume='last': the experiment has no unfinished study, so a new one begins")
                 return None
             resuming.check(found, view, algo, self)
+            resuming.warn_of_name(found, name)
             resuming.fill(self, found)
         elif self._recorded is not None:
             resuming.check(self._recorded, view, algo, self)
         elif self._unfinished and self._study_id and getattr(self, "mlflow", False):
             return resuming.of_file(self)
+        elif self._is_cut_off and getattr(self, "mlflow", False):
+            return resuming.of_same(self, view, algo)
         recorded, self._recorded = self._recorded, None
         return recorded
 
@@ -256,7 +274,7 @@ class RunnableTrials(StudyTrials):
 # -- before the first trial ----------------------------------------------------------------------------
 
 
-def _adopt_saved(trials: StudyTrials, path: Any) -> None:
+def _adopt_saved(trials: StudyTrials, path: Any, view: SpaceView, name: str) -> None:
     """Go on from a save file when the trials object given is empty, or the beginning of what is in it."""
     saved = savefile.read(path)
     if saved is None or saved is trials:
@@ -266,11 +284,26 @@ def _adopt_saved(trials: StudyTrials, path: Any) -> None:
     is_beginning = trials._saved_by is not None and trials._saved_by == getattr(saved, "_saved_by", None)
     if n_given == 0 or is_beginning:
         trials._adopt(saved)
+        _warn_of_another_study(trials, path, view, name)
     elif n_saved > n_given:
         raise SaveFileError(
             f"trials_save_file {str(path)!r} holds {n_saved} trials, more than the {n_given} of the "
             "trials object given, and would be overwritten: pass an empty trials object to go on from "
             "the file, or give another name"
+        )
+
+
+def _warn_of_another_study(trials: StudyTrials, path: Any, view: SpaceView, name: str) -> None:
+    """Say what a save file's study had that this call has otherwise. Ranges may be changed."""
+    differs = [f"the parameter {text}" for text in differences(trials._parameters, signature(view))]
+    if trials._study_name not in ("", name):
+        differs.append(f"the study was {trials._study_name!r} and is {name!r}")
+    if differs and trials._parameters:
+        logger.warning(
+            "the trials in trials_save_file %r are of another study: %s. They count in this one; if they "
+            "should not, give another file",
+            str(path),
+            "; ".join(differs),
         )
 
 
@@ -531,6 +564,7 @@ def _record_end(
             trials._remember_study(tracker.run_id, tracker.study_id)
         trials._note_runs(tracker.run_ids())
         trials._unfinished = False
+        trials._is_cut_off = error is not None or study.stop_reason == INTERRUPTED
         if save is not None:
             save.finish(anew=True)
     familiar.info("Total Trials: %s.", words.counted(trials.counts()))
