@@ -434,7 +434,8 @@ def slow(point):
     return 1.0
 
 try:
-    fmin(slow, SPACE, rand.suggest, 1000, trials=RecordedTrials(1), rstate=1, show_progressbar=False)
+    fmin(slow, SPACE, rand.suggest, 1000, trials=RecordedTrials(1), rstate=1, show_progressbar=False,
+         study_name="a study of the tests")
 except StudyTakenOver as error:
     print(f"ENDED {error}", flush=True)
 """

@@ -23,7 +23,7 @@ from sparktune.space.signature import differences, signature
 from sparktune.space.view import SpaceView
 from sparktune.study import interrupts, progress, randomness, words
 from sparktune.study.backend import Backend, Reported
-from sparktune.study.cut_off import cut_off_reason
+from sparktune.study.cut_off import CUT_OFF, cut_off_reason
 from sparktune.study.driver import Chore, Driver, Observer
 from sparktune.study.study import Study
 from sparktune.study.tracker import (
@@ -564,7 +564,7 @@ def _record_end(
             trials._remember_study(tracker.run_id, tracker.study_id)
         trials._note_runs(tracker.run_ids())
         trials._unfinished = False
-        trials._is_cut_off = error is not None or study.stop_reason == INTERRUPTED
+        trials._is_cut_off = error is not None or study.stop_reason in CUT_OFF
         if save is not None:
             save.finish(anew=True)
     familiar.info("Total Trials: %s.", words.counted(trials.counts()))
