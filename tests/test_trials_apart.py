@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from sparktune import SparkTrials, fmin, hp, rand
+from tests.backends.conformance import wait_until
 
 SPACE = hp.uniform("x", 0, 1)
 
@@ -127,6 +129,59 @@ def test_autologging_of_one_study_does_not_log_the_models_of_the_next(spark: Any
     runs = mlflow.search_runs(output_format="list")
     fits = [run for run in runs if "fit_intercept" in run.data.params]
     assert len(fits) == 2, [run.data.params for run in runs]
+
+
+def test_processes_of_joblib_end_with_their_trial_and_its_worker_is_kept(
+    spark: Any, mlflow_store: str
+) -> None:
+    pytest.importorskip("joblib")
+
+    def objective(_x: float) -> dict[str, Any]:
+        import os
+
+        import joblib
+
+        jobs = [joblib.delayed(os.getenv)("MLFLOW_RUN_ID")] * 2
+        seen = set(joblib.Parallel(n_jobs=2)(jobs))
+        return {
+            "status": "ok",
+            "loss": 0.0,
+            "is_own": seen == {os.environ["MLFLOW_RUN_ID"]},
+            "pid": os.getpid(),
+        }
+
+    found = results(spark, objective, 3, mlflow=True)
+    assert [result["is_own"] for result in found] == [True] * 3
+    assert len({result["pid"] for result in found}) < 3, "no process was used twice"
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, which has not ended."""
+    try:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_pool_that_a_module_keeps_ends_with_the_worker(
+    spark: Any, mlflow_store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def objective(_x: float) -> dict[str, Any]:
+        import multiprocessing
+        import os
+        import string  # a module that stays
+
+        holder: Any = string
+        if not hasattr(holder, "sparktune_pool"):
+            holder.sparktune_pool = multiprocessing.get_context("fork").Pool(1)
+        seen = holder.sparktune_pool.apply(os.getenv, ("MLFLOW_RUN_ID",))
+        pool = holder.sparktune_pool.apply(os.getpid)
+        return {"status": "ok", "loss": 0.0, "is_own": seen == os.environ["MLFLOW_RUN_ID"], "pool": pool}
+
+    found = results(spark, objective, 3, mlflow=True)
+    assert [result["is_own"] for result in found] == [True] * 3
+    assert caplog.text.count("the objective leaves processes running") == 1
+    wait_until(lambda: not any(runs(result["pool"]) for result in found))
 
 
 def test_a_fresh_worker_gives_every_trial_a_new_process(spark: Any) -> None:

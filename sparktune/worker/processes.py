@@ -1,4 +1,4 @@
-"""The end of a worker process, and of every process that its objective has started."""
+"""The end of every process that an objective has started, and of its worker process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from sparktune.private import of_joblib
+
 PROC = Path("/proc")
 KILLED_S = 5.0
 """How long a kill may take that another process does."""
 
+
+KILLED_AT_LATEST_S = 60
+"""How long processes that a trial has left are stopped, at most, until their parent ends."""
 
 _before: list[Callable[[], None]] = []
 
@@ -80,13 +85,101 @@ def _kill_this_and(pids: set[int]) -> None:
 
 def descendants(pid: int) -> set[int]:
     """The children of a process, their children, and so on, as far as they live at this moment."""
-    parents = _parents_in_proc() if (PROC / "self" / "stat").exists() else _parents_of_ps()
+    parents = _parents()
     found: set[int] = set()
     new = {pid}
     while new:
         new = {child for child, parent in parents.items() if parent in new} - found
         found |= new
     return found
+
+
+def children() -> frozenset[int]:
+    """The children of this process; those that have ended, and that nobody has waited for, are among them."""
+    return frozenset(_children_of(os.getpid())) if _has_children() else frozenset()
+
+
+def _has_children() -> bool:
+    """A call to the system of a microsecond, where it offers that; reading ``/proc`` takes milliseconds."""
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def started_since(before: frozenset[int]) -> set[int]:
+    """The children that this process has now and had not ``before``, and that still do something.
+
+    Those that only watch over files and semaphores (``multiprocessing.resource_tracker``, and joblib's) are
+    not counted: they run nothing of the user's, and end by themselves.
+    """
+    return {pid for pid in children() - before if _is_alive(pid) and b"resource_tracker" not in _command(pid)}
+
+
+def end_started_since(before: frozenset[int]) -> bool:
+    """End what this process has started since and that still runs, with all that descends from it.
+
+    joblib's processes end in an orderly way. Others may belong to a pool, which would replace them: they are
+    stopped, and killed by another process when this one has ended.
+
+    Returns:
+        Whether this process is to end: it has processes that something in it may miss.
+    """
+    if not started_since(before):
+        return False
+    of_joblib.end_idle_executors()
+    stopped: set[int] = set()
+    while new := _families(started_since(before)) - stopped:
+        _signal(new, signal.SIGSTOP)
+        stopped |= new
+    if stopped:
+        _kill_after_this(stopped)
+    return bool(stopped)
+
+
+def _families(pids: set[int]) -> set[int]:
+    return pids.union(*map(descendants, pids))
+
+
+def _kill_after_this(pids: set[int]) -> None:
+    wait = f'n=0; while kill -0 "$0" && [ $n -lt {KILLED_AT_LATEST_S * 10} ]; do sleep 0.1; n=$((n+1)); done'
+    command = ["/bin/sh", "-c", f'{wait}; kill -9 "$@"', str(os.getpid()), *map(str, pids)]
+    null = subprocess.DEVNULL
+    try:
+        killer = subprocess.Popen(
+            command, cwd="/", stdin=null, stdout=null, stderr=null, start_new_session=True
+        )
+    except OSError:  # there is no shell, or no process more to be had
+        _signal(pids, signal.SIGKILL)
+    else:
+        killer.returncode = 0  # nobody waits for it
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a child has not ended yet; where there is no ``/proc``, it counts as alive."""
+    try:
+        stat = (PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return not (PROC / "self" / "stat").exists()
+    return stat[0] not in (b"Z", b"X")
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _children_of(pid: int) -> set[int]:
+    return {child for child, parent in _parents().items() if parent == pid}
+
+
+def _parents() -> dict[int, int]:
+    return _parents_in_proc() if (PROC / "self" / "stat").exists() else _parents_of_ps()
 
 
 def _signal(pids: set[int], number: int) -> None:

@@ -29,7 +29,7 @@ from sparktune.study.trial import TrialError
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
 from sparktune.tracking.worker.run_metric import RunMetric
-from sparktune.worker import imports, parcel, process_state, reporting
+from sparktune.worker import imports, parcel, process_state, processes, reporting
 from sparktune.worker.channel import Endpoint
 from sparktune.worker.channel_client import ControlClient
 from sparktune.worker.parcel import Original
@@ -38,6 +38,10 @@ from sparktune.worker.process_state import ProcessState
 
 logger = logging.getLogger("sparktune")
 
+LEFT_PROCESSES = (
+    "the objective leaves processes running when it ends: they were ended, and their worker process too, so "
+    "that the next trial imports everything again. Close pools and wait for commands in the objective"
+)
 KEPT_STUDIES = 2
 """How many studies' objectives a worker process keeps: one, and another that runs at the same time."""
 
@@ -254,13 +258,19 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
     """
     if _is_outdated(assignment):
         return _not_run(assignment)
-    if not assignment.fresh_worker:
+    outcomes, is_to_end = _outcomes(assignment)
+    if not (assignment.fresh_worker or is_to_end):
         for _ in rows:  # a task that does not read its input to the end loses its Python worker
             pass
+    return outcomes
+
+
+def _outcomes(assignment: Assignment) -> tuple[list[bytes], bool]:
+    """What ``run_assignment`` returns, and whether this process is to end."""
     _leave_parents_connections()
     attempt = _attempt(assignment)
     if attempt > assignment.last_attempt:
-        return [_spent(attempt)]
+        return [_spent(attempt)], False
     host = socket.gethostname()
     client = _client(assignment)
     arrival = _arrival(assignment, client)
@@ -269,15 +279,19 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
             client.begin(assignment.trial_id, attempt, host, arrival.tell)
         except OSError:
             client, arrival = None, _arrival(assignment, None)
+    children = processes.children()
     with presence.left_to_driver():
         outcome = _run(assignment, client, arrival, attempt, host)
     if _process.pid != os.getpid():
         # The objective called os.fork, and its child came here too: the trial's outcome is not its to tell.
         os._exit(0 if outcome.error is None else 1)
+    is_to_end = processes.end_started_since(children)
+    if is_to_end:
+        outcome = outcome._replace(notes=(*outcome.notes, LEFT_PROCESSES))
     data = _packed(outcome)
     if client is not None and client.end(assignment.trial_id, data):
-        return []
-    return [data]
+        return [], is_to_end
+    return [data], is_to_end
 
 
 def _not_run(assignment: Assignment) -> list[bytes]:
