@@ -15,10 +15,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sparktune.worker import sources
 from sparktune.worker.sources import Signature, Source
@@ -38,18 +39,24 @@ class _Origin(NamedTuple):
     was_found: bool
 
 
+Follower = Callable[[], AbstractContextManager[None]]
+
+
 class _Watch(importlib.abc.MetaPathFinder):
     """Notes which file each own module is imported from; it finds what the finders after it find."""
 
     def __init__(self) -> None:
         self.origins: dict[str, _Origin] = {}
+        self.follower: Follower | None = None
+        self.following = threading.local()
         self._busy = threading.local()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """See ``importlib.abc.MetaPathFinder``."""
-        if getattr(self._busy, "name", None) == fullname or self not in sys.meta_path:
+        before = getattr(self._busy, "name", None)
+        if before == fullname or self not in sys.meta_path:
             return None  # another finder asks all others
         self._busy.name = fullname
         try:
@@ -58,15 +65,38 @@ class _Watch(importlib.abc.MetaPathFinder):
                 spec: importlib.machinery.ModuleSpec | None = find and find(fullname, path, target)
                 if spec is not None:
                     self._note(fullname, spec)
+                    self._have_followed(spec.loader)
                     return spec
         finally:
-            self._busy.name = None
+            self._busy.name = before
         return None
 
     def _note(self, name: str, spec: importlib.machinery.ModuleSpec) -> None:
         path = spec.origin
         if spec.has_location and path is not None and sources.is_own(name, path):
             self.origins[name] = _Origin(path, sources.signature(path), was_found=True)
+
+    def _have_followed(self, loader: Any) -> None:
+        """Let an import that is not part of another be followed, from before its first line to its last."""
+        if self.follower is None or getattr(self.following, "is_on", False) or isinstance(loader, type):
+            return
+        execute = getattr(loader, "exec_module", None)
+        if execute is None or "exec_module" in getattr(loader, "__dict__", {"exec_module": None}):
+            return
+
+        def followed(module: ModuleType) -> None:
+            loader.__dict__.pop("exec_module", None)  # the loader is as it was
+            if self.follower is None or getattr(self.following, "is_on", False):
+                execute(module)
+                return
+            self.following.is_on = True
+            try:
+                with self.follower():
+                    execute(module)
+            finally:
+                self.following.is_on = False
+
+        loader.exec_module = followed
 
     def note_loaded(self) -> None:
         """Note what was imported before there was this finder: when, is not known."""
@@ -87,6 +117,11 @@ def watch() -> None:
     if _watch not in sys.meta_path:
         sys.meta_path.insert(0, _watch)
         _watch.note_loaded()
+
+
+def followed_by(follower: Follower | None) -> None:
+    """From now on, the context goes around each import that is not part of another; None for no more."""
+    _watch.follower = follower
 
 
 def outdated(path: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 Worker processes are kept, and with them the modules that trials have imported. All else that an objective may
 change for those after it is noted before it runs and restored when it has ended: see the functions below, one
 for each. A change that belongs to an import stays with it (the handlers of a library's loggers, its warning
-filters).
+filters); what the objective changes in a library that it has imported itself does not.
 
 What a module keeps in variables of its own stays as well, with the import; so do threads that an objective
 leaves running. ``SparkTrials(fresh_worker=True)`` gives every trial a new process.
@@ -11,9 +11,9 @@ leaves running. ``SparkTrials(fresh_worker=True)`` gives every trial a new proce
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import gc
-import itertools
 import locale
 import logging
 import os
@@ -23,11 +23,12 @@ import socket
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparktune.tracking.worker import autologging
+from sparktune.worker import imports
+from sparktune.worker.shared_settings import Loggers, WarningFilters
 
 logger = logging.getLogger("sparktune")
 
@@ -41,18 +42,51 @@ SIGNALS = tuple(
 
 
 class ProcessState:
-    """The state of this process at the moment at which this object is made; ``restore`` puts it back."""
+    """The state of this process at the moment at which this object is made; ``restore`` puts it back.
+
+    What an import changes in between belongs to it, and stays (``imports.followed_by``).
+    """
 
     def __init__(self) -> None:
+        self._seed: int | None = None
         self._restores = [note() for note in NOTES]
+        self._absent = [name for name in OF_LIBRARIES if name not in sys.modules]
+        imports.followed_by(self._importing)
+
+    def seed(self, number: int) -> None:
+        """Give ``random`` and ``numpy.random`` the trial's own seed, in [0, 2**32).
+
+        numpy gets it when it is imported, if it is not there yet.
+        """
+        self._seed = number
+        seed(number)
+
+    @contextlib.contextmanager
+    def _importing(self) -> Iterator[None]:
+        """Goes around each import of the trial's."""
+        following: list[Any] = [one for one in self._restores if isinstance(one, WarningFilters | Loggers)]
+        for one in following:
+            one.import_begins()
+        try:
+            yield
+        finally:
+            for one in following:
+                one.import_ended()
+            for name in [name for name in self._absent if name in sys.modules]:
+                self._absent.remove(name)
+                self._restores += [note() for note in OF_LIBRARIES[name]]
+                if self._seed is not None:
+                    _seed_numpy(self._seed)
 
     def restore(self) -> None:
         """Put everything back; what cannot be is logged."""
+        imports.followed_by(None)
         for restore in self._restores:
             try:
                 restore()
             except Exception as error:
-                what = restore.__qualname__.partition(".")[0].strip("_").replace("_", " ")
+                name = getattr(restore, "__qualname__", type(restore).__name__)
+                what = name.partition(".")[0].strip("_").replace("_", " ")
                 logger.warning(
                     "later trials of this worker may see what a trial changed: %s: %s", what, error
                 )
@@ -61,6 +95,10 @@ class ProcessState:
 def seed(number: int) -> None:
     """Give ``random`` and ``numpy.random`` the trial's own seed, in [0, 2**32)."""
     random.seed(number)
+    _seed_numpy(number)
+
+
+def _seed_numpy(number: int) -> None:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(number)
@@ -223,91 +261,6 @@ def _process_defaults() -> Restore:
     return restore
 
 
-def _warning_filters() -> Restore:
-    the_list, before = warnings.filters, list(warnings.filters)
-    show, form = warnings.showwarning, warnings.formatwarning
-    n_modules = len(sys.modules)
-
-    def restore() -> None:
-        warnings.showwarning, warnings.formatwarning = show, form
-        now: Any = warnings.filters
-        warnings.filters = the_list
-        if now is the_list and the_list == before:
-            return
-        known = set(map(id, before))
-        packages = _packages_since(n_modules)
-        own = [entry for entry in now if id(entry) not in known and _is_filter_of(entry, packages)]
-        the_list[:] = [*own, *before]  # type: ignore[index]
-        # Python keeps what it has decided by the filters until it hears that they have changed.
-        with warnings.catch_warnings():
-            pass
-
-    return restore
-
-
-def _is_filter_of(entry: tuple[Any, ...], packages: set[str]) -> bool:
-    """Whether a warning filter is about one of the packages: its category is theirs, or its module is."""
-    _, _, category, module, _ = entry
-    if category.__module__.partition(".")[0] in packages:
-        return True
-    pattern = getattr(module, "pattern", module) or ""
-    return any(package in pattern for package in packages)
-
-
-def _logging() -> Restore:
-    """Levels, handlers and filters of loggers; loggers of libraries that a trial imports stay as they are."""
-    manager = logging.root.manager
-    known = set(manager.loggerDict)
-    before = {one: settings for one in _loggers() if (settings := _settings(one)) != PLAIN}
-    disabled, n_modules = manager.disable, len(sys.modules)
-
-    def restore() -> None:
-        if manager.disable != disabled:
-            manager.disable = disabled
-            manager._clear_cache()  # type: ignore[attr-defined]
-        packages: set[str] | None = None
-        for one in _loggers():
-            wanted = before.get(one, PLAIN)
-            if _settings(one) == wanted:
-                continue
-            if one is not logging.root and one.name not in known:
-                if packages is None:
-                    packages = _packages_since(n_modules)
-                if one.name.partition(".")[0] in packages:
-                    continue
-            _set(one, wanted)
-
-    return restore
-
-
-Settings = tuple[int, bool, bool, tuple[Any, ...], tuple[Any, ...]]
-PLAIN: Settings = (logging.NOTSET, False, True, (), ())
-"""The settings of a logger that nobody has touched."""
-
-
-def _loggers() -> list[logging.Logger]:
-    every = logging.root.manager.loggerDict.values()
-    return [logging.root, *(one for one in list(every) if isinstance(one, logging.Logger))]
-
-
-def _settings(one: logging.Logger) -> Settings:
-    return one.level, one.disabled, one.propagate, tuple(one.handlers), tuple(one.filters)
-
-
-def _set(one: logging.Logger, wanted: Settings) -> None:
-    level, one.disabled, one.propagate, handlers, filters = wanted
-    for handler in one.handlers:
-        if handler not in handlers:
-            handler.close()
-    one.handlers, one.filters = list(handlers), list(filters)
-    one.setLevel(level)
-
-
-def _packages_since(n_modules: int) -> set[str]:
-    """The packages of the modules that were imported since there were ``n_modules``."""
-    return {name.partition(".")[0] for name in itertools.islice(list(sys.modules), n_modules, None)}
-
-
 NOTES: tuple[Callable[[], Restore], ...] = (
     _environment,
     _working_directory,
@@ -318,8 +271,11 @@ NOTES: tuple[Callable[[], Restore], ...] = (
     _numpy_settings,
     _scikit_learn_settings,
     _process_defaults,
-    _warning_filters,
-    _logging,
+    WarningFilters,
+    Loggers,
     autologging.noted,
 )
 """What is noted and restored."""
+
+OF_LIBRARIES: dict[str, tuple[Callable[[], Restore], ...]] = {"numpy": (_random_state, _numpy_settings)}
+"""Module -> what is noted again when a trial has imported it: before, there was nothing to note."""

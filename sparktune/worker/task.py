@@ -29,7 +29,7 @@ from sparktune.study.trial import TrialError
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
 from sparktune.tracking.worker.run_metric import RunMetric
-from sparktune.worker import imports, parcel, process_state, processes, reporting
+from sparktune.worker import imports, parcel, processes, reporting
 from sparktune.worker.channel import Endpoint
 from sparktune.worker.channel_client import ControlClient
 from sparktune.worker.parcel import Original
@@ -408,7 +408,7 @@ def _run(
         original = _original(assignment)
         state = ProcessState()
         if assignment.seed is not None:
-            process_state.seed(assignment.seed)
+            state.seed(assignment.seed)
         objective = original.copy()
         started = time.perf_counter()
         with redirect(assignment.run_context, arrival) as notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import gc
+import importlib
 import locale
 import logging
 import multiprocessing
@@ -11,11 +12,11 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 import pytest
 import sklearn
 
-from sparktune.worker import process_state
+from sparktune.worker import imports, process_state
 from sparktune.worker.process_state import ProcessState
 
 
@@ -149,25 +150,73 @@ def test_a_warning_is_decided_by_the_restored_filters() -> None:
             warn()
 
 
-def test_filters_and_loggers_of_a_library_that_the_trial_imports_stay(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+LIBRARY = """
+import logging, warnings
+class Odd(Warning): pass
+warnings.simplefilter("always", Odd)
+warnings.filterwarnings("always", category=DeprecationWarning, module=r"^sparktune_test_library")
+logging.getLogger("sparktune_test_library.inner").setLevel("INFO")
+"""
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module that can be imported as in a worker."""
+    imports.watch()
+    name = "sparktune_test_library"
+    (tmp_path / f"{name}.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+    sys.meta_path.remove(imports._watch)
+
+
+def test_filters_and_loggers_of_a_library_that_the_trial_imports_stay(library: str) -> None:
     before = list(warnings.filters)
     state = ProcessState()
-    library = types.ModuleType("sparktune_test_library")
-    library.Odd = type("Odd", (Warning,), {"__module__": library.__name__})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, library.__name__, library)
-    warnings.simplefilter("always", library.Odd)  # type: ignore[attr-defined]
-    warnings.filterwarnings("always", category=DeprecationWarning, module=r"^sparktune_test_library\.")
+    warnings.simplefilter("error")
+    module = importlib.import_module(library)
+    assert "exec_module" not in vars(module.__loader__)  # type: ignore[arg-type]
     warnings.simplefilter("ignore")
-    logging.getLogger("sparktune_test_library.inner").setLevel("INFO")
+    warnings.simplefilter("ignore", module.Odd)
+    logging.getLogger("sparktune_test_library.inner").disabled = True
+    logging.getLogger("sparktune_test_library").setLevel("ERROR")
     state.restore()
     try:
         assert len(warnings.filters) == len(before) + 2
         assert {entry[0] for entry in list(warnings.filters)[:2]} == {"always"}
-        assert logging.getLogger("sparktune_test_library.inner").level == logging.INFO
+        inner, outer = (logging.getLogger(f"sparktune_test_library{end}") for end in (".inner", ""))
+        assert (inner.level, inner.disabled) == (logging.INFO, False)
+        assert outer.level == logging.NOTSET
     finally:
         warnings.filters[:] = before  # type: ignore[index]
+
+
+FIRST_IMPORT = """
+import sys
+from sparktune.worker import imports
+from sparktune.worker.process_state import ProcessState
+
+imports.watch()
+seen = []
+assert "numpy" not in sys.modules
+for _ in range(2):
+    state = ProcessState()
+    state.seed(7)
+    import numpy as np
+    seen.append([np.get_printoptions(), np.geterr(), np.random.random()])
+    np.set_printoptions(precision=2, suppress=True)
+    np.seterr(all="raise")
+    state.restore()
+assert seen[0] == seen[1], seen
+assert np.get_printoptions()["precision"] == 8
+"""
+
+
+def test_settings_of_numpy_are_those_of_its_import_also_when_a_trial_has_imported_it(
+    subprocess_env: Any,
+) -> None:
+    subprocess.run([sys.executable, "-c", FIRST_IMPORT], env=subprocess_env, check=True)
 
 
 def test_a_thread_that_is_not_the_main_one_leaves_signals_alone(caplog: pytest.LogCaptureFixture) -> None:
