@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ KILLED_S = 5.0
 """How long a kill may take that another process does."""
 
 
+TRACKER = re.compile(rb"\0from [\w.]+\.resource_tracker import main\b")
+"""In the command line of a process that only watches over files and semaphores."""
 KILLED_AT_LATEST_S = 60
 """How long processes that a trial has left are stopped, at most, until their parent ends."""
 
@@ -116,7 +119,7 @@ def started_since(before: frozenset[int]) -> set[int]:
     Those that only watch over files and semaphores (``multiprocessing.resource_tracker``, and joblib's) are
     not counted: they run nothing of the user's, and end by themselves.
     """
-    return {pid for pid in children() - before if _is_alive(pid) and b"resource_tracker" not in _command(pid)}
+    return {pid for pid in children() - before if _is_alive(pid) and not TRACKER.search(_command(pid))}
 
 
 def end_started_since(before: frozenset[int]) -> bool:

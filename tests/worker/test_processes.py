@@ -64,3 +64,48 @@ def test_both_sources_know_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(pid, signal.SIGKILL)
     assert len(found) == 1
     assert found_by_ps == found
+
+
+LEFT = """
+import multiprocessing, os, subprocess, sys
+from multiprocessing import resource_tracker
+from sparktune.worker import processes
+
+resource_tracker.ensure_running()  # is not counted, and lives on
+assert not processes.end_started_since(frozenset())
+ended = subprocess.Popen(["true"])
+os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+assert not processes.end_started_since(frozenset()), "it has ended"
+users = subprocess.Popen(["sleep", "3600"])
+before = processes.children()
+assert users.pid in before
+pool = multiprocessing.get_context("fork").Pool(2)  # which replaces processes that die
+pool.apply(abs, (1,))
+assert processes.end_started_since(before)
+print(users.pid, *processes.started_since(before), flush=True)
+sys.stdin.readline()
+users.kill()
+os._exit(0)
+"""
+
+
+def test_what_a_trial_has_left_ends_with_its_worker(subprocess_env: Any) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LEFT],
+        env=subprocess_env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        users, *left = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        pool = [child for child in left if child.status() == psutil.STATUS_STOPPED]
+        assert len(pool) == 2
+        assert users.status() != psutil.STATUS_STOPPED
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.wait(timeout=60) == 0
+        assert process.stdout.read() == "", "the pool had this, and has ended"
+    _, alive = psutil.wait_procs(left, timeout=30)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
