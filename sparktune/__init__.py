@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from sparktune.errors import (
         AllTrialsFailed,
         CannotResume,
+        ControlPortNotAvailable,
         DuplicateLabel,
         InvalidPoint,
         InvalidSpace,
@@ -128,6 +129,7 @@ _HOMES = {
     ),
     "sparktune.errors": (
         "CannotResume",
+        "ControlPortNotAvailable",
         "StudyTakenOver",
         "WarmStartRefused",
         "AllTrialsFailed",
@@ -248,6 +250,7 @@ __all__ = [
     "BanditPolicy",
     "Candidate",
     "CannotResume",
+    "ControlPortNotAvailable",
     "Ctrl",
     "Domain",
     "DriverTrials",

@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from sparktune.backends import session, spark_probe
+from sparktune.backends import control_port as ports
+from sparktune.backends import encryption, session, spark_probe
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
-from sparktune.errors import ObjectiveNotPicklable, SparkNotAvailable
+from sparktune.errors import ControlPortNotAvailable, ObjectiveNotPicklable, SparkNotAvailable
 from sparktune.tracking import places, server
 from sparktune.worker import pickling
 
@@ -83,7 +84,12 @@ class Diagnosis:
     __repr__ = __str__
 
 
-def doctor(objective: Callable[..., Any] | None = None, *, spark_session: Any = None) -> Diagnosis:
+def doctor(
+    objective: Callable[..., Any] | None = None,
+    *,
+    spark_session: Any = None,
+    control_port: int | tuple[int, int] | range | None = None,
+) -> Diagnosis:
     """Look at everything that a study needs, on the driver and on Spark's workers.
 
     Java where it is needed, Spark, Python and packages on both sides; the slots; whether the MLflow server
@@ -94,14 +100,23 @@ def doctor(objective: Callable[..., Any] | None = None, *, spark_session: Any = 
         objective: the function that is to be tuned, or None.
         spark_session: the session, classic or Connect; None for the active one, for one of the Connect server
             that SPARK_REMOTE names, or for a new one on this machine.
+        control_port: the port to be opened for the workers, as for ``SparkTrials``.
 
     Returns:
         The findings; ``is_healthy`` is False where a study would fail.
+
+    Raises:
+        TypeError, ValueError: ``control_port`` names no ports, or the environment variable
+            ``SPARKTUNE_CONTROL_PORT`` does not.
     """
-    return Diagnosis(tuple(_findings(objective, spark_session)))
+    wanted = ports.named(control_port)
+    ports.from_environment()
+    return Diagnosis(tuple(_findings(objective, spark_session, wanted)))
 
 
-def _findings(objective: Callable[..., Any] | None, spark: Any) -> Iterator[Finding]:
+def _findings(
+    objective: Callable[..., Any] | None, spark: Any, wanted: ports.Ports | None
+) -> Iterator[Finding]:
     from sparktune.tracking.mlflow import tracking_uri
 
     wants_connect = session.wants_connect() if spark is None else session.is_connect(spark)
@@ -122,7 +137,7 @@ def _findings(objective: Callable[..., Any] | None, spark: Any) -> Iterator[Find
     if slots < 1:
         return
     asks_server = uri if mlflow.state != "FAILS" else None
-    yield from _workers(application, slots, objective, asks_server, is_connect)
+    yield from _workers(application, slots, objective, asks_server, is_connect, wanted)
 
 
 def _driver(wants_connect: bool) -> Finding:
@@ -361,6 +376,7 @@ def _workers(
     objective: Callable[..., Any] | None,
     uri: str | None,
     is_connect: bool,
+    wanted: ports.Ports | None,
 ) -> Iterator[Finding]:
     if uri is not None and (warning := places.warn_if_store_is_local(uri, application.master)) is not None:
         yield Finding("note", "MLflow", f"workers elsewhere cannot see {uri}", warning)
@@ -370,7 +386,12 @@ def _workers(
     except ObjectiveNotPicklable:  # that was said
         objective = None
         sending = spark_probe.Sending(application, None)
-    listener = spark_probe.Listener(application)
+    try:
+        listener = spark_probe.Listener(application, wanted)
+    except (ControlPortNotAvailable, ValueError) as error:
+        sending.close()
+        yield Finding("FAILS", "driver's port", str(error))
+        return
     own = (listener.host, listener.port)
     try:
         addresses = [own, *([address] if address else [])]
@@ -387,23 +408,31 @@ def _workers(
     asked = f"{len(workers)} asked on {', '.join(hosts)}; Python {workers[0].python}"
     yield Finding("ok", "workers", asked)
     yield from _fit(workers, unread, objective is not None)
-    yield from _reach(workers, own, uri, address)
+    if application.is_encrypted() and not encryption.is_possible():
+        text, _, remedy = encryption.MISSING.partition(" Remedy: ")
+        yield Finding("note", "driver's port", text, remedy)
+    else:
+        yield _reach_driver(workers, own)
+    yield from _reach_server(workers, uri, address)
 
 
-def _reach(
-    workers: list[spark_probe.Worker], own: tuple[str, int], uri: str | None, address: tuple[str, int] | None
-) -> Iterator[Finding]:
+def _reach_driver(workers: list[spark_probe.Worker], own: tuple[str, int]) -> Finding:
     lost = _unreached(workers, own)
     if lost is None:
-        yield Finding("ok", "driver's port", "workers reach it")
-    else:
-        yield Finding(
-            "note",
-            "driver's port",
-            f"workers do not reach {own[0]} ({lost}): reports reach the study when a trial ends, and a "
-            "stop takes seconds",
-            "set spark.driver.host to an address of this machine that they reach, and open its ports",
-        )
+        return Finding("ok", "driver's port", f"workers reach it, {own[1]} in this test")
+    return Finding(
+        "note",
+        "driver's port",
+        f"workers do not reach {own[0]}, port {own[1]} ({lost}): reports reach the study when a trial ends, "
+        "and a stop takes seconds",
+        "set spark.driver.host to an address of this machine that they reach, and open a port in the "
+        f"firewall ({ports.SETTING} says which)",
+    )
+
+
+def _reach_server(
+    workers: list[spark_probe.Worker], uri: str | None, address: tuple[str, int] | None
+) -> Iterator[Finding]:
     if address is not None and uri is not None:
         lost = _unreached(workers, address)
         if lost is None:

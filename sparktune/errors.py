@@ -22,6 +22,7 @@
     │                                         that is to be resumed has a driver that lives
     ├── StudyTakenOver         (RuntimeError) another driver has taken the study from this one
     ├── StudyCancelled         (RuntimeError) the Spark jobs of the study were cancelled from outside
+    ├── ControlPortNotAvailable (OSError)     none of the ports that a study may open for its workers is free
     └── AllTrialsFailed        (hyperopt.exceptions.AllTrialsFailed)
 
 Exceptions that an objective raises never leave ``fmin``: they fail their own trial and are kept there as
@@ -103,6 +104,10 @@ class StudyTakenOver(SparktuneError, RuntimeError):
 
 class StudyCancelled(SparktuneError, RuntimeError):
     """The job group, a job tag or all jobs of the ``fmin`` call were cancelled; what finished is kept."""
+
+
+class ControlPortNotAvailable(SparktuneError, OSError):
+    """None of the ports that the study may open for its workers is free, or it has no address here."""
 
 
 class WorkerLost(SparktuneError, RuntimeError):

@@ -19,6 +19,7 @@ OURS = [
     "BanditPolicy",
     "Candidate",
     "CannotResume",
+    "ControlPortNotAvailable",
     "DriverTrials",
     "DuplicateLabel",
     "InvalidPoint",

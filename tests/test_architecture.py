@@ -30,6 +30,7 @@ DOORS = {
     "optuna": ["sparktune.search.optuna_sampler", "sparktune.search.samplers.*"],
     "plotly": ["sparktune.plots.*"],
     "tqdm": ["sparktune.study.progress"],
+    "cryptography": ["sparktune.backends.encryption"],
     "pydantic": ["sparktune.sweeps.model", "sparktune.sweeps.validation"],
     "yaml": ["sparktune.sweeps.document", "sparktune.sweeps.commands"],
 }

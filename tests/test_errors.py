@@ -28,6 +28,7 @@ TREE = {
     "StudyInProgress": RuntimeError,
     "StudyCancelled": RuntimeError,
     "StudyTakenOver": RuntimeError,
+    "ControlPortNotAvailable": OSError,
     "AllTrialsFailed": hyperopt.exceptions.AllTrialsFailed,
 }
 

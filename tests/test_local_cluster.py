@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,34 @@ from typing import Any
 from tests.java import QUICK_JAVA
 
 SCRIPT = """
-import json, os, pathlib, signal, sys, threading, time
+import dataclasses, json, os, pathlib, signal, sys, threading, time
 import psutil
 from pyspark.sql import SparkSession
+import sparktune.backends.spark_jobs
 from sparktune import SparkTrials, fmin, hp
+from sparktune.backends import control_port
+from sparktune.backends.channel_server import ControlServer
+from tests.relay import Relay
+
+
+class Overheard(ControlServer):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.relay = Relay(("127.0.0.1", self.endpoint.port))
+        servers.append(self.endpoint)
+        self.endpoint = dataclasses.replace(self.endpoint, port=self.relay.port)
+        relays.append(self.relay)
+
+
+servers, relays = [], []
+sparktune.backends.spark_jobs.ControlServer = Overheard
 
 folder = pathlib.Path(sys.argv[1])
 builder = SparkSession.builder.master("local-cluster[2,1,1024]")
+for key in ("spark.authenticate", "spark.network.crypto.enabled"):
+    builder = builder.config(key, "true")
+builder = builder.config("spark.authenticate.secret", "of a test")
+builder = builder.config(control_port.SETTING, sys.argv[3])
 spark = builder.config("spark.executor.extraJavaOptions", sys.argv[2]).getOrCreate()
 
 
@@ -42,7 +64,7 @@ def fn(kind):
         return {"status": "ok", "loss": 0.0, "lock": threading.Lock()}
     if kind == "good":
         return {"status": "ok", "loss": 0.0, "pid": int((folder / "endless").read_text())}
-    return 1.0
+    return {"status": "ok", "loss": 1.0, "note": "anybody could read this"}
 
 
 def kill(kind):
@@ -73,15 +95,21 @@ for thread in threads:
 
 pid = study(["endless", "good"], loss_threshold=0.5).best_trial["result"]["pid"]
 print(psutil.pid_exists(pid), flush=True)
+passed = relays[0].passed
+told = {"ports": [server.port for server in servers], "encrypted": [bool(s.certificate) for s in servers]}
+print(json.dumps(told | {"bytes": len(passed), "readable": b"anybody could read" in passed}), flush=True)
 """
 
 
 def test_what_dies_is_made_good(run: Any, spark_home: Path, tmp_path: Path) -> None:
     for name in ("kill worker", "kill executor", "endless"):
         os.mkfifo(tmp_path / name)
-    done = run([sys.executable, "-c", SCRIPT, tmp_path, QUICK_JAVA], env={"SPARK_HOME": str(spark_home)})
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-c", SCRIPT, tmp_path, QUICK_JAVA, f"{port}-{port + 9}"]
+        done = run(command, env={"SPARK_HOME": str(spark_home)})
     assert done.returncode == 0, done.stderr[-5000:]
-    *told, endless_lives_on = done.stdout.splitlines()
+    *told, endless_lives_on, channel = done.stdout.splitlines()
     first, second = map(json.loads, told)
 
     failed = {kind: error for kind, error in first["error"].items() if isinstance(error, str)}
@@ -96,3 +124,9 @@ def test_what_dies_is_made_good(run: Any, spark_home: Path, tmp_path: Path) -> N
     assert second["state"] == {"endless": "cancelled", "good": "completed"}
     assert second["reason"] == "loss threshold reached"
     assert endless_lives_on == "False"
+
+    # Spark encrypts here: so does the study, on the ports that Spark's setting names.
+    overheard = json.loads(channel)
+    assert overheard.pop("bytes") > 1000
+    assert all(port < number <= port + 9 for number in overheard.pop("ports"))
+    assert overheard == {"encrypted": [True, True], "readable": False}

@@ -8,10 +8,11 @@ import hmac
 import logging
 import pickle
 import secrets
-import socket
 import threading
 from collections.abc import Callable
 
+from sparktune.backends.control_port import Ports, listening, unbracketed
+from sparktune.backends.encryption import Encryption
 from sparktune.worker.channel import (
     ACK,
     ANSWER_BODY,
@@ -26,6 +27,8 @@ from sparktune.worker.channel import (
     MAX_FRAME_BYTES,
     NONCE_BYTES,
     OUTCOME,
+    PING,
+    PONG,
     PREPARE,
     PREPARED,
     REPORT,
@@ -42,6 +45,7 @@ from sparktune.worker.channel import (
     Signal,
     Told,
     Wanted,
+    keep_alive,
     proof,
 )
 
@@ -57,20 +61,35 @@ class ControlServer:
 
     Args:
         sink: takes the signals, in the loop's thread; must not block.
-        bind: the address to listen on.
-        advertise: the host name that workers connect to.
+        bind: the address to listen on, or a name of this machine.
+        advertise: the host that workers connect to.
+        ports: which may be opened; by default the system chooses.
+        encryption: for connections that are encrypted.
+
+    Raises:
+        ControlPortNotAvailable: see ``control_port.listening``.
     """
 
-    def __init__(self, sink: Callable[[Signal], None], bind: str, advertise: str) -> None:
+    def __init__(
+        self,
+        sink: Callable[[Signal], None],
+        bind: str,
+        advertise: str,
+        ports: Ports | None = None,
+        encryption: Encryption | None = None,
+    ) -> None:
         self._sink = sink
+        self._encryption = encryption
         self._token = secrets.token_bytes(32)
         self._running: dict[int, asyncio.StreamWriter] = {}
         self._reporting: dict[int, asyncio.StreamWriter] = {}  # also a child of the worker's may report
         self._wanting: dict[int, asyncio.StreamWriter] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._refused = 0
-        self._socket = socket.create_server((bind, 0), backlog=1024)
-        self.endpoint = Endpoint(advertise, self._socket.getsockname()[1], self._token)
+        self._sockets = listening(bind, ports or Ports())
+        port = self._sockets[0].getsockname()[1]
+        certificate = None if encryption is None else encryption.certificate
+        self.endpoint = Endpoint(unbracketed(advertise), port, self._token, certificate)
         self._loop = asyncio.new_event_loop()
         self._serving = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="sparktune-control", daemon=True)
@@ -148,12 +167,17 @@ class ControlServer:
     def _serve(self) -> None:
         loop = self._loop
         asyncio.set_event_loop(loop)
-        server = loop.run_until_complete(asyncio.start_server(self._accept, sock=self._socket))
+        servers = [
+            loop.run_until_complete(asyncio.start_server(self._accept, sock=one)) for one in self._sockets
+        ]
         loop.call_soon(self._serving.set)
         try:
             loop.run_forever()
         finally:
-            server.close()
+            for _ in range(ARRIVAL_HOPS):  # who has just been accepted gets a task, which closes it
+                loop.run_until_complete(asyncio.sleep(0))
+            for server in servers:
+                server.close()
             for task in self._connections:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
@@ -166,6 +190,7 @@ class ControlServer:
         self._connections.add(task)
         current: list[int] = []
         try:
+            keep_alive(writer.get_extra_info("socket"))
             if await self._admit(reader, writer):
                 await self._listen(reader, writer, current)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -180,13 +205,18 @@ class ControlServer:
                     self._sink(Gone(trial_id))
             for number in [number for number, one in self._wanting.items() if one is writer]:
                 del self._wanting[number]
-            writer.close()
+            if self._encryption is None:
+                writer.close()
+            else:  # a peer that is to say goodbye as well might not
+                writer.transport.abort()
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         nonce = secrets.token_bytes(NONCE_BYTES)
         writer.write(nonce)
         try:
             async with asyncio.timeout(HANDSHAKE_S):
+                if self._encryption is not None:
+                    await self._encrypt(writer, self._encryption)
                 hello = await reader.readexactly(HELLO_BYTES)
         except (TimeoutError, asyncio.IncompleteReadError):
             hello = b""
@@ -201,6 +231,17 @@ class ControlServer:
             return False
         writer.write(proof(self._token, hello[:NONCE_BYTES], b"driver"))
         return True
+
+    async def _encrypt(self, writer: asyncio.StreamWriter, encryption: Encryption) -> None:
+        """TLS from here on; the worker begins with it when it has the nonce, so none of it is read before.
+
+        Raises:
+            TimeoutError: the peer does something else.
+        """
+        try:
+            await writer.start_tls(encryption.context, ssl_handshake_timeout=HANDSHAKE_S)
+        except OSError as error:  # ssl.SSLError is one
+            raise TimeoutError("no TLS") from error
 
     async def _listen(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, current: list[int]
@@ -221,6 +262,8 @@ class ControlServer:
                 self._sink(told)
             elif kind == ASK:
                 self._sink(Asked(*ID.unpack(body)))
+            elif kind == PING:
+                writer.write(HEADER.pack(len(body), PONG) + body)
             elif kind == PREPARED:
                 self._sink(Prepared(*ID.unpack(body)))
             elif kind == TAKE:

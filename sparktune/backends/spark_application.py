@@ -66,6 +66,12 @@ class Application(Protocol):
         By others, that is: with their job group, with a job tag, or with all jobs of the session.
         """
 
+    def setting(self, key: str) -> str | None:
+        """A setting of Spark's; None where it is not set, or not shown."""
+
+    def is_encrypted(self) -> bool:
+        """Whether Spark encrypts its own connections to the driver."""
+
     def driver_addresses(self) -> tuple[str, str]:
         """Where the driver is to listen, and what its workers connect to."""
 

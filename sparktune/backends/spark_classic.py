@@ -17,6 +17,7 @@ from pyspark import inheritable_thread_target
 from sparktune.backends import spark_package
 from sparktune.backends.spark_application import Sent
 from sparktune.backends.spark_cluster import (
+    encrypts,
     grown,
     is_cancelled,
     is_local,
@@ -96,6 +97,15 @@ class ClassicApplication:
     def is_cancelled(self, error: BaseException) -> bool:
         """See ``Application``."""
         return is_cancelled(error, self._cancel_names)
+
+    def setting(self, key: str) -> str | None:
+        """See ``Application``."""
+        value = self._sc.getConf().get(key)
+        return None if value is None else str(value)
+
+    def is_encrypted(self) -> bool:
+        """See ``Application``."""
+        return encrypts(self._sc.getConf())
 
     def driver_addresses(self) -> tuple[str, str]:
         """See ``Application``."""

@@ -92,6 +92,21 @@ def grown(now: int, conf: Any, profile: Any = None) -> int:
     return max(now, int(most) * max(1, int(cores // cpus)))
 
 
+ENCRYPTION = (
+    "spark.network.crypto.enabled",
+    "spark.authenticate.enableSaslEncryption",
+    "spark.ssl.enabled",
+    "spark.ssl.rpc.enabled",
+)
+"""Settings with which Spark encrypts connections (https://spark.apache.org/docs/latest/security.html). The
+third of them alone is for its web pages; who sets it does not expect the others in clear."""
+
+
+def encrypts(conf: Any) -> bool:
+    """Whether Spark encrypts its connections; ``conf`` as in ``grown``."""
+    return any(str(conf.get(key, "false")).strip().lower() == "true" for key in ENCRYPTION)
+
+
 class Waiting:
     """Says in the log that no executor can run a trial, and when that is over.
 

@@ -9,6 +9,7 @@ Spark 4.0 or newer.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
 import re
@@ -23,8 +24,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparktune.backends import spark_package
+from sparktune.backends.control_port import unbracketed
 from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Sent
-from sparktune.backends.spark_cluster import grown, is_cancelled, is_local, is_one_process, refused
+from sparktune.backends.spark_cluster import (
+    encrypts,
+    grown,
+    is_cancelled,
+    is_local,
+    is_one_process,
+    refused,
+)
 from sparktune.backends.spark_package import Package
 from sparktune.private import of_pyspark
 from sparktune.worker.parcel import Artifact
@@ -52,11 +61,15 @@ SESSION_ENDED = (
     "Cannot invoke RPC on closed channel",
 )
 """What errors of a session say whose server has gone, or has forgotten it."""
+MASTER_HOST = re.compile(r"://(?:https?://)?(\[[^\]]+\]|[^:/,]+)")
+"""In ``spark://host:7077`` and ``k8s://https://host:6443``; an IPv6 address has brackets."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 _masters: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _cores: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-"""Session -> its master, and where that is one process its cores: what never changes is asked once."""
+_encrypted: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+"""Session -> its master, where that is one process its cores, and whether Spark encrypts: what never changes
+is asked once."""
 
 LONGEST_TAG = 16_384
 """Characters of an announcement that travels as a tag: Spark keeps a query's tags for its web page."""
@@ -136,20 +149,26 @@ class ConnectApplication:
         """See ``Application``: ``interruptAll``, ``interruptTag`` and ``interruptOperation`` say the same."""
         return is_cancelled(error, self._cancel_names)
 
+    def setting(self, key: str) -> str | None:
+        """See ``Application``."""
+        value = self._setting(key, None)
+        return None if value is None else str(value)
+
+    def is_encrypted(self) -> bool:
+        """See ``Application``: also where the session's own connection to the server is."""
+        if self._spark not in _encrypted:
+            _encrypted[self._spark] = of_pyspark.connect_is_secure(self._spark) or encrypts(self)
+        return _encrypted[self._spark]
+
     def driver_addresses(self) -> tuple[str, str]:
         """See ``Application``: the address from which this machine reaches the server."""
         if self.is_near:
             return "127.0.0.1", "127.0.0.1"
         target = self._host
         if target in LOOPBACK:
-            found = re.match(r"\w+://\[?([^\]:/,]+)", self.master)
+            found = MASTER_HOST.search(self.master)
             target = found[1] if found else target
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((target, 9))  # sends nothing: it has the system choose the way
-                own = str(probe.getsockname()[0])
-            except OSError:
-                own = "127.0.0.1"
+        own = _own_address(unbracketed(str(target)))
         return own, own
 
     def admit(self) -> None:
@@ -272,6 +291,16 @@ class ConnectApplication:
     def missing_module_advice(self, file: str) -> Iterable[str]:
         """See ``Application``."""
         yield f"spark.addArtifacts('{file}', pyfile=True)"
+
+
+def _own_address(target: str) -> str:
+    """The address of this machine, IPv4 or IPv6, on the way to another."""
+    with contextlib.suppress(OSError):
+        for family, kind, _, _, address in socket.getaddrinfo(target, 9, type=socket.SOCK_DGRAM):
+            with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+                probe.connect(address)  # sends nothing: it has the system choose the way
+                return str(probe.getsockname()[0])
+    return "127.0.0.1"
 
 
 def _outcomes(query: Any) -> list[bytes]:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparktune.backends import spark_ahead
+from sparktune.backends import control_port, encryption, spark_ahead
 from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_ahead import JobsAhead
 from sparktune.backends.spark_application import Application
@@ -154,8 +154,10 @@ class SparkBackend:
         watched: the metric that the driver reads in MLflow, or None.
         max_attempts: how often the objective of one trial may begin whose workers are lost; None for
             ``default_attempts``.
+        ports: which the study may open for its workers; None for what is set, or any.
 
     Raises:
+        ControlPortNotAvailable: none of them is free.
         ObjectiveNotPicklable: see ``sparktune.worker.pickling``.
         ValueError: Spark refuses the resource profile.
     """
@@ -168,6 +170,7 @@ class SparkBackend:
         fresh_worker: bool = False,
         watched: str | None = None,
         max_attempts: int | None = None,
+        ports: control_port.Ports | None = None,
     ) -> None:
         self._app = application
         self._max_attempts = max_attempts or default_attempts(application.master)
@@ -193,13 +196,17 @@ class SparkBackend:
         self._is_reached = application.is_near
         self._may_be_reached = True
         application.admit()
-        self._sent = application.send(self._packed)
+        self._control = self._listen(ports)
+        try:
+            self._sent = application.send(self._packed)
+        except BaseException:
+            self._control.close()
+            raise
         name = f"sparktune-{self._study_id}"
         self._lanes: Lanes[_Run] = Lanes(application, name, self._prepare, self._job_ended, self._job_unused)
         self._ahead: JobsAhead[_Run] = JobsAhead(self._lanes, self._give)
         self._shared: Assignment | None = None
         self._more = 0.0
-        self._control = self._listen()
 
     def _packed(self) -> bytes:
         return parcel.pack(self._objective, import_path(self._app.is_near, self._app.is_same_python))
@@ -764,11 +771,14 @@ class SparkBackend:
             fresh_worker=self._fresh_worker,
         )
 
-    def _listen(self) -> ControlServer:
+    def _listen(self, ports: control_port.Ports | None) -> ControlServer:
+        """Open the port for the workers: one that nobody is told where it cannot be encrypted."""
         bind, advertise = self._app.driver_addresses()
-        for address in (bind, "0.0.0.0"):
-            with contextlib.suppress(OSError):
-                return ControlServer(self._hear, address, advertise)
-        raise OSError(
-            f"no port could be opened for the workers on {bind}; is spark.driver.bindAddress right?"
-        )
+        ports = control_port.ports(ports, self._app)
+        if not self._app.is_encrypted():
+            return ControlServer(self._hear, bind, advertise, ports)
+        if encryption.is_possible():
+            return ControlServer(self._hear, bind, advertise, ports, encryption.for_study())
+        logger.warning(encryption.MISSING)
+        self._is_reached = self._may_be_reached = False
+        return ControlServer(self._hear, "127.0.0.1", "127.0.0.1")

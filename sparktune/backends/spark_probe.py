@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from sparktune.backends import control_port
 from sparktune.backends.spark_application import Application
 from sparktune.backends.spark_cluster import import_path
 from sparktune.private import of_pyspark
@@ -265,13 +266,19 @@ def telling_line(text: str) -> str:
 
 
 class Listener:
-    """A port of the driver, as a study opens one for its workers."""
+    """A port of the driver, as a study opens one for its workers.
 
-    def __init__(self, application: Application) -> None:
-        bind, self.host = application.driver_addresses()
-        self._socket = socket.create_server((bind, 0))
-        self.port: int = self._socket.getsockname()[1]
+    Raises:
+        ControlPortNotAvailable, ValueError: see ``control_port.ports`` and ``control_port.listening``.
+    """
+
+    def __init__(self, application: Application, wanted: control_port.Ports | None = None) -> None:
+        bind, host = application.driver_addresses()
+        self.host = control_port.unbracketed(host)
+        self._sockets = control_port.listening(bind, control_port.ports(wanted, application))
+        self.port: int = self._sockets[0].getsockname()[1]
 
     def close(self) -> None:
         """Close it."""
-        self._socket.close()
+        for one in self._sockets:
+            one.close()

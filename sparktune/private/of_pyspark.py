@@ -61,7 +61,8 @@ NAMES = {
     ),
     "_builder": (
         "SparkConnectClient._builder of Spark Connect",
-        "sparktune doctor notices late that a session's server has gone",
+        "sparktune doctor notices late that a session's server has gone, and a session with use_ssl=true "
+        "does not encrypt what workers and driver say to each other",
     ),
     "_path": ("Broadcast._path", "each worker holds the objective's data in memory of its own"),
 }
@@ -180,6 +181,16 @@ def connect_endpoint(spark: Any) -> str | None:
         return None
     endpoint = getattr(builder, "endpoint", None)  # builders of one's own need not have it
     return None if endpoint is None else str(endpoint)
+
+
+def connect_is_secure(spark: Any) -> bool:
+    """Whether the connection of a Spark Connect session is TLS, by its address; False where not known."""
+    try:
+        builder = read(read(spark, "client"), "_builder")
+    except AttributeError as error:
+        _missing(error.name)
+        return False
+    return bool(getattr(builder, "secure", False))  # builders of one's own need not have it
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 from hyperopt.base import validate_loss_threshold, validate_timeout
 
+from sparktune.backends import control_port
 from sparktune.early_termination.base import EarlyTerminationPolicy
 from sparktune.study.numeric import as_whole
 
@@ -196,6 +197,16 @@ def checked_max_attempts(max_attempts: Any) -> int | None:
             "worker dies is not tried again), or None for 4, and 2 on local"
         )
     return number
+
+
+def check_control_port(value: Any) -> None:
+    """Refuse what names no ports of the driver, here or in the environment.
+
+    Raises:
+        Exception: see ``control_port.named`` and ``control_port.from_environment``.
+    """
+    control_port.named(value)
+    control_port.from_environment()
 
 
 def check_objective(fn: Any) -> None:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sparktune import hyperopt_names
-from sparktune.backends import session
+from sparktune.backends import control_port, session
 from sparktune.backends.spark_application import Application
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.study.backend import Backend
@@ -60,13 +60,21 @@ class SparkTrials(RunnableTrials):
         report_every: log the study's report (``plots.report``) to the parent run every so many seconds while
             it runs; None for its end alone. Needs plotly.
         log_report: whether a report is logged at all; it takes about 2 MB of the artifact store.
+        control_port: the driver's TCP port that workers connect to, for a firewall: a number n for the first
+            that is free of n, n + 1, ... n + ``spark.port.maxRetries`` (16), (first, last) or a ``range`` for
+            one of these alone, 0 for any that is free. Studies that run at the same time need one each. None
+            for the Spark setting ``spark.sparktune.control.port``, else the environment variable
+            ``SPARKTUNE_CONTROL_PORT`` (``40000`` or ``40000-40010``), else any. ``fmin`` raises
+            ``ControlPortNotAvailable`` (an ``OSError``) before the first trial where none is free.
 
     Raises:
         SparkNotAvailable: pyspark or Java is missing.
         PlotlyNotAvailable: ``report_every`` is given, and plotly is missing.
-        TypeError: ``fresh_worker`` or ``log_report`` is neither True nor False.
-        ValueError: Spark refuses the resource profile, ``max_attempts`` is no whole number above 0, or
-            ``report_every`` no number above 0, or given with ``mlflow=False`` or ``log_report=False``.
+        TypeError: ``fresh_worker`` or ``log_report`` is neither True nor False, or ``control_port`` names no
+            ports.
+        ValueError: Spark refuses the resource profile, ``max_attempts`` is no whole number above 0,
+            ``report_every`` no number above 0, or given with ``mlflow=False`` or ``log_report=False``, or
+            ``control_port`` not in 0..65535, or an empty range.
     """
 
     def __init__(
@@ -89,6 +97,7 @@ class SparkTrials(RunnableTrials):
         fresh_worker: bool = False,
         report_every: float | None = None,
         log_report: bool = True,
+        control_port: int | tuple[int, int] | range | None = None,
     ) -> None:
         super().__init__(
             parallelism,
@@ -107,11 +116,13 @@ class SparkTrials(RunnableTrials):
         arguments.check_flag("log_report", log_report)
         reports.check(report_every, mlflow=mlflow, wanted=log_report)
         arguments.check_flag("fresh_worker", fresh_worker)
+        arguments.check_control_port(control_port)
         self.mlflow = mlflow
         self.watch_interval = watch_interval
         self.report_every, self.log_report = report_every, log_report
         self.max_attempts = arguments.checked_max_attempts(max_attempts)
         self.fresh_worker = fresh_worker
+        self.control_port = control_port
         self._spark: SparkSession | None = spark_session
         self._resource_profile = resource_profile
         application = self._application()
@@ -145,6 +156,7 @@ class SparkTrials(RunnableTrials):
             fresh_worker=self.fresh_worker,
             watched=watched,
             max_attempts=self.max_attempts,
+            ports=control_port.named(self.control_port),
         )
 
     def _tracker(self) -> Tracker:

@@ -3,22 +3,26 @@
 It tells when an objective truly began and what it returned, and lets the driver end it at once. Both sides
 prove that they hold the study's random token (HMAC-SHA256 over the peer's nonce; RFC 2104) before anything
 else is read; until then at most ``HELLO_BYTES`` are accepted. The token travels inside the Spark task, never
-in Spark properties, which a web page shows.
+in Spark properties, which a web page shows, and never over the connection. Where Spark encrypts its own
+connections, all but the driver's nonce goes over TLS, whose certificate travels with the token.
 
 Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker ``BEGIN`` and ``OUTCOME``
 (pickled, as everything between Spark and its Python workers), ``REPORT`` (trial's id, number of the report,
-step, value), ``ASK`` (the trial's id: which MLflow run is it?) and ``TAKE`` (a job's number: which trial does
-it run?); from the driver ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id,
-and the number of the report that is answered), ``RUN`` (the trial's id and its run's, empty where there is
-none to be had), which may come unasked, and ``GIVE`` (the job's number and what announces its trial, empty
-where it is to run none).
+step, value), ``ASK`` (the trial's id: which MLflow run is it?), ``TAKE`` (a job's number: which trial does
+it run?) and ``PING``, which is answered however busy the study is: a connection can be lost without a word to
+either side. From the driver ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's
+id, and the number of the report that is answered), ``RUN`` (the trial's id and its run's, empty where there
+is none to be had), which may come unasked, ``GIVE`` (the job's number and what announces its trial, empty
+where it is to run none) and ``PONG``.
 ``PREPARE`` (from the driver) says that ``KILL`` is to come: the worker does what is to be done before it, and
 answers with ``PREPARED``; both hold the trial's id.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import socket
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -27,25 +31,54 @@ NONCE_BYTES = 16
 HELLO_BYTES = NONCE_BYTES + 32
 MAX_FRAME_BYTES = 2**31
 
-BEGIN, OUTCOME, REPORT, ASK, TAKE, PREPARED = b"B", b"O", b"R", b"Q", b"W", b"D"
-ACK, KILL, GO_ON, TERMINATE, RUN, GIVE, PREPARE = b"A", b"K", b"G", b"T", b"I", b"N", b"P"
+BEGIN, OUTCOME, REPORT, ASK, TAKE, PREPARED, PING = b"B", b"O", b"R", b"Q", b"W", b"D", b"?"
+ACK, KILL, GO_ON, TERMINATE, RUN, GIVE, PREPARE, PONG = b"A", b"K", b"G", b"T", b"I", b"N", b"P", b"!"
 REPORT_BODY = struct.Struct("!qqqd")
 ANSWER_BODY = struct.Struct("!qq")
 HEADER = struct.Struct("!Ic")
 ID = struct.Struct("!q")
 
+KEEPALIVE = {
+    "TCP_KEEPIDLE": 30,
+    "TCP_KEEPALIVE": 30,  # its name on macOS
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 60_000,
+}
+"""Option of TCP -> its value, where the system has it: seconds of silence, seconds between questions, how
+many of them; milliseconds after which what was sent and not confirmed ends the connection (tcp(7)). Firewalls
+and address translation forget connections that are silent for minutes."""
+
+
+def keep_alive(connection: Any) -> None:
+    """Have the system look whether the peer of a quiet TCP socket is still there, and end it where not."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            with contextlib.suppress(OSError):  # known to Python, not to this kernel
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the driver listens, and the secret to be admitted; shipped inside the task."""
+    """Where the driver listens, and the secret to be admitted; shipped inside the task.
+
+    Attributes:
+        host: a name or an address, without brackets.
+        port: its number.
+        token: see above.
+        certificate: PEM text; the connection is encrypted, to the holder of its key alone. None: in clear.
+    """
 
     host: str
     port: int
     token: bytes
+    certificate: str | None = None
 
     def __repr__(self) -> str:
         """Without the token: tasks are printed in logs."""
-        return f"Endpoint({self.host}:{self.port})"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"Endpoint({host}:{self.port}{', encrypted' if self.certificate else ''})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pickle
 import secrets
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -24,6 +25,8 @@ from sparktune.worker.channel import (
     MAX_FRAME_BYTES,
     NONCE_BYTES,
     OUTCOME,
+    PING,
+    PONG,
     PREPARE,
     PREPARED,
     REPORT,
@@ -32,8 +35,10 @@ from sparktune.worker.channel import (
     TAKE,
     TERMINATE,
     Endpoint,
+    keep_alive,
     proof,
 )
+from sparktune.worker.encryption import EncryptedConnection
 from sparktune.worker.processes import end_with_descendants, prepare_to_end
 
 ACK_S = 30.0
@@ -43,6 +48,11 @@ CONNECT_S = 5.0
 
 ANSWER_S = 5.0
 """How long a report waits for its answer; a busy driver's verdict is then felt at the next report."""
+
+IDLE_S = 5.0
+"""After so long without a word from the driver its end is asked before anything is sent."""
+PONG_S = 2.0
+"""How long that answer may take."""
 
 
 def _ignore(_run_id: str | None) -> None:
@@ -79,6 +89,8 @@ class ControlClient:
         self._acked = threading.Event()
         self._answered = threading.Event()
         self._given = threading.Event()
+        self._ponged = threading.Event()
+        self._heard_at = time.monotonic()
         self._taking, self._gift = -1, b""
         self._reports = 0
         self._is_doomed = False
@@ -86,11 +98,15 @@ class ControlClient:
         self._send_lock = threading.Lock()
         self.is_open = True
         self._socket = socket.create_connection((endpoint.host, endpoint.port), timeout=CONNECT_S)
+        self._wire: socket.socket | EncryptedConnection = self._socket
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            keep_alive(self._socket)
             mine = secrets.token_bytes(NONCE_BYTES)
             theirs = self._receive(NONCE_BYTES)
-            self._socket.sendall(mine + proof(endpoint.token, theirs, b"worker"))
+            if endpoint.certificate is not None:
+                self._wire = EncryptedConnection(self._socket, endpoint.certificate)
+            self._wire.sendall(mine + proof(endpoint.token, theirs, b"worker"))
             if not hmac.compare_digest(self._receive(32), proof(endpoint.token, mine, b"driver")):
                 raise OSError("the process at the study's control port does not hold the study's token")
             self._socket.settimeout(None)
@@ -99,6 +115,25 @@ class ControlClient:
             raise
         threading.Thread(target=self._listen, name="sparktune-control", daemon=True).start()
         _clients.add(self)
+
+    def is_alive(self) -> bool:
+        """Whether the driver's end is still there: where nothing came from it for a while, it is asked.
+
+        A connection that was lost is closed here.
+        """
+        if not self.is_open:
+            return False
+        if time.monotonic() - self._heard_at < IDLE_S:
+            return True
+        self._ponged.clear()
+        try:
+            self._send(PING, ID.pack(0))
+        except OSError:
+            self.close()
+            return False
+        if not self._ponged.wait(PONG_S) and self.is_open:
+            self.close()
+        return self.is_open
 
     def take(self, number: int) -> str:
         """What announces the trial that the job of this number runs; empty where it is to run none.
@@ -142,6 +177,7 @@ class ControlClient:
         Raises:
             OSError: the driver cannot be reached.
         """
+        self._require_alive()
         self._reports += 1
         self._answered.clear()
         self._send(REPORT, REPORT_BODY.pack(trial_id, self._reports, step, value))
@@ -162,18 +198,22 @@ class ControlClient:
             self._current = None
             return False
         try:
+            self._require_alive()
             self._send(OUTCOME, ID.pack(trial_id) + outcome)
         except OSError:
             self.close()
             return False
         confirmed = self._acked.wait(ACK_S) and self.is_open
         self._current = None
+        if not confirmed:  # no later trial is to wait as long
+            self.close()
         return confirmed
 
     def forget(self) -> None:
         """In a forked process: leave the connection to the parent."""
         self.is_open = False
         self._send_lock = threading.Lock()  # another thread of the parent's may have held it
+        self._wire = self._socket  # its encryption has a lock as well
         self._socket.close()
 
     def close(self) -> None:
@@ -183,14 +223,18 @@ class ControlClient:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
+    def _require_alive(self) -> None:
+        if not self.is_alive():
+            raise OSError("the study's control connection was lost")
+
     def _send(self, kind: bytes, body: bytes) -> None:
         with self._send_lock:
-            self._socket.sendall(HEADER.pack(len(body), kind) + body)
+            self._wire.sendall(HEADER.pack(len(body), kind) + body)
 
     def _receive(self, n: int) -> bytes:
         data = bytearray()
         while len(data) < n:
-            chunk = self._socket.recv(n - len(data))
+            chunk = self._wire.recv(n - len(data))
             if not chunk:
                 raise OSError("the driver closed the study's control connection")
             data += chunk
@@ -213,6 +257,10 @@ class ControlClient:
             while True:
                 length, kind = HEADER.unpack(self._receive(HEADER.size))
                 body = self._receive(length)
+                self._heard_at = time.monotonic()
+                if kind == PONG:
+                    self._ponged.set()
+                    continue
                 trial_id = ID.unpack_from(body)[0]
                 if kind == GIVE:
                     if trial_id == self._taking:
@@ -238,5 +286,6 @@ class ControlClient:
             self._acked.set()
             self._answered.set()
             self._given.set()
+            self._ponged.set()
             self._on_run(None)
             self._end_prepared()  # nobody is left to kill it

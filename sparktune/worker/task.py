@@ -9,6 +9,7 @@ took 5 ms with the imports of sparktune alone, 10 with those of MLflow and sciki
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import logging
 import os
@@ -42,6 +43,8 @@ LEFT_PROCESSES = (
     "the objective leaves processes running when it ends: they were ended, and their worker process too, so "
     "that the next trial imports everything again. Close pools and wait for commands in the objective"
 )
+RETRY_S = 300.0
+"""How long a driver that could not be reached is not tried again, which takes seconds."""
 KEPT_STUDIES = 2
 """How many studies' objectives a worker process keeps: one, and another that runs at the same time."""
 
@@ -150,7 +153,8 @@ class _Process:
     """What this worker process keeps between trials."""
 
     originals: OrderedDict[str, Original] = field(default_factory=OrderedDict)
-    clients: OrderedDict[str, ControlClient | None] = field(default_factory=OrderedDict)
+    clients: OrderedDict[str, ControlClient | float] = field(default_factory=OrderedDict)
+    """A study's connection, or the monotonic time before which its driver is not tried again."""
     is_outdated: bool = False
     compared: tuple[str, int] = ("", 0)
     pid: int = 0
@@ -333,13 +337,15 @@ def _arrival(assignment: Assignment, client: ControlClient | None) -> RunArrival
 class TrialReporter:
     """Sends a trial's reports to the driver, or logs them where it reads; keeps the others for the outcome.
 
-    A process that the objective forks has a connection of its own, made when it first reports.
+    A process that the objective forks has a connection of its own, made when it first reports. A connection
+    that was lost is made anew, once a trial.
 
     Args:
         client: the worker's connection, or None.
         endpoint: the driver's control port, or None.
         trial_id: the trial.
         log: logs a report (step, value) to MLflow, where the driver reads it; or None.
+        again: gives a new connection when the worker's is lost, or None.
 
     Attributes:
         unsent: (step, value) of the reports that could not be sent.
@@ -351,8 +357,9 @@ class TrialReporter:
         endpoint: Endpoint | None,
         trial_id: int,
         log: Callable[[int, float], None] | None = None,
+        again: Callable[[], ControlClient | None] = lambda: None,
     ) -> None:
-        self._log = log
+        self._log, self._again = log, again
         self._client = client
         self._endpoint = endpoint
         self._trial_id = trial_id
@@ -365,11 +372,12 @@ class TrialReporter:
         if self._pid != os.getpid():
             self._connect_anew()
         with self._lock:
-            if self._client is not None:
+            while self._client is not None:
                 try:
                     return self._client.report(self._trial_id, step, value)
                 except OSError:
-                    self._client = None
+                    self._client.close()
+                    self._reconnect()
             if self._log is not None:
                 try:
                     self._log(step, value)
@@ -380,8 +388,14 @@ class TrialReporter:
             self.unsent.append((step, value))
             return False
 
+    def _reconnect(self) -> None:
+        again, self._again = self._again, lambda: None
+        self._client = again()
+        if self._client is not None:
+            self._client.join(self._trial_id)
+
     def _connect_anew(self) -> None:
-        self._pid, self._lock = os.getpid(), threading.Lock()
+        self._pid, self._lock, self._again = os.getpid(), threading.Lock(), lambda: None
         if self._client is not None and self._endpoint is not None:
             try:
                 self._client = ControlClient(self._endpoint)
@@ -400,7 +414,8 @@ def _run(
     log = None
     if client is None and assignment.watched is not None and assignment.run_context is not None:
         log = RunMetric(assignment.run_context, arrival, assignment.watched).log
-    reporter = TrialReporter(client, assignment.endpoint, assignment.trial_id, log)
+    again = partial(_client, assignment)
+    reporter = TrialReporter(client, assignment.endpoint, assignment.trial_id, log, again)
     reporting.begin(reporter)
     state: ProcessState | None = None
     notes: list[str] = []
@@ -473,19 +488,20 @@ def _original(assignment: Assignment) -> Original:
 
 def _client(assignment: Assignment) -> ControlClient | None:
     kept = _process.clients
-    client = kept.get(assignment.study_id)
-    if client is not None and not client.is_open:
-        client = kept.pop(assignment.study_id, None) and None
-    if client is None and assignment.endpoint is not None and assignment.study_id not in kept:
-        try:
-            client = ControlClient(assignment.endpoint)
-        except OSError:
-            client = None  # remembered: a driver that cannot be reached is not tried before every trial
-        while len(kept) >= KEPT_STUDIES:
-            old = kept.popitem(last=False)[1]
-            if old is not None:
-                old.close()
-        kept[assignment.study_id] = client
+    known = kept.get(assignment.study_id)
+    if isinstance(known, ControlClient) and known.is_alive():
+        return known
+    if assignment.endpoint is None or (isinstance(known, float) and time.monotonic() < known):
+        return None
+    kept.pop(assignment.study_id, None)
+    client: ControlClient | None = None
+    with contextlib.suppress(OSError):
+        client = ControlClient(assignment.endpoint)
+    while len(kept) >= KEPT_STUDIES:
+        old = kept.popitem(last=False)[1]
+        if isinstance(old, ControlClient):
+            old.close()
+    kept[assignment.study_id] = client or time.monotonic() + RETRY_S
     return client
 
 

@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import mlflow
 import psutil
 import pyspark
 import pytest
 from py4j.protocol import Py4JNetworkError
 
+from sparktune import BanditPolicy, SparkTrials, fmin, hp, rand, report
 from sparktune.backends.spark_classic import ClassicApplication
 from sparktune.backends.spark_cluster import default_attempts
 from sparktune.backends.spark_jobs import GIVE_UP_S, SparkBackend
-from sparktune.errors import ObjectiveNotPicklable, StudyCancelled
+from sparktune.errors import ControlPortNotAvailable, ObjectiveNotPicklable, StudyCancelled
 from sparktune.study.backend import Backend, Cancelled, Finished, Lost, Started, Task
 from sparktune.study.tracker import RunContext
 from sparktune.worker.objective import Objective
@@ -636,3 +639,38 @@ def test_a_thread_that_cannot_reach_java_fails_its_trial(
         assert error_of(wait_for_ends(backend, 0)[-1]).type_name == "WorkerLost"
     backend.launch(task(1, 2.0))
     assert result_of(wait_for_ends(backend, 1)[-1])["loss"] == 2.0
+
+
+# -- the port for the workers ------------------------------------------------------------------------------
+
+
+def test_a_port_that_is_taken_fails_before_anything_is_recorded(spark: Any, mlflow_store: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        trials = SparkTrials(2, spark_session=spark, control_port=(port, port))
+        with pytest.raises(ControlPortNotAvailable, match=f"port {port} .* is taken"):
+            fmin(lambda x: x, hp.uniform("x", 0, 1), rand.suggest, 2, trials=trials, show_progressbar=False)
+    assert mlflow.search_runs(search_all_experiments=True).empty
+    fmin(lambda x: x, hp.uniform("x", 0, 1), rand.suggest, 2, trials=trials, show_progressbar=False)
+    assert trials.to_dataframe()["state"].tolist() == ["completed"] * 2
+
+
+def test_without_cryptography_results_come_by_spark_and_reports_by_mlflow(
+    spark: Any, mlflow_store: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ClassicApplication, "is_encrypted", lambda _: True)
+    monkeypatch.setattr("sparktune.backends.encryption.is_possible", lambda: False)
+
+    def fn(x: float) -> float:
+        report(x, 1)
+        report(x / 2, 2)
+        return x
+
+    policy = BanditPolicy(slack_factor=100.0)
+    trials = SparkTrials(2, spark_session=spark, early_termination=policy, watch_interval=0.2)
+    fmin(fn, hp.uniform("x", 0, 1), rand.suggest, 4, trials=trials, rstate=1, show_progressbar=False)
+    frame = trials.to_dataframe()
+    assert frame["state"].tolist() == ["completed"] * 4
+    history = mlflow.MlflowClient().get_metric_history(frame["run_id"][0], "loss")
+    assert {point.step for point in history} >= {1, 2}
+    assert len([text for text in caplog.messages if "pip install cryptography" in text]) == 1

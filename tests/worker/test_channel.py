@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,6 +24,7 @@ from sparktune.backends.channel_server import ControlServer
 from sparktune.worker import channel, channel_client
 from sparktune.worker.channel import Arrived, Asked, Begun, Endpoint, Gone, Prepared, Wanted
 from sparktune.worker.channel_client import ControlClient
+from tests.relay import Relay, relay_to
 
 Signals = "queue.SimpleQueue[Any]"
 
@@ -415,3 +417,76 @@ def test_killing_and_closing_after_the_end_is_harmless(server: ControlServer) ->
     server.close()
     server.kill(0)
     server.close()
+
+
+# -- connections that are lost without a word --------------------------------------------------------------
+
+
+@pytest.fixture
+def relay(server: ControlServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+    """Between the server and the clients of a test; nothing has to be heard for more than 20 ms."""
+    monkeypatch.setattr(channel_client, "IDLE_S", 0.02)
+    monkeypatch.setattr(channel_client, "PONG_S", 0.2)
+    with relay_to("127.0.0.1", server.endpoint.port) as relay:
+        yield relay
+
+
+def quiet() -> None:
+    """Nothing is heard for longer than ``IDLE_S``."""
+    time.sleep(0.03)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that do not come would be waited for so long that no test ends well."""
+    monkeypatch.setattr(channel_client, "ACK_S", 60.0)
+    monkeypatch.setattr(channel_client, "ANSWER_S", 60.0)
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_quiet_connection_is_asked_and_lives(server: ControlServer, relay: Relay, signals: Signals) -> None:
+    client = ControlClient(replace(server.endpoint, port=relay.port))
+    client.begin(1, 1, "h")
+    quiet()
+    assert client.is_alive()
+    quiet()
+    assert client.end(1, b"x")
+    assert [type(signals.get(timeout=30)) for _ in range(2)] == [Begun, Arrived]
+    assert relay.n_connections == 1
+    client.close()
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_report_and_an_end_do_not_wait_for_a_lost_connection(server: ControlServer, relay: Relay) -> None:
+    for use in (lambda client: client.report(1, 1, 0.5), lambda client: client.end(1, b"x") or 1 / 0):
+        client = ControlClient(replace(server.endpoint, port=relay.port))
+        client.begin(1, 1, "h")
+        relay.fall_silent()
+        quiet()
+        began = time.monotonic()
+        with pytest.raises((OSError, ZeroDivisionError), match=r"lost|zero"):
+            use(client)
+        assert time.monotonic() - began < 20
+        assert not client.is_open
+
+
+def test_an_end_that_nobody_confirms_closes_the_connection(
+    server: ControlServer, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost between two words: it is waited for once."""
+    monkeypatch.setattr(channel_client, "IDLE_S", 60.0)
+    monkeypatch.setattr(channel_client, "ACK_S", 0.1)
+    client = ControlClient(replace(server.endpoint, port=relay.port))
+    client.begin(1, 1, "h")
+    relay.fall_silent()
+    assert client.end(1, b"x") is False
+    assert not client.is_open
+
+
+def test_the_system_looks_after_quiet_connections(
+    server: ControlServer, client: ControlClient, signals: Signals
+) -> None:
+    client.begin(1, 1, "h")
+    signals.get(timeout=30)
+    assert client._socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert server._running[1].get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

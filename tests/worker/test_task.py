@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import pickle
 import queue
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
 
 import pytest
 
 from sparktune.backends.channel_server import ControlServer
-from sparktune.worker import parcel
+from sparktune.worker import channel_client, parcel
 from sparktune.worker import task as spark_task
 from sparktune.worker.channel import Told
+from sparktune.worker.reporting import report
 from sparktune.worker.task import Assignment
 from tests.backends.conformance import objective
+from tests.relay import relay_to
 
 FORKS = """
 import os, pickle, sys
@@ -70,3 +76,59 @@ def test_an_outcome_that_cannot_be_sent_is_a_failure(monkeypatch: pytest.MonkeyP
     outcome = pickle.loads(row)
     assert outcome.payload is None
     assert outcome.error.type_name == "MemoryError"
+
+
+def test_a_connection_that_is_lost_in_a_trial_costs_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall that forgets it, say: the worker connects anew, and the driver's verdict is felt."""
+    monkeypatch.setattr(channel_client, "IDLE_S", 0.02)
+    monkeypatch.setattr(channel_client, "PONG_S", 0.2)
+    monkeypatch.setattr(channel_client, "ANSWER_S", 60.0)
+    monkeypatch.setattr(channel_client, "ACK_S", 60.0)
+    signals: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    server = ControlServer(signals.put, "127.0.0.1", "127.0.0.1")
+    with contextlib.closing(server), relay_to("127.0.0.1", server.endpoint.port) as relay:
+        heard: list[Any] = []
+
+        def hear() -> None:
+            while (signal := signals.get()) is not None:
+                heard.append(signal)
+                if isinstance(signal, Told):
+                    server.answer(signal.trial_id, signal.number, terminate=signal.value > 0.5)
+
+        hearing = threading.Thread(target=hear, daemon=True)
+        hearing.start()
+
+        def fn(x: float) -> float:
+            report(x / 10)
+            if x == 1.0:
+                from tests import relay
+
+                relay.LATEST[-1].fall_silent()
+                time.sleep(0.03)
+            report(x)
+            return x
+
+        sent = parcel.pack(objective(fn))
+        box = type("Box", (), {"value": sent})
+        endpoint = dataclasses.replace(server.endpoint, port=relay.port)
+        rows = []
+        for trial_id, x in enumerate((0.25, 1.0, 0.25)):
+            trial = Assignment("lost study", trial_id, {"x": x}, box, endpoint=endpoint)
+            rows.append(spark_task.run_assignment(trial, []))
+        signals.put(None)
+        hearing.join()
+        spark_task._process.clients.pop("lost study").close()
+    assert [len(row) for row in rows] == [0, 1, 0]
+    (row,) = rows[1]
+    outcome = pickle.loads(row)
+    assert outcome.terminated
+    assert outcome.reports == ()
+    assert [signal.value for signal in heard if isinstance(signal, Told)] == [
+        0.025,
+        0.25,
+        0.1,
+        1.0,
+        0.025,
+        0.25,
+    ]
+    assert relay.n_connections == 2
