@@ -95,12 +95,14 @@ ROOMS = {
 MAY_IMPORT = {
     "sparktune.worker.reporting": [],
     "sparktune.study.interrupts": [],
+    "sparktune.study.reasons": [],
     "sparktune.study.trial": ["sparktune.early_termination.base"],
     "sparktune.study.tracker": ["sparktune.study.trial"],
     "sparktune.study.backend": ["sparktune.study.trial", "sparktune.study.tracker"],
     "sparktune.study.study": [
         "sparktune.early_termination.base",
         "sparktune.study.backend",
+        "sparktune.study.reasons",
         "sparktune.study.trial",
     ],
     "sparktune.tracking.worker.*": [

@@ -14,6 +14,7 @@ import io
 import marshal
 import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ from importlib import resources
 from importlib.machinery import PathFinder
 from typing import Any
 
-import sparktune
 from sparktune.worker import bootstrap
 
 DIGEST = "SPARKTUNE_PACKAGE"
 """Environment variable of workers: Spark pools them by their environment, each version has its own."""
 
 _FUNCTIONS = bootstrap.functions()
+
+
+def _folder() -> str:
+    """Where this package is; a path inside of an archive where it was imported from one."""
+    return str(sys.modules["sparktune"].__path__[0])
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def _pickled(body: Any) -> bytes:
 
 def folder() -> str | None:
     """The folder or zip file that this process has imported the package from; None where that is neither."""
-    found = os.path.dirname(os.path.abspath(sparktune.__path__[0]))
+    found = os.path.dirname(os.path.abspath(_folder()))
     spec = PathFinder.find_spec("sparktune", [found])
     return None if spec is None or spec.origin is None else found
 
@@ -110,9 +115,9 @@ def archived() -> bytes:
 
 def _sources() -> dict[str, bytes]:
     """The Python files of the package by their paths, also where it was imported from a zip file."""
-    found = dict(_files(resources.files(sparktune), "sparktune"))
+    found = dict(_files(resources.files("sparktune"), "sparktune"))
     if "sparktune/__init__.py" not in found:
-        raise FileNotFoundError(f"the sources of sparktune are not in {sparktune.__path__[0]}")
+        raise FileNotFoundError(f"the sources of sparktune are not in {_folder()}")
     return found
 
 

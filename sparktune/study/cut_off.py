@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from sparktune.errors import StudyCancelled
 from sparktune.study.interrupts import Terminated
-from sparktune.study.study import INTERRUPTED
-
-SIGTERM = "fmin run ended by SIGTERM"
-JOBS_CANCELLED = "fmin run cancelled with its Spark jobs"
-CUT_OFF = frozenset({INTERRUPTED, SIGTERM, JOBS_CANCELLED})
-"""Reasons to stop a study, as in ``sparktune.study.study``."""
+from sparktune.study.reasons import INTERRUPTED, JOBS_CANCELLED, SIGTERM
 
 
 def cut_off_reason(error: BaseException) -> str | None:

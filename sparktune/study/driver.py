@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from sparktune.study import interrupts
 from sparktune.study.backend import Backend, Cancelled, Event, Lost, Reported, Started, Task
 from sparktune.study.cut_off import cut_off_reason
-from sparktune.study.study import TIMEOUT, Study
+from sparktune.study.reasons import TIMEOUT
+from sparktune.study.study import Study
 from sparktune.study.tracker import Tracker
 from sparktune.study.trial import Trial, TrialState
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sparktune.early_termination.base import Curve, Decision, EarlyTerminationPolicy, Goal
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
+from sparktune.study.reasons import EARLY_STOPPING, LOSS_THRESHOLD
 from sparktune.study.trial import Trial, TrialError, TrialState, reported_metric, shown_value
 
 
@@ -412,12 +413,6 @@ class Study:
 
 _VARYING = re.compile(r"\b[0-9a-f]{8,}\b|-?\d+(\.\d+)?(e-?\d+)?")
 """What differs between two messages of one cause: hexadecimal identifiers and numbers."""
-
-EARLY_STOPPING = "early stopping condition"
-TIMEOUT = "fmin run timeout"
-INTERRUPTED = "fmin run cancelled by user"
-LOSS_THRESHOLD = "loss threshold reached"
-"""Reasons to stop a study; the first three are hyperopt's words (``SparkTrials.fmin_cancelled_reason``)."""
 
 
 def _since(trial: Trial, event: Cancelled) -> float | None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from sparktune.space.naming import text_of
 from sparktune.study.columns import parameter_columns
-from sparktune.study.cut_off import CUT_OFF
+from sparktune.study.reasons import CUT_OFF
 from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState
 

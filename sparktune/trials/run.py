@@ -23,8 +23,9 @@ from sparktune.space.signature import differences, signature
 from sparktune.space.view import SpaceView
 from sparktune.study import interrupts, progress, randomness, words
 from sparktune.study.backend import Backend, Reported
-from sparktune.study.cut_off import CUT_OFF, cut_off_reason
+from sparktune.study.cut_off import cut_off_reason
 from sparktune.study.driver import Chore, Driver, Observer
+from sparktune.study.reasons import CUT_OFF
 from sparktune.study.study import Study
 from sparktune.study.tracker import (
     Continued,

@@ -1,0 +1,15 @@
+"""Why a study stops before it has launched all its trials: ``SparkTrials.fmin_cancelled_reason``.
+
+The first three are hyperopt's words.
+"""
+
+from __future__ import annotations
+
+EARLY_STOPPING = "early stopping condition"
+TIMEOUT = "fmin run timeout"
+INTERRUPTED = "fmin run cancelled by user"
+LOSS_THRESHOLD = "loss threshold reached"
+SIGTERM = "fmin run ended by SIGTERM"
+JOBS_CANCELLED = "fmin run cancelled with its Spark jobs"
+CUT_OFF = frozenset({INTERRUPTED, SIGTERM, JOBS_CANCELLED})
+"""From outside: such a study has not come to its end, and may be gone on with."""
