@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     )
     from sparktune.errors import (
         AllTrialsFailed,
+        CannotRecord,
         CannotResume,
         ControlPortNotAvailable,
         DuplicateLabel,
@@ -128,6 +129,7 @@ _HOMES = {
         "TruncationSelectionPolicy",
     ),
     "sparktune.errors": (
+        "CannotRecord",
         "CannotResume",
         "ControlPortNotAvailable",
         "StudyTakenOver",
@@ -249,6 +251,7 @@ __all__ = [
     "AshaPolicy",
     "BanditPolicy",
     "Candidate",
+    "CannotRecord",
     "CannotResume",
     "ControlPortNotAvailable",
     "Ctrl",

@@ -323,8 +323,10 @@ _START_SERVER = (
 
 def _mlflow(uri: str) -> Finding:
     shown = places.without_password(uri)
-    if not uri.startswith(("http://", "https://")):
-        return Finding("ok", "MLflow", f"records into {places.absolute_uri(shown, os.getcwd())}")
+    absolute = places.absolute_uri(uri, os.getcwd())
+    if not places.is_http(uri):
+        text = f"records into {places.without_password(absolute)}"
+        return _not_recorded(absolute) or Finding("ok", "MLflow", text)
     try:
         status, theirs = server.ask_version(uri)
     except OSError as error:
@@ -342,6 +344,9 @@ def _mlflow(uri: str) -> Finding:
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; sparktune "
             "gives them to the workers",
         )
+    failure = _not_recorded(absolute)
+    if failure is not None:
+        return failure
     if theirs is None:
         return Finding(
             "note",
@@ -360,8 +365,23 @@ def _mlflow(uri: str) -> Finding:
     return Finding("ok", "MLflow", f"{shown} answers, version {theirs}")
 
 
+def _not_recorded(uri: str) -> Finding | None:
+    """What a study would fail with when it opens the store; None where it would be recorded."""
+    try:
+        server.probe(uri)
+    except server.UnrecordableError as error:
+        message, _, remedy = str(error).partition(" Remedy: ")
+        return Finding("FAILS", "MLflow", message, remedy)
+    except OSError as error:
+        text = (
+            f"{places.without_password(uri)} does not answer ({error}): nothing of a study would be recorded"
+        )
+        return Finding("FAILS", "MLflow", text, "see that the store runs, and that this machine reaches it")
+    return None
+
+
 def _server(uri: str | None) -> tuple[str, int] | None:
-    if uri is None or not uri.startswith(("http://", "https://")):
+    if uri is None or not places.is_http(uri):
         return None
     parts = urlsplit(uri)
     return (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))

@@ -15,6 +15,7 @@
     ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
     ├── CannotResume           (ValueError)   resume= names no study that can go on, or another one
     ├── StudyNotFound         (LookupError)  MLflow has no such run, or it is not the parent run of a study
+    ├── CannotRecord           (RuntimeError) MLflow's store can take nothing: no login, no driver, no folder
     ├── WarmStartRefused       (ValueError)   a study of warm_start= has other parameters
     ├── InvalidSweep           (ValueError)   a sweep file is wrong; each problem with its place
     ├── WorkerLost             (RuntimeError) the kind of error of a trial that Spark did not finish
@@ -76,6 +77,13 @@ class NoMorePoints(SparktuneError, LookupError):
 
 class SaveFileError(SparktuneError, ValueError):
     """``trials_save_file`` cannot be read, is in use, or holds trials that would be lost."""
+
+
+class CannotRecord(SparktuneError, RuntimeError):
+    """The study cannot be recorded where MLflow is set to record, and waiting would not help.
+
+    The message has the address, what the store answered, and the remedy; ``mlflow=False`` records nothing.
+    """
 
 
 class CannotResume(SparktuneError, ValueError):

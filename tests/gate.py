@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-Trouble = Literal["429", "500", "lost answer", "silence"]
+Trouble = Literal["403", "429", "500", "lost answer", "silence"]
 
 
 class Gate(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -23,6 +23,7 @@ class Gate(socketserver.ThreadingMixIn, http.server.HTTPServer):
         trouble: the number of a request -> what becomes of it, or None.
         delay_s: number and path of a request -> how long it waits before it is passed on, seconds.
         refused: how many requests lacked the token.
+        path: of the latest request.
         seen: how many requests came.
         troubled: how many requests met trouble.
     """
@@ -34,6 +35,7 @@ class Gate(socketserver.ThreadingMixIn, http.server.HTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target, self.token = target, token
         self.refused = 0
+        self.path = ""
         self.closed = threading.Event()
         self.quiet()
         self.restart()
@@ -66,7 +68,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             gate.refused += 1
             self.send_error(401)
             return
-        number = next(gate.numbers)
+        number, gate.path = next(gate.numbers), self.path
         gate.seen += 1
         gate.closed.wait(gate.delay_s(number, self.path))
         trouble = gate.trouble(number)
@@ -75,7 +77,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if trouble == "silence":
             gate.closed.wait(30)
             return
-        if trouble in ("429", "500"):
+        if trouble in ("403", "429", "500"):
             self.send_error(int(trouble))
             return
         headers = {k: v for k, v in self.headers.items() if k.lower() not in ("authorization", "host")}

@@ -18,6 +18,7 @@ OURS = [
     "AshaPolicy",
     "BanditPolicy",
     "Candidate",
+    "CannotRecord",
     "CannotResume",
     "ControlPortNotAvailable",
     "DriverTrials",

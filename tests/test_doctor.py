@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -123,22 +124,30 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def answering(status: int, text: str, *, once: bool = False) -> Iterator[str]:
-    """A server that gives each request this answer; ``once``: it is closed when the first one comes."""
+    """A server that says ``text`` where its version is asked for, and unless it is HTML has an experiment.
+
+    ``once``: it is closed when the experiment is asked for.
+    """
+    experiment = {"experiment": {"experiment_id": "0", "name": "Default", "lifecycle_stage": "active"}}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if once:
+            asks_version = self.path == "/version"
+            if once and not asks_version:
                 self.server.server_close()
             allowed = status != 401 or self.headers.get("Authorization") == "Bearer open sesame"
             self.send_response(200 if allowed else status)
             self.end_headers()
-            self.wfile.write(text.encode())
+            is_page = asks_version or text.startswith("<")
+            self.wfile.write((text if is_page else json.dumps(experiment)).encode())
 
         def log_message(self, *_args: Any) -> None:
             pass
 
     listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    body = listener.handle_request if once else listener.serve_forever
+    body = (
+        (lambda: (listener.handle_request(), listener.handle_request())) if once else listener.serve_forever
+    )
     thread = threading.Thread(target=body)
     thread.start()
     yield f"http://127.0.0.1:{listener.server_address[1]}"
@@ -156,6 +165,7 @@ def test_a_tracking_server_that_nobody_reaches(spark: Any, mlflow_store: str, se
     assert f"{server.uri} does not answer this machine (ConnectionRefusedError" in one.text
     assert "start the server (mlflow server" in one.remedy
     server.start()
+    mlflow.set_experiment("doctor")  # the one that was active is in another store
     diagnosis = doctor(spark_session=spark)
     assert diagnosis.is_healthy, str(diagnosis)
     assert finding(diagnosis, "MLflow").text == f"{server.uri} answers, version {mlflow.__version__}"
@@ -172,6 +182,7 @@ def test_a_tracking_server_that_workers_do_not_reach(spark: Any, mlflow_store: s
     assert "at an address that the workers reach, and call mlflow.set_tracking_uri with it" in one.remedy
     server.start()
     mlflow.set_tracking_uri(server.uri)
+    mlflow.set_experiment("doctor")
     diagnosis = doctor(spark_session=spark)
     assert diagnosis.is_healthy, str(diagnosis)
     assert finding(diagnosis, "workers' MLflow").text == f"workers reach {server.uri}"
@@ -191,17 +202,23 @@ def test_a_tracking_server_that_wants_credentials(
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
-    [("1.30.0", "has version 1.30.0; this client has"), ("<html>", "does not say its ver")],
+    ("answer", "said", "state"),
+    [
+        ("1.30.0", "has version 1.30.0; this client has", "note"),
+        ("a version", "does not say its ver", "note"),
+        ("<html>", "not in a valid JSON format", "FAILS"),
+    ],
 )
-def test_a_tracking_server_of_another_kind(answer: str, said: str, spark: Any, mlflow_store: str) -> None:
+def test_a_tracking_server_of_another_kind(
+    answer: str, said: str, state: str, spark: Any, mlflow_store: str
+) -> None:
     with answering(200, answer) as uri:
         mlflow.set_tracking_uri(uri)
         diagnosis = doctor(spark_session=spark)
     one = finding(diagnosis, "MLflow")
-    assert one.state == "note"
+    assert one.state == state
     assert said in one.text
-    assert diagnosis.is_healthy
+    assert diagnosis.is_healthy is (state == "note")
 
 
 # -- Java, and the workers' Python -------------------------------------------------------------------------

@@ -22,6 +22,7 @@ TREE = {
     "SaveFileError": ValueError,
     "InvalidSweep": ValueError,
     "WorkerLost": RuntimeError,
+    "CannotRecord": RuntimeError,
     "CannotResume": ValueError,
     "StudyNotFound": LookupError,
     "WarmStartRefused": ValueError,

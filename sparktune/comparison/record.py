@@ -16,6 +16,7 @@ from sparktune.study.tracker import algorithm_name
 from sparktune.tracking import description, schema
 from sparktune.tracking.places import absolute_uri, is_remote
 from sparktune.tracking.records import RunRecord
+from sparktune.tracking.refusals import at_start
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
 from sparktune.tracking.writer import Writer
@@ -111,6 +112,10 @@ class ComparisonRun:
 
     def _open(self) -> str:
         """Join or create the run, and note what it is to hold; may be called again after a failure."""
+        with at_start(self._store.tracking_uri):
+            return self._opened()
+
+    def _opened(self) -> str:
         self._store.open()
         if self._joined is not None:
             self._taken = self._store.snapshot(self._joined)

@@ -1,7 +1,8 @@
 """The tracking port: what the driver tells a recorder of studies, and what it asks of it.
 
 An implementation does its work in threads of its own. No method may block the driver for longer than its
-docstring says, and none may raise because the tracking server is in trouble.
+docstring says, and none may raise because the tracking server is in trouble: ``begin`` alone raises, where
+recording cannot work at all.
 """
 
 from __future__ import annotations
@@ -208,6 +209,10 @@ Tell = Callable[[str | None], None]
 """Takes a run id, or None: the run cannot be created for now. Called from any thread; must not block."""
 
 
+class UnrecordableError(Exception):
+    """Nothing of the study can ever be recorded where it should be; for people, with the remedy."""
+
+
 class Tracker(Protocol):
     """Records one study. Called by one thread, except ``run_context`` and ``ask_run``."""
 
@@ -220,7 +225,11 @@ class Tracker(Protocol):
         """The same on all runs of the study; empty before it began."""
 
     def begin(self, info: StudyInfo) -> None:
-        """The study begins: join or create the parent run. Blocks a few seconds at most."""
+        """The study begins: join or create the parent run. Blocks a few seconds at most.
+
+        Raises:
+            UnrecordableError: nothing can be recorded where it should be, and waiting would not help.
+        """
 
     def launched(self, trial: Trial, document: Mapping[str, Any] | None = None) -> None:
         """The trial is about to be handed to the backend. Does not block.

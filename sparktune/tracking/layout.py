@@ -1,4 +1,4 @@
-"""A new SQLite store is laid out without waiting for the disk.
+"""A SQLite store is checked before it is opened, and a new one is laid out without waiting for the disk.
 
 MLflow creates its tables in dozens of transactions, each of which waits until the disk has it: 3.2 s on a
 virtual machine's disk, 0.4 s without. Nothing is lost by that, because there is nothing yet: should the
@@ -11,9 +11,13 @@ import contextlib
 import importlib
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from sparktune.tracking.places import scheme_of
 
 
 @contextlib.contextmanager
@@ -45,18 +49,67 @@ def quick(tracking_uri: str) -> Iterator[None]:
                 connection.execute(f"PRAGMA synchronous={level}")
 
 
+def check(tracking_uri: str) -> None:
+    """Raise at once where a store on this machine cannot be written; MLflow tries for two minutes to open it.
+
+    Leaves nothing behind.
+
+    Raises:
+        OSError: the folder takes no file, or the one in which it would be made.
+        sqlite3.DatabaseError: the file is not a database, or cannot be written. One that is locked is fine.
+    """
+    path = _file(tracking_uri)
+    if path is None or not path.exists():
+        path = path or _folder(tracking_uri)
+        if path is not None:
+            _check_folder(path)
+        return
+    with contextlib.closing(sqlite3.connect(path, timeout=0.0)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+
+
+def is_new(tracking_uri: str) -> bool:
+    """Whether the store is on this machine, and MLflow would make it when it opens it."""
+    folder = _folder(tracking_uri)
+    return _new_file(tracking_uri) is not None or (folder is not None and not folder.exists())
+
+
+def _check_folder(path: Path) -> None:
+    there = next(known for known in (path, *path.parents) if known.exists())
+    try:  # permissions do not tell all: a file system may take no files, from nobody
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno, f"nothing can be written in {there}: {error.strerror}", str(path)
+        ) from error
+
+
 def _new_file(tracking_uri: str) -> Path | None:
     """The file of a SQLite store that does not exist yet, or is empty; None for all else."""
-    if tracking_uri.partition(":")[0].partition("+")[0] != "sqlite":
+    path = _file(tracking_uri)
+    return None if path is None or (path.exists() and path.stat().st_size) else path
+
+
+def _file(tracking_uri: str) -> Path | None:
+    """The file of a SQLite store; None for all else."""
+    if not scheme_of(tracking_uri).startswith("sqlite"):
         return None
     try:
         name = importlib.import_module("sqlalchemy.engine").make_url(tracking_uri).database
     except Exception:  # MLflow will tell what is wrong with it
         return None
-    if not name or name == ":memory:" or str(name).startswith("file:"):
-        return None
-    path = Path(name)
-    return None if path.exists() and path.stat().st_size else path
+    return None if not name or name == ":memory:" or str(name).startswith("file:") else Path(name)
+
+
+def _folder(tracking_uri: str) -> Path | None:
+    """The folder of a file store, of an absolute address; None for all else."""
+    return Path(unquote(urlsplit(tracking_uri).path)) if scheme_of(tracking_uri) == "file" else None
 
 
 def _is_of(connection: sqlite3.Connection, path: Path) -> bool:

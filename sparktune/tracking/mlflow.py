@@ -27,8 +27,9 @@ from sparktune.study.tracker import (
 )
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import places, schema
+from sparktune.tracking.credentials import travelling_env
 from sparktune.tracking.lease import Lease, LeaseKeeper
-from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
+from sparktune.tracking.places import absolute_uri, is_remote, warn_if_store_is_local
 from sparktune.tracking.recorded import INTERRUPTED_TAG
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point, is_point
@@ -59,6 +60,8 @@ CLAIMABLE_AFTER_S = RUN_PATIENCE_S - 5.0
 creates it."""
 DOUBLES_TRIES, DOUBLES_PATIENCE_S = 5, 20.0
 """How often a server is asked, at the end, whether runs exist twice; and for how long at most it is asked."""
+REMOTE_OPEN_S = 30.0
+"""How long ``begin`` waits for the client of a server: the SDK of Databricks takes seconds to be imported."""
 REMOTE_BEGIN_S, LOCAL_BEGIN_S = 2.0, 120.0
 """How long ``begin`` waits for the parent: a local store may have to be laid out first."""
 
@@ -145,6 +148,9 @@ class MlflowTracker:
 
         Waits for it: a local store may have to be laid out first; a server gets two seconds, and what it
         has not done by then is done in the background.
+
+        Raises:
+            UnrecordableError: the store answers, and cannot take a study; see ``refusals``.
         """
         import mlflow
 
@@ -153,7 +159,6 @@ class MlflowTracker:
         self._uri = absolute_uri(mlflow.get_tracking_uri(), cwd)
         registry_uri = absolute_uri(mlflow.get_registry_uri(), cwd)
         self._registry_uri = None if registry_uri == self._uri else registry_uri
-        self._env = travelling_env(os.environ) | _databricks_env(self._uri)
         active = mlflow.active_run() if info.continues is None else None
         if info.continues is not None:
             joined: str | None = info.continues.run_id
@@ -174,7 +179,14 @@ class MlflowTracker:
         if info.continues is not None:
             self._go_on(info.continues)
         wait_s = REMOTE_BEGIN_S if remote else LOCAL_BEGIN_S
+        self._study.was_opened.wait(REMOTE_OPEN_S if remote else LOCAL_BEGIN_S)
         writer.wait_created(self._study.record, wait_s, wait_s)
+        self._study.is_starting = False
+        if self._study.unusable is not None:
+            writer.close()
+            self._finished = True
+            raise self._study.unusable
+        self._env = travelling_env(os.environ) | _databricks_env(self._uri)
         self._keep_lease(info)
 
     def _go_on(self, continues: Continued) -> None:
@@ -494,7 +506,7 @@ class MlflowTracker:
 
 def _databricks_env(uri: str) -> dict[str, str]:
     """What a worker needs to log in to Databricks, where the driver's login is the notebook's."""
-    if not uri.startswith("databricks"):
+    if not places.is_databricks(uri):
         return {}
     try:
         utils: Any = importlib.import_module("mlflow.utils.databricks_utils")

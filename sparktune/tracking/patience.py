@@ -12,7 +12,9 @@ import logging
 from typing import Any
 
 from sparktune.tracking.asking import ask
+from sparktune.tracking.places import is_http
 from sparktune.tracking.records import StoreBusyError
+from sparktune.tracking.refusals import STATUS
 from sparktune.tracking.timeouts import Timeouts
 
 logger = logging.getLogger("sparktune")
@@ -39,7 +41,8 @@ def with_short_patience(store: Any) -> Any:
     """The store, or for one behind HTTP a copy of it that makes each request once."""
     from mlflow.store.tracking.rest_store import RestStore
 
-    if not isinstance(store, RestStore):
+    # A plug-in that asks its service in another way than MLflow its server keeps to that way.
+    if not isinstance(store, RestStore) or not type(store)._call_endpoint.__module__.startswith("mlflow."):
         return store
     service, rest, proto_json, variables = (
         importlib.import_module(f"mlflow.{name}")
@@ -77,7 +80,11 @@ def with_short_patience(store: Any) -> Any:
         kind = api.DESCRIPTOR.name
         name = f"{kind} {body.get('run_id', json_body)}"
         response = _once(timeouts, kind, name, credentials, path, method, **payload)
-        rest.verify_rest_response(response, path)
+        try:
+            rest.verify_rest_response(response, path)
+        except Exception as error:
+            setattr(error, STATUS, response.status_code)
+            raise
         message = api.Response()
         proto_json.parse_dict(json.loads(response.text), message)
         return message
@@ -114,7 +121,7 @@ def upload_url(store: Any, tracking_uri: str, run_id: str) -> str | None:
         tracking_uri: its address.
         run_id: the run.
     """
-    if getattr(store, "sparktune_timeouts", None) is None:
+    if getattr(store, "sparktune_timeouts", None) is None or not is_http(tracking_uri):
         return None
     uri = str(store.get_run(run_id).info.artifact_uri)
     if not uri.startswith("mlflow-artifacts:"):

@@ -1,22 +1,57 @@
-"""Where MLflow's store is, and what a worker needs to reach it. Pure functions; MLflow is not imported."""
+"""Where MLflow's store is, and of which kind it is. Pure functions; MLflow is not imported.
+
+The scheme of an address decides, as in MLflow's registry of stores, which plug-ins extend: ``arn:...``
+(SageMaker), ``azureml://``, ``sds://`` (Fabric). Only what MLflow itself keeps in a folder or in SQLite is on
+this machine; the databases that it opens itself are elsewhere, but are not asked over HTTP; all else is a
+service behind a network.
+"""
 
 from __future__ import annotations
 
 import os
 import posixpath
 import re
-from collections.abc import Mapping
 from urllib.parse import quote, unquote, urlencode, urlsplit
+
+_DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
+"""``mlflow.store.db.db_types.DATABASE_ENGINES``; a driver may follow, as in ``mysql+pymysql``."""
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme by which MLflow chooses the store (``mlflow.tracking.registry``); empty for a path."""
+    if uri in ("databricks", "databricks-uc", "uc"):
+        return uri
+    scheme = urlsplit(uri).scheme
+    return "" if len(scheme) == 1 else scheme  # a drive of Windows
 
 
 def is_remote(uri: str) -> bool:
-    """Whether the store is reached over HTTP, so that calls wait for a network more than for a processor."""
-    return uri.startswith(("http://", "https://", "databricks"))
+    """Whether the store is a service, so that calls wait for a network more than for a processor."""
+    return not is_local_store(uri) and not scheme_of(uri).startswith(_DATABASES)
 
 
 def is_local_store(uri: str) -> bool:
-    """Whether only this machine can see the store: a file store or SQLite."""
-    return uri.startswith(("sqlite:", "file:")) or ("://" not in uri and not uri.startswith("databricks"))
+    """Whether only this machine can see the store: a folder or SQLite."""
+    scheme = scheme_of(uri)
+    return scheme in ("", "file") or scheme.startswith("sqlite")
+
+
+def is_http(uri: str) -> bool:
+    """Whether the address is that of an MLflow server."""
+    return scheme_of(uri) in ("http", "https")
+
+
+def is_databricks(uri: str) -> bool:
+    """Whether it is a workspace of Databricks."""
+    return scheme_of(uri) == "databricks"
+
+
+def has_mlflows_pages(uri: str) -> bool:
+    """Whether MLflow's own user interface shows the store, so that its links lead somewhere.
+
+    Vendors' services have pages of their own.
+    """
+    return is_http(uri) or not is_remote(uri)
 
 
 _PASSWORD = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^/@:\s]*:)[^/@\s]+(?=@)", re.IGNORECASE)
@@ -33,57 +68,19 @@ def absolute_uri(uri: str, cwd: str) -> str:
     ``sqlite:///mlflow.db`` becomes ``sqlite:////data/mlflow.db``; ``mlruns`` becomes ``file:///data/mlruns``.
     Everything else, and SQLite in memory, stays as it is.
     """
-    if uri.startswith("sqlite:///"):
-        path, question, query = uri.removeprefix("sqlite:///").partition("?")
+    scheme = scheme_of(uri)
+    if scheme.startswith("sqlite"):
+        start, slashes, rest = uri.partition(":///")
+        path, question, query = rest.partition("?")
         if not path or path.startswith((":memory:", "/", "file:")) or re.match(r"[A-Za-z]:[\\/]", path):
             return uri
-        return f"sqlite:///{os.path.normpath(os.path.join(cwd, path))}{question}{query}"
-    if not is_local_store(uri) or uri.startswith("sqlite:"):
+        return f"{start}{slashes}{os.path.normpath(os.path.join(cwd, path))}{question}{query}"
+    if scheme not in ("", "file"):
         return uri
-    path = unquote(urlsplit(uri).path) if uri.startswith("file:") else uri
-    if uri.startswith("file:") and path.startswith("/"):
+    path = unquote(urlsplit(uri).path) if scheme == "file" else uri
+    if scheme == "file" and path.startswith("/"):
         return uri
     return "file://" + posixpath.normpath(posixpath.join(cwd, path or "mlruns"))
-
-
-_DRIVER_ONLY = re.compile(
-    r"MLFLOW_(RUN_ID|TRACKING_URI|REGISTRY_URI|EXPERIMENT_(ID|NAME)|TRACKING_DIR|REGISTRY_DIR)"
-    r"|MLFLOW_.*(SERVER_SECRET|AUTH_ADMIN|AUTH_CONFIG|BACKEND_STORE|WEBHOOK|GATEWAY|CRYPTO).*"
-    r"|DATABRICKS_RUNTIME_VERSION"
-)
-CLOUD_CREDENTIALS: Mapping[str, tuple[str, ...]] = {
-    "aws": (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_DEFAULT_REGION",
-        "AWS_REGION",
-    ),
-    "azure": (
-        "AZURE_STORAGE_CONNECTION_STRING",
-        "AZURE_STORAGE_ACCESS_KEY",
-        "AZURE_CLIENT_ID",
-        "AZURE_CLIENT_SECRET",
-        "AZURE_TENANT_ID",
-    ),
-    "google": ("GOOGLE_APPLICATION_CREDENTIALS",),
-}
-"""Variables that artifact stores read. A worker takes a provider's only where it has none of them itself."""
-
-
-def travelling_env(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of the driver that MLflow needs in the workers.
-
-    All of ``MLFLOW_*`` and ``DATABRICKS_*``, except those that describe the driver itself (its run, its
-    experiment, its runtime) or belong to a tracking server that happens to run there; and the credentials of
-    artifact stores (``CLOUD_CREDENTIALS``), because ``mlflow.log_artifact`` writes to them from the worker.
-    """
-    cloud = {name for names in CLOUD_CREDENTIALS.values() for name in names}
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in cloud or (name.startswith(("MLFLOW_", "DATABRICKS_")) and not _DRIVER_ONLY.fullmatch(name))
-    }
 
 
 def warn_if_store_is_local(tracking_uri: str, spark_master: str) -> str | None:
@@ -115,10 +112,12 @@ def where_to_look(uri: str, experiment_id: str, parent_run_id: str) -> str:
     """
     uri = without_password(uri)
     page = trials_page(experiment_id, parent_run_id)
-    if uri.startswith("databricks"):
+    if is_databricks(uri):
         return f"the experiment {experiment_id} of your workspace (#mlflow/experiments/{experiment_id})"
-    if is_remote(uri):
+    if is_http(uri):
         return f"{uri.rstrip('/')}/{page}"
+    if is_remote(uri):
+        return f"the run {parent_run_id} in the experiment {experiment_id} of {uri}"
     return f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/{page}"
 
 

@@ -18,6 +18,7 @@ from sparktune.tracking import artifacts, schema, study_record
 from sparktune.tracking.lease import Lease, is_alive, life
 from sparktune.tracking.places import without_password
 from sparktune.tracking.records import RefusedError
+from sparktune.tracking.refusals import cannot_record
 from sparktune.tracking.store import MlflowStore
 from sparktune.tracking.study_record import LEASE, StudyRecord, short
 
@@ -198,7 +199,7 @@ class Reader:
 
     def parent_of(self, study_id: str) -> str | None:
         """The parent run of a study in the active experiment; None where there is none."""
-        self._tried(self._store.use_active_experiment)
+        self._use_active_experiment()
         wanted = f"tags.`{schema.STUDY_TAG}` = '{study_id}' and tags.`{schema.ROLE_TAG}` = 'study'"
         found = self._search(self._store.experiment_id, wanted)
         # One that was created twice is described once.
@@ -263,7 +264,7 @@ class Reader:
         Without their trials.
         """
         if experiment_id is None:
-            self._tried(self._store.use_active_experiment)
+            self._use_active_experiment()
             experiment_id = self._store.experiment_id
         wanted = f"tags.`{study_record.STATE}` != '{study_record.FINISHED}'"
         found = []
@@ -328,6 +329,12 @@ class Reader:
             # The driver that is taken over from was about to renew its lease; it ends at the next renewal.
         raise StudyAliveError(str(now))
 
+    def _use_active_experiment(self) -> None:
+        try:
+            self._tried(self._store.use_active_experiment)
+        except RefusedError as error:
+            raise NotRecordedError(f"MLflow at {self._shown} has no such experiment: {error}") from error
+
     def _tried(self, ask: Callable[[], T]) -> T:
         """Ask the store, a few times."""
         for n in range(TRIES):
@@ -336,6 +343,9 @@ class Reader:
             except RefusedError:
                 raise
             except Exception as error:  # whatever a store raises
+                why = cannot_record(error, self._uri)
+                if why is not None:
+                    raise NotRecordedError(str(why)) from error
                 cause = error
             if n < TRIES - 1:
                 threading.Event().wait(PAUSE_S)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sparktune.study.tracker import UnrecordableError
 from sparktune.tracking.schema import Point
 
 TAGS_AT_FIRST = 90
@@ -23,6 +24,14 @@ class StoreBusyError(Exception):
 
 class RefusedError(Exception):
     """The store answers, and will never take this record: its run was deleted, say. Not an outage."""
+
+
+class UnusableError(RefusedError):
+    """The store can take nothing of the study. Not logged, because whoever opened it raises ``why``."""
+
+    def __init__(self, why: UnrecordableError) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 @dataclass(eq=False)

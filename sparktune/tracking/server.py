@@ -1,10 +1,20 @@
-"""One question to a tracking server: whether it answers this process, and which version it is."""
+"""Whether a study could be recorded, asked without recording one; which version a tracking server is."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import tempfile
 from typing import NamedTuple
+
+from sparktune.study.tracker import UnrecordableError
+from sparktune.tracking import layout
+from sparktune.tracking.places import scheme_of
+from sparktune.tracking.refusals import cannot_record, in_short
+from sparktune.tracking.store import MlflowStore
+
+__all__ = ["Answer", "UnrecordableError", "ask_version", "client_version", "probe"]
 
 ANSWER_S = 10.0
 
@@ -47,6 +57,43 @@ def ask_version(uri: str) -> Answer:
         raise OSError(f"{type(cause).__name__}: {cause}") from error
     found = re.fullmatch(r"\d+\.\d+[\w.+-]*", response.text.strip()) if response.status_code == 200 else None
     return Answer(response.status_code, found and found[0])
+
+
+def probe(uri: str) -> None:
+    """Open the store and find the experiment, as a study does at its start; nothing is made there.
+
+    Whether runs may be created in the experiment is not known before one is.
+
+    Args:
+        uri: absolute tracking URI.
+
+    Raises:
+        UnrecordableError: a study would raise it.
+        OSError: the store does not answer now; in words.
+    """
+    try:
+        _open(uri)
+    except Exception as error:
+        why = cannot_record(error, uri)
+        if why is not None:
+            raise why from error
+        raise OSError(in_short(error)) from error
+
+
+def _open(uri: str) -> None:
+    import mlflow
+
+    store = MlflowStore(uri)
+    if not layout.is_new(uri):
+        store.open()
+        active = mlflow.active_run()
+        joined = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
+        store.snapshot(joined) if joined else store.use_active_experiment(create=False)
+        return
+    layout.check(uri)
+    if scheme_of(uri) == "file":  # MLflow may refuse all folders
+        with tempfile.TemporaryDirectory() as folder:
+            MlflowStore(f"file://{folder}/mlruns").open()
 
 
 def client_version() -> str:

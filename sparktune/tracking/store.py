@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 from sparktune.tracking import layout
 from sparktune.tracking.patience import upload, upload_url, with_short_patience
+from sparktune.tracking.places import has_mlflows_pages, is_databricks
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, StoreBusyError
+from sparktune.tracking.refusals import refusals
 from sparktune.tracking.schema import PARENT_TAG, ROLE_TAG, ROOT_TAG, STUDY_TAG, Batch, batches
 from sparktune.tracking.transaction import Transaction
 
@@ -30,11 +32,6 @@ RUNS_TOGETHER = 8
 UPLOADS, UPLOADS_TO_SERVER = 2, 8
 """How often an artifact is uploaded in vain, the tracking server answering, before it is kept aside. In other
 ways than through that server MLflow repeats what fails."""
-
-_REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
-_POOL_IS_EMPTY = "QueuePool limit"
-"""A server whose connections to its database are all in use says BAD_REQUEST too."""
-
 
 _OWN_THREADS = ("sparktune-mlflow-", "sparktune-request-", "sparktune-watcher", "sparktune-lease")
 """Other threads of ours run objectives, whose connections are the user's."""
@@ -59,17 +56,6 @@ class Snapshot(NamedTuple):
     tags: Mapping[str, str]
     metrics: frozenset[str]
     status: str = "RUNNING"
-
-
-def is_refusal(error: Exception) -> bool:
-    """Whether the store answered, and will answer the same again.
-
-    In a file store keys are paths: there ``model`` and ``model/C`` cannot both be.
-    """
-    cause = error.__cause__ or error.__context__
-    is_bad_path = isinstance(cause, IsADirectoryError | NotADirectoryError | FileExistsError)
-    is_refused = getattr(error, "error_code", None) in _REFUSALS
-    return is_bad_path or (is_refused and _POOL_IS_EMPTY not in str(error))
 
 
 class MlflowStore:
@@ -103,6 +89,7 @@ class MlflowStore:
             return
         for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).addFilter(_said_by_the_writer)
+        layout.check(self.tracking_uri)
         with layout.quick(self.tracking_uri):
             store = _mlflow("tracking")._get_store(self.tracking_uri)
         # Where MLflow before 3.4 lays out a database, Alembic silences every logger of the process.
@@ -110,43 +97,61 @@ class MlflowStore:
             logging.getLogger(name).disabled = False
         tags = _mlflow("tracking.context.registry").resolve_tags()
         self._context_tags = {key: str(value) for key, value in tags.items()}
+        if hasattr(store, "get_host_creds"):
+            store.get_host_creds()  # raises where there is no login for Databricks
         self._store = with_short_patience(store)
         self._transaction = Transaction.of(self._store)
         if self._transaction is not None:
             self._store, self.together = self._transaction.store, RUNS_TOGETHER
 
-    def use_active_experiment(self) -> None:
+    def use_active_experiment(self, *, create: bool = True) -> None:
         """Create runs where ``mlflow.start_run()`` would, on this driver, at this moment.
 
         That is the experiment of ``mlflow.set_experiment``, of MLFLOW_EXPERIMENT_NAME (created where it does
         not exist), of MLFLOW_EXPERIMENT_ID, or the default one. MLflow's own way to find it asks a server
         that is away for minutes, and calls that a wrong id.
 
+        Args:
+            create: have it created; otherwise ``experiment_id`` stays empty where it does not exist.
+
         Raises:
-            RefusedError: there is no such experiment, or name and id are of two.
+            RefusedError: there is no such experiment, it was deleted, or name and id are of two.
         """
         chosen = _mlflow("tracking.fluent")._active_experiment_id
         name, number = (os.environ.get(f"MLFLOW_EXPERIMENT_{part}") for part in ("NAME", "ID"))
-        with _refusals():
+        known: Any = None
+        with refusals():
             if not chosen and name:
                 known = self._store.get_experiment_by_name(name)
+                if known is None and not create:
+                    return
                 chosen = self._store.create_experiment(name) if known is None else known.experiment_id
                 if number and number != str(chosen):
                     raise RefusedError(
                         f"MLFLOW_EXPERIMENT_ID is {number!r}, but MLFLOW_EXPERIMENT_NAME {name!r} has the id "
                         f"{chosen}: unset one of them"
                     )
-            elif not chosen and number:
-                chosen = self._store.get_experiment(number).experiment_id
-        default = _mlflow("tracking.default_experiment.registry")
-        self.experiment_id = str(chosen or default.get_experiment_id() or "0")
+            elif chosen or number or has_mlflows_pages(self.tracking_uri):
+                # The default one of a vendor's store need not be there before its first run.
+                chosen = str(chosen or number or self._default_experiment())
+                known = self._store.get_experiment(chosen)
+        if known is not None and known.lifecycle_stage == "deleted":
+            raise RefusedError(
+                f"the experiment {known.name!r} (id {known.experiment_id}) was deleted; `mlflow experiments "
+                f"restore -x {known.experiment_id}` brings it back"
+            )
+        self.experiment_id = str(chosen or self._default_experiment())
+
+    @staticmethod
+    def _default_experiment() -> str:
+        return str(_mlflow("tracking.default_experiment.registry").get_experiment_id() or "0")
 
     def expect_experiment(self) -> None:
         """Set ``experiment_id`` as ``use_active_experiment`` would, as far as nobody must be asked for it."""
         named = os.environ.get("MLFLOW_EXPERIMENT_NAME")
         chosen = _mlflow("tracking.fluent")._active_experiment_id
         if chosen or not named:
-            default = "" if self.tracking_uri.startswith("databricks") else "0"
+            default = "" if is_databricks(self.tracking_uri) else "0"
             self.experiment_id = str(chosen or os.environ.get("MLFLOW_EXPERIMENT_ID") or default)
 
     def snapshot(self, run_id: str) -> Snapshot:
@@ -155,7 +160,7 @@ class MlflowStore:
         Raises:
             RefusedError: there is no such run, or it was deleted.
         """
-        with _refusals():
+        with refusals():
             run = self._store.get_run(run_id)
         if run.info.lifecycle_stage == "deleted":
             raise RefusedError(f"the run {run_id} was deleted")
@@ -197,7 +202,7 @@ class MlflowStore:
 
         every = self._own_tags(record) | dict(tags)
         try:
-            with _refusals():
+            with refusals():
                 run = self._store.create_run(
                     experiment_id=self.experiment_id,
                     user_id=every.get("mlflow.user", "unknown"),
@@ -233,7 +238,7 @@ class MlflowStore:
         from mlflow.entities import RunStatus
 
         if status is not None:
-            with _refusals():
+            with refusals():
                 self._store.update_run_info(run_id, RunStatus.from_string(status), end_ms, None)
 
     def running_metrics(self, parent_run_id: str) -> dict[str, dict[str, tuple[float, int, int]]]:
@@ -286,7 +291,7 @@ class MlflowStore:
     def _log_batch(self, run_id: str, batch: Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        with _refusals():
+        with refusals():
             self._store.log_batch(
                 run_id,
                 metrics=[
@@ -408,14 +413,3 @@ def find_run(store: Any, experiment_id: str, identity: Mapping[str, str]) -> Any
 def _mlflow(module: str) -> Any:
     """A module of MLflow, without the types that it only half has."""
     return importlib.import_module(f"mlflow.{module}")
-
-
-@contextlib.contextmanager
-def _refusals() -> Iterator[None]:
-    """Raise ``RefusedError`` where the store refuses; all else that it raises passes as it is."""
-    try:
-        yield
-    except Exception as error:
-        if is_refusal(error):
-            raise RefusedError(str(error)) from error
-        raise

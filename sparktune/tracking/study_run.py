@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from sparktune.study.tracker import StudyInfo, StudySummary
+from sparktune.study.tracker import StudyInfo, StudySummary, UnrecordableError
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import description, schema
 from sparktune.tracking.description import study_name
-from sparktune.tracking.records import TAGS_AT_FIRST, RunRecord
+from sparktune.tracking.places import has_mlflows_pages
+from sparktune.tracking.records import TAGS_AT_FIRST, RunRecord, UnusableError
+from sparktune.tracking.refusals import at_start
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
 from sparktune.tracking.study_record import FINISHED, INTERRUPTED, STATE, StudyRecord
@@ -40,6 +42,9 @@ class StudyRun:
 
     Attributes:
         record: what is still to be written to the run.
+        is_starting: whoever began the study waits for the run.
+        was_opened: the store is open, or could not be opened, once.
+        unusable: why the store can take nothing of it, where that became known while it began.
     """
 
     def __init__(
@@ -59,6 +64,9 @@ class StudyRun:
         self._info, self._store, self._lock, self._joined = info, store, lock, joined
         self._is_own = joined is None if info.continues is None else info.continues.is_own
         self._ends = self._is_own if info.continues is None else info.continues.ends
+        self.is_starting = True
+        self.was_opened = threading.Event()
+        self.unusable: UnrecordableError | None = None
         self._start_ms = start_ms
         self._tags = dict(tags or {}) if joined is None else {}
         self._tags.pop(schema.NOTE_TAG, None)
@@ -81,7 +89,20 @@ class StudyRun:
 
     def _open(self) -> str:
         """``RunRecord.prepare``: join or create the run, and note what it is to hold."""
-        self._store.open()
+        if not self.is_starting:
+            return self._opened()
+        try:
+            with at_start(self._store.tracking_uri):
+                return self._opened()
+        except UnusableError as error:
+            self.unusable = error.why
+            raise
+
+    def _opened(self) -> str:
+        try:
+            self._store.open()
+        finally:
+            self.was_opened.set()
         if self._joined is not None:
             if self._taken is None:
                 self._taken = self._store.snapshot(self._joined)
@@ -238,7 +259,7 @@ class StudyRun:
 
     def _place(self) -> tuple[str, str] | None:
         """Where MLflow's UI shows the run; None where it has no run yet, or places of another form."""
-        if self.run_id is None or self._store.tracking_uri.startswith("databricks"):
+        if self.run_id is None or not has_mlflows_pages(self._store.tracking_uri):
             return None
         return self._store.experiment_id, self.run_id
 

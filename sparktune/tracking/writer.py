@@ -25,9 +25,16 @@ import time
 from collections.abc import Callable, Iterable
 
 from sparktune.tracking.agenda import Agenda
-from sparktune.tracking.places import without_password
-from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, Store, StoreBusyError
-from sparktune.tracking.schema import cut
+from sparktune.tracking.records import (
+    TAGS_AT_FIRST,
+    Content,
+    RefusedError,
+    RunRecord,
+    Store,
+    StoreBusyError,
+    UnusableError,
+)
+from sparktune.tracking.refusals import in_short
 
 logger = logging.getLogger("sparktune")
 
@@ -50,12 +57,6 @@ up to twice as long each time. Chance ends what would repeat itself: the threads
 server that fails every third of them could fail one record each time."""
 BUSY_PATIENCE_S = 10.0
 """How long a store may ask for patience (HTTP 429) before that counts as an outage too."""
-
-
-def _in_short(error: Exception) -> str:
-    """What went wrong, in one line: SQLAlchemy adds the whole statement, and a link."""
-    text = without_password(" ".join(str(error).partition("\n[SQL:")[0].split()))
-    return cut(text if isinstance(error, RefusedError) else f"{type(error).__name__}: {text}", 500)
 
 
 def _is_given_up(record: RunRecord) -> bool:
@@ -307,7 +308,7 @@ class Writer:
                 self._enqueue(record)
                 return
         if self._trouble is None:
-            self._trouble = _in_short(error)
+            self._trouble = in_short(error)
             logger.warning(
                 "MLflow cannot be written to (%s). The study goes on; records are kept and written when the "
                 "server is back.",
@@ -331,10 +332,11 @@ class Writer:
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def _set_aside(self, record: RunRecord, error: Exception) -> None:
-        record.set_aside = _in_short(error)
+        record.set_aside = in_short(error)
         is_child = record.parent is not None
         what = f"the run {record.name!r}" if record.name else "the parent run"
-        level = logging.DEBUG if is_child in self._told_set_aside else logging.WARNING
+        is_known = is_child in self._told_set_aside or isinstance(error, UnusableError)
+        level = logging.DEBUG if is_known else logging.WARNING
         self._told_set_aside.add(is_child)
         logger.log(level, "MLflow does not take %s: %s", what, record.set_aside)
         self._give_up_waiting(record)

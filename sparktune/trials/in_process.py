@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import sys
 import time
@@ -27,12 +28,22 @@ from sparktune.study.backend import Failed, Finished
 from sparktune.study.cut_off import cut_off_reason
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.study import beats, judged
-from sparktune.study.tracker import StudyInfo, StudySummary, Tell, Tracker, algorithm_name, objective_name
+from sparktune.study.tracker import (
+    StudyInfo,
+    StudySummary,
+    Tell,
+    Tracker,
+    UnrecordableError,
+    algorithm_name,
+    objective_name,
+)
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.driver_runs import DriverRuns
 from sparktune.trials import arguments, documents, reports
 from sparktune.worker import reporting, threads
 from sparktune.worker.objective import as_result
+
+logger = logging.getLogger("sparktune")
 
 
 def is_wanted() -> bool:
@@ -148,7 +159,12 @@ def recorded(
         algo_reason=auto.reason(algo, view.expression),
         objective=objective_name(fn),
     )
-    tracker.begin(info)
+    try:
+        tracker.begin(info)
+    except UnrecordableError as error:  # hyperopt's own trials run without MLflow, too
+        logger.warning("the study is not recorded: %s", error)
+        yield fn
+        return
     objective = Recorded(fn, view, trials, tracker)
     reporter = reports.Reporter(
         lambda: StudySnapshot(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import hyperopt
 
-from sparktune.errors import AllTrialsFailed, CannotResume, SaveFileError, StudyTakenOver
+from sparktune.errors import AllTrialsFailed, CannotRecord, CannotResume, SaveFileError, StudyTakenOver
 from sparktune.private import of_hyperopt
 from sparktune.search import auto, suggestion, tpe
 from sparktune.space import compiling
@@ -33,6 +33,7 @@ from sparktune.study.tracker import (
     StudyInfo,
     StudySummary,
     Tracker,
+    UnrecordableError,
     algorithm_name,
     default_study_name,
     objective_name,
@@ -165,11 +166,7 @@ class RunnableTrials(StudyTrials):
                     report = reports.Reporter(
                         self.snapshot, tracker, self.report_every, wanted=self.log_report
                     )
-                    stack.enter_context(_concluded(self, study, tracker, save, report))
-                    stack.push(display)  # closed before the study's end is told
-                    self._stream = stream
-                    self._unfinished, self._used_s, self._saved_by = True, before_s, None
-                    self._is_cut_off = False
+                    self._stream, self._used_s = stream, before_s
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
                     began_s = backend.now() - spent_s
                     self._warn_of_slots(backend.slots())
@@ -178,7 +175,14 @@ class RunnableTrials(StudyTrials):
                     info = replace(info, name=name, is_named=study_name is not None)
                     if not isinstance(tracker, NullTracker):
                         progress.show(bar, "opening MLflow")
-                    tracker.begin(info)
+                    try:
+                        tracker.begin(info)
+                    except UnrecordableError as error:  # no study has begun
+                        raise CannotRecord(str(error)) from error
+                    stack.enter_context(_concluded(self, study, tracker, save, report))
+                    stack.push(display)  # closed before the study's end is told
+                    self._unfinished, self._saved_by = True, None
+                    self._is_cut_off = False
                     _record_missing(self, tracker, continues)
                     if self.early_termination is not None:
                         tracker.watch(self.watch_interval, _poster(backend))

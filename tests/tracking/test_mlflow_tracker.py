@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import logging
+import os
 import queue
 import socket
 import sqlite3
@@ -23,6 +24,7 @@ from mlflow import MlflowClient
 from sparktune.study.tracker import StudySummary
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import mlflow as module
+from sparktune.tracking.credentials import travelling_env
 from sparktune.tracking.mlflow import MlflowTracker
 from sparktune.tracking.replay import replay
 from sparktune.tracking.unwritten import Unwritten
@@ -516,6 +518,8 @@ def test_who_was_taken_over_from_deletes_nothing(server: Server) -> None:
 
 def test_the_context_travels(sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
+    for name in travelling_env(os.environ):  # this machine's proxy and certificates
+        monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "x")
     tracker = MlflowTracker()

@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, warn_if_store_is_local
+from sparktune.tracking.places import (
+    absolute_uri,
+    is_local_store,
+    is_remote,
+    scheme_of,
+    warn_if_store_is_local,
+    where_to_look,
+)
+
+VENDORS = [
+    "arn:aws:sagemaker:us-east-1:123456789012:mlflow-app/app-X",
+    "arn:aws:sagemaker:us-east-1:123456789012:mlflow-tracking-server/x",
+    "sds://onelakejp.pbidedicated.windows.net/webapi/capacities",
+    "azureml://westeurope.api.azureml.ms/mlflow/v1.0/subscriptions/1",
+    "databricks",
+    "databricks://profile",
+    "uc:https://host",
+]
 
 
 @pytest.mark.parametrize(
@@ -25,6 +42,8 @@ from sparktune.tracking.places import absolute_uri, is_remote, travelling_env, w
         ("databricks", "databricks"),
         ("databricks://profile", "databricks://profile"),
         ("postgresql://u:p@host/db", "postgresql://u:p@host/db"),
+        ("sqlite+pysqlite:///m.db", "sqlite+pysqlite:////data/m.db"),
+        *((uri, uri) for uri in VENDORS),
     ],
 )
 def test_absolute_uri(uri: str, absolute: str) -> None:
@@ -32,36 +51,32 @@ def test_absolute_uri(uri: str, absolute: str) -> None:
     assert absolute_uri(absolute, "/elsewhere") == absolute
 
 
+@pytest.mark.parametrize("uri", VENDORS)
+def test_a_vendors_store_is_a_service(uri: str) -> None:
+    assert is_remote(uri)
+    assert not is_local_store(uri)
+    assert warn_if_store_is_local(uri, "yarn") is None
+    place = where_to_look(uri, "7", "abc")
+    assert "mlflow ui" not in place
+    assert f"{uri}/#" not in place
+    assert "experiment 7" in place
+
+
+@pytest.mark.parametrize(
+    "uri", [*VENDORS, "sqlite:///m.db", "mysql+pymysql://u@h/d", "http://h", "file:///x", "x/y"]
+)
+def test_the_scheme_is_that_of_mlflows_registry(uri: str) -> None:
+    from mlflow.utils.uri import get_uri_scheme
+
+    scheme = uri if uri in ("databricks", "databricks-uc", "uc") else get_uri_scheme(uri)
+    assert scheme_of(uri).partition("+")[0] == scheme
+
+
 def test_what_is_remote() -> None:
     assert is_remote("https://x")
     assert is_remote("databricks")
     assert not is_remote("sqlite:///x")
     assert not is_remote("postgresql://x")
-
-
-def test_what_travels() -> None:
-    travels = {
-        "MLFLOW_TRACKING_TOKEN": "a",
-        "MLFLOW_S3_ENDPOINT_URL": "b",
-        "DATABRICKS_HOST": "c",
-        "AWS_ACCESS_KEY_ID": "d",
-        "GOOGLE_APPLICATION_CREDENTIALS": "e",
-    }
-    stays = dict.fromkeys(
-        (
-            "MLFLOW_RUN_ID",
-            "MLFLOW_TRACKING_URI",
-            "MLFLOW_EXPERIMENT_NAME",
-            "MLFLOW_EXPERIMENT_ID",
-            "MLFLOW_FLASK_SERVER_SECRET_KEY",
-            "MLFLOW_AUTH_ADMIN_PASSWORD",
-            "DATABRICKS_RUNTIME_VERSION",
-            "AWS_PROFILE",
-            "HOME",
-        ),
-        "x",
-    )
-    assert travelling_env(travels | stays) == travels
 
 
 @pytest.mark.parametrize("uri", ["sqlite:////x/m.db", "file:///x", "mlruns"])

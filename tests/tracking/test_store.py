@@ -11,7 +11,8 @@ import pytest
 
 from sparktune.tracking import store
 from sparktune.tracking.records import RefusedError
-from sparktune.tracking.store import MlflowStore, is_refusal
+from sparktune.tracking.refusals import is_refusal
+from sparktune.tracking.store import MlflowStore
 
 
 def active_experiment(uri: str) -> str:

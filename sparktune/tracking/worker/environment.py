@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparktune.study.tracker import RunContext
-from sparktune.tracking.places import CLOUD_CREDENTIALS
+from sparktune.tracking.credentials import fitting
 from sparktune.tracking.worker.arrival import RunArrival
 
 RUN_ID = "MLFLOW_RUN_ID"
@@ -98,11 +98,7 @@ class TrialEnvironment:
     def apply(self, context: RunContext, arrival: RunArrival) -> None:
         """Set the variables of the context, and see to it that the run's is there for whoever reads it."""
         environ = self._environ
-        env = dict(context.env)
-        for names in CLOUD_CREDENTIALS.values():
-            if any(name in environ for name in names):  # the worker has an identity of its own
-                for name in names:
-                    env.pop(name, None)
+        env = fitting(context.env, environ)
         env["MLFLOW_TRACKING_URI"] = context.tracking_uri
         if context.registry_uri is not None:
             env["MLFLOW_REGISTRY_URI"] = context.registry_uri
