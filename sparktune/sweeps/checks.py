@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from sparktune.errors import InvalidSpace
-from sparktune.sweeps import algorithms, references
+from sparktune.sweeps import algorithms, references, scripts
 from sparktune.sweeps.document import Document, Path
 from sparktune.sweeps.model import InputPath, SweepFile
 from sparktune.sweeps.policies import policy_of
@@ -158,7 +158,10 @@ class _Checker:
                 if not isinstance(command, str):
                     self._refuse(here, "shell: true takes a text, and this is a list")
                     return
-                used |= set(references.script(command)[1])
+                for variable in scripts.script(command)[1].values():
+                    used |= set(references.references(variable))
+                if used and scripts.nests(command):
+                    self._tell(here, scripts.NESTED)
             else:
                 for part in references.arguments(command):
                     used |= set(references.references(part))

@@ -1,31 +1,45 @@
 """The command of a sweep file: ``python train.py --rate ${{search_space.rate}}``, as arguments.
 
 A command is split into arguments before values are filled in, so a value is always one argument, or a part of
-one, whatever it holds. Where the file asks for a shell, values are its positional parameters: the script has
-``"${1}"`` in their places, and a shell does not read again what a parameter expands to.
+one, whatever it holds. The words are those of a shell (POSIX, "Shell Command Language", 2.2 and 2.3). What
+more a shell would do with the text is refused: it would become an argument. ``scripts`` has the commands
+that a shell runs.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 REFERENCE = re.compile(r"\$\{\{\s*([\w-]+)\s*\.\s*([^{}]*?)\s*\}\}")
 _OPEN = re.compile(r"\$\{\{")
-_MARK = "\ue000{}\ue001"
-_MARKED = re.compile("\ue000(\\d+)\ue001")
+_OPTIONAL = re.compile(r"\$\[\[")
 _NEEDS_SHELL = {
     "|": "a pipe",
     "&": "&&, or a command in the background",
     ";": "a list of commands",
     "<": "a redirection",
     ">": "a redirection",
+    "(": "a subshell",
+    ")": "a subshell",
     "`": "a command substitution",
     "*": "a pattern of file names",
     "?": "a pattern of file names",
 }
+_EXPANDED = re.compile(r"[A-Za-z0-9_{(@#?!$*-]")
+"""What follows a dollar sign that a shell replaces."""
+_SHELLS_OWN = re.compile(
+    r"\.|alias|bg|break|builtin|case|cd|continue|declare|do|done|elif|else|esac|eval|exec|exit|export|fg|fi|for|"
+    r"function|getopts|hash|if|jobs|let|local|popd|pushd|read|readonly|return|select|set|shift|shopt|source|then|"
+    r"trap|typeset|ulimit|umask|unalias|unset|until|wait|while|!|\{|\}|\[\["
+)
+"""Words that begin no program: a shell's reserved words, and builtins that change the shell itself."""
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
+_BRACES = re.compile(r"\{[^{}]*(,|\.\.)[^{}]*\}")
+_QUOTED = '"'
+"""Stands in ``_Word.bare`` for what is in quotes, and for references; never there as itself."""
+_IN_QUOTES = "put it into quotes where it is meant as it stands"
 
 
 class BadCommandError(ValueError):
@@ -67,6 +81,11 @@ def template(text: str) -> Template:
             raise BadCommandError(
                 "a reference cannot be read: write ${{search_space.NAME}} or ${{inputs.NAME}}"
             )
+        if isinstance(part, str) and _OPTIONAL.search(part):
+            raise BadCommandError(
+                "$[[...]], Azure's mark of what an input that is not given leaves out, has no meaning here: "
+                "every input of a sweep file is given, so leave $[[ and ]] out"
+            )
     return tuple(parts)
 
 
@@ -81,27 +100,18 @@ def references(parts: Template) -> Iterator[Reference]:
 
 
 def arguments(command: str | Sequence[str]) -> tuple[Template, ...]:
-    """The arguments of a command, split as a shell would, without any other of its doings.
+    """The arguments of a command, split as a shell splits them.
 
     Raises:
-        BadCommandError: it is empty, a quote is not closed, or it only makes sense to a shell.
+        BadCommandError: it is empty, a quote is not closed, or a shell would do more than split it.
     """
-    if not isinstance(command, str):
-        found = tuple(template(part) for part in command)
+    if isinstance(command, str):
+        words = _split(template(command))
+        for n, word in enumerate(words):
+            _refuse_shell(word, is_first=n == 0)
+        found = tuple(_joined(word.parts) for word in words)
     else:
-        whole = template(command)
-        known = list(references(whole))
-        if "\ue000" in command or "\ue001" in command:
-            raise BadCommandError("the command holds a character of the private use area (U+E000, U+E001)")
-        numbers = iter(range(len(known)))
-        text = "".join(part if isinstance(part, str) else _MARK.format(next(numbers)) for part in whole)
-        text = text.replace("\\\n", " ")  # a line that goes on
-        _refuse_shell(text)
-        try:
-            words = shlex.split(text)
-        except ValueError as error:
-            raise BadCommandError(f"the command cannot be split into arguments: {error}") from None
-        found = tuple(_unmarked(word, known) for word in words)
+        found = tuple(template(part) for part in command)
     if not found or not found[0]:
         raise BadCommandError("the command is empty")
     if any("\0" in part for argument in found for part in argument if isinstance(part, str)):
@@ -109,86 +119,104 @@ def arguments(command: str | Sequence[str]) -> tuple[Template, ...]:
     return found
 
 
-def _unmarked(word: str, known: Sequence[Reference]) -> Template:
-    parts: list[str | Reference] = []
-    for n, piece in enumerate(_MARKED.split(word)):
-        if n % 2:
-            parts.append(known[int(piece)])
-        elif piece:
-            parts.append(piece)
-    return tuple(parts)
+@dataclass
+class _Word:
+    """A word of a command.
 
-
-def script(command: str) -> tuple[str, tuple[Reference, ...]]:
-    """A command for ``/bin/sh -c SCRIPT sparktune VALUES...``: the script, and which values to give it.
-
-    Raises:
-        BadCommandError: it is empty, or a reference stands where a shell expands nothing.
+    Attributes:
+        parts: its characters and references, without quotes.
+        bare: the same, with ``_QUOTED`` in place of each that a shell would take as it stands.
     """
-    parts = template(command)
-    order: list[Reference] = []
-    text = ""
-    for part in parts:
-        if isinstance(part, str):
-            text += part
-            continue
-        if part not in order:
-            order.append(part)
-        expansion = f"${{{order.index(part) + 1}}}"
-        quote = _open_quote(text)
-        if quote == "'":
-            raise BadCommandError(f"{part} stands in single quotes, where a shell expands nothing")
-        text += expansion if quote == '"' else f'"{expansion}"'
-    if not text.strip():
-        raise BadCommandError("the command is empty")
-    if "\0" in text:
-        raise BadCommandError("the command holds a NUL character, which no argument can hold")
-    return text, tuple(order)
+
+    parts: list[str | Reference] = field(default_factory=list)
+    bare: str = ""
+
+    def add(self, item: str | Reference, *, is_bare: bool = False) -> None:
+        self.parts.append(item)
+        self.bare += item if is_bare and isinstance(item, str) else _QUOTED
 
 
-def _refuse_shell(text: str) -> None:
-    """Refuse what only a shell understands: it would become an argument."""
-    for n, char in _unquoted(text):
-        meant = _NEEDS_SHELL.get(char)
-        if char == "$" and re.match(r"\$[A-Za-z_{(]", text[n : n + 2]):
-            meant = "an expansion"
-        if meant is not None:
-            raise BadCommandError(
-                f"{char!r} ({meant}) needs a shell: say shell: true under trial, or put it into quotes "
-                "where it is meant as it stands"
-            )
-
-
-def _unquoted(text: str) -> Iterator[tuple[int, str]]:
-    """The characters that stand in no quotes and behind no backslash; in double ones, ``$`` and backticks."""
+def _split(whole: Template) -> list[_Word]:
+    """The words of a command."""
+    items = [item for part in whole for item in ([part] if isinstance(part, Reference) else part)]
+    words: list[_Word] = []
+    word: _Word | None = None
     quote, n = "", 0
-    while n < len(text):
-        char = text[n]
-        if char == "\\" and quote != "'":
-            n += 2
+    while n < len(items):
+        item, n = items[n], n + 1
+        if not quote and item in (" ", "\t", "\r", "\n"):
+            word = None
+            if item == "\n" and words and not all(isinstance(i, str) and i.isspace() for i in items[n:]):
+                raise _needs_shell(
+                    "a new line",
+                    "another command",
+                    "write one command in one line (>- in place of |, or a backslash at the line's end)",
+                )
             continue
-        if quote:
-            if char == quote:
-                quote = ""
-            elif quote == '"' and char in "$`":
-                yield n, char
-        elif char in "'\"":
-            quote = char
+        if item == "\\" and quote != "'":
+            if n == len(items):
+                raise BadCommandError("the command cannot be split into arguments: No escaped character")
+            escaped, n = items[n], n + 1
+            if escaped == "\n":  # the line goes on
+                continue
+            added = [escaped] if not quote or escaped in ("$", "`", '"', "\\") else ["\\", escaped]
+        elif item == quote:
+            quote = ""
+            continue
+        elif not quote and item in ("'", '"'):
+            quote, added = str(item), []
         else:
-            yield n, char
-        n += 1
+            added = []
+            _refuse_character(item, items[n] if n < len(items) else " ", quote)
+        if word is None:
+            word = _Word()
+            words.append(word)
+        for each in added:
+            word.add(each)
+        if not added and item != quote:
+            word.add(item, is_bare=not quote)
+    if quote:
+        raise BadCommandError("the command cannot be split into arguments: No closing quotation")
+    return words
 
 
-def _open_quote(text: str) -> str:
-    """The quote that is open at the end of a text, or nothing."""
-    quote, n = "", 0
-    while n < len(text):
-        char = text[n]
-        if char == "\\" and quote != "'":
-            n += 1
-        elif quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        n += 1
-    return quote
+def _joined(parts: Sequence[str | Reference]) -> Template:
+    """Neighbouring characters as one text."""
+    found: list[str | Reference] = []
+    for part in parts:
+        if found and isinstance(part, str) and isinstance(found[-1], str):
+            found[-1] += part
+        else:
+            found.append(part)
+    return tuple(found)
+
+
+def _refuse_character(item: str | Reference, following: str | Reference, quote: str) -> None:
+    """Refuse a character that a shell does not take as it stands, in quotes or outside of them."""
+    if quote == "'" or isinstance(item, Reference):
+        return
+    if item == "$" and isinstance(following, str) and _EXPANDED.match(following):
+        raise _needs_shell("'$'", "an expansion", _IN_QUOTES.replace("quotes", "single quotes"))
+    if item in _NEEDS_SHELL and (not quote or item == "`"):
+        raise _needs_shell(repr(item), _NEEDS_SHELL[item], _IN_QUOTES)
+
+
+def _refuse_shell(word: _Word, *, is_first: bool) -> None:
+    """Refuse a word that a shell does not hand on as it stands."""
+    assigned = _ASSIGNMENT.match(word.bare)
+    if is_first and assigned:
+        raise _needs_shell(
+            repr(assigned[0]), "an environment variable", "set it in trial.environment_variables"
+        )
+    if is_first and _SHELLS_OWN.fullmatch(word.bare):
+        raise _needs_shell(repr(word.bare), "a word of the shell's own, not a program", _IN_QUOTES)
+    if word.bare.startswith("#"):
+        raise _needs_shell("'#'", "a comment", _IN_QUOTES)
+    if re.match(r"~[\w.+-]*(/|$)", word.bare):
+        raise _needs_shell("'~'", "a home folder", f"write its path, or {_IN_QUOTES}")
+    if _BRACES.search(word.bare):
+        raise _needs_shell("'{'", "words in braces, which bash expands", f"write the words, or {_IN_QUOTES}")
+
+
+def _needs_shell(what: str, meant: str, otherwise: str) -> BadCommandError:
+    return BadCommandError(f"{what} ({meant}) needs a shell: say shell: true under trial, or {otherwise}")

@@ -174,7 +174,8 @@ class Sweep:
     def _objective(self) -> Any:
         from sparktune.sweeps.code import modules
         from sparktune.sweeps.model import InputPath
-        from sparktune.sweeps.references import arguments, script, template
+        from sparktune.sweeps.references import arguments, template
+        from sparktune.sweeps.scripts import script
         from sparktune.sweeps.worker.command import Command, as_text
         from sparktune.sweeps.worker.function import Function
 
@@ -188,23 +189,19 @@ class Sweep:
             module, _, name = trial.function.partition(":")
             return Function(module, name, inputs, None if self._code is None else modules(self._code))
         assert trial.command is not None
+        env = {name: template(as_text(value)) for name, value in trial.environment_variables.items()}
         if trial.shell:
             assert isinstance(trial.command, str)
-            text, values = script(trial.command)
-            argv: tuple[Any, ...] = (
-                ("/bin/sh",),
-                ("-c",),
-                (text,),
-                ("sparktune",),
-                *((each,) for each in values),
-            )
+            text, variables = script(trial.command)
+            argv: tuple[Any, ...] = (("/bin/sh",), ("-c",), (text,), ("sparktune",))
+            env |= variables
         else:
             argv = arguments(trial.command)
         return Command(
             argv,
             file.objective.primary_metric,
             {name: as_text(value) for name, value in inputs.items()},
-            {name: template(as_text(value)) for name, value in trial.environment_variables.items()},
+            env,
             self._packed_code(),
         )
 

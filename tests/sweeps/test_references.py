@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +12,6 @@ from sparktune.sweeps.references import (
     arguments,
     filled,
     references,
-    script,
     template,
 )
 
@@ -61,7 +58,11 @@ def test_whatever_the_value(value) -> None:
 
 
 def test_words_are_split_as_a_shell_splits_them() -> None:
-    assert words("a 'b c' \"d e\" f\\ g \\\n  h\n i", "") == ["a", "b c", "d e", "f g", "h", "i"]
+    assert words("a 'b c' \"d e\" f\\ g \\\n  h\\\ni\n\n", "") == ["a", "b c", "d e", "f g", "hi"]
+    assert words("\n a 'b\n#' \"\\$HOME \\`b \\x\"''", "") == ["a", "b\n#", "$HOME `b \\x"]
+    literal = ["a#b", "x=1", "a~", "{}", "{a}", "a[1,2]", "cd", "\ue000"]
+    assert words(" ".join(literal), "") == literal
+    assert words("a \\~ '{a,b}'", "") == ["a", "~", "{a,b}"]
     assert arguments(["a b", "${{search_space.x}}"]) == (("a b",), (X,))
     assert list(references(template("${{search_space.x}}-${{inputs.a-b.c}}"))) == [
         X,
@@ -84,7 +85,24 @@ def test_words_are_split_as_a_shell_splits_them() -> None:
         ("a ${{x}}", "cannot be read"),
         ("a ${{search_space.x}", "cannot be read"),
         ("a \0", "NUL"),
-        ("\ue000", "private use"),
+        ("a \\", "No escaped character"),
+        ("pip install x\npython train.py", "a new line .another command.*shell: true.*>- in place of"),
+        ("# first\npython train.py", "a new line"),
+        ("python train.py # fast", "comment"),
+        ("LEVEL=1 python train.py", "'LEVEL='.*shell: true.*trial.environment_variables"),
+        ("~/bin/train", "home folder"),
+        ("train --x ~", "home folder"),
+        ("cd src", "'cd' .a word of the shell's own"),
+        ("export A=1", "'export'"),
+        ("if a", "'if'"),
+        ("[[ -f x ]]", "shell's own"),
+        ("(a)", "subshell"),
+        ("train {a,b}", "words in braces"),
+        ("train x{1..3}y", "words in braces"),
+        ("echo $1", "expansion"),
+        ('echo "$@"', "expansion"),
+        ("train $[[--x ${{inputs.x}}]]", "every input of a sweep file is given"),
+        (["train", "$[[x]]"], "every input"),
         ([], "empty"),
         ([""], "empty"),
     ],
@@ -96,35 +114,3 @@ def test_what_cannot_be_a_command(command, complaint) -> None:
 
 def test_in_quotes_everything_is_meant_as_it_stands() -> None:
     assert words("a '$HOME;|&' 5$ a\\;b", "") == ["a", "$HOME;|&", "5$", "a;b"]
-
-
-@pytest.mark.parametrize("value", NASTY)
-def test_in_a_shell_a_value_is_a_parameter(value, tmp_path) -> None:
-    """Nothing of it is executed, whether it stands in quotes or not."""
-    text, order = script(
-        "printf '%s|' ${{search_space.x}} \"${{search_space.x}}\" a${{search_space.x}} ${{inputs.y}}; "
-        "printf %s $1"
-    )
-    values = {X: value, Reference("inputs", "y"): "why"}
-    done = subprocess.run(
-        ["/bin/sh", "-c", text, "sparktune", *(values[each] for each in order)],
-        cwd=tmp_path,
-        capture_output=True,
-        check=True,
-    )
-    assert done.stdout.decode().startswith(f"{value}|{value}|a{value}|why|")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("command", "complaint"),
-    [
-        ("echo '${{search_space.x}}'", "single quotes"),
-        (" ", "empty"),
-        ("a\0", "NUL"),
-        ("${{a}}", "cannot be read"),
-    ],
-)
-def test_what_cannot_be_a_script(command, complaint) -> None:
-    with pytest.raises(BadCommandError, match=complaint):
-        script(command)
