@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -65,7 +66,10 @@ class Decision:
     cutoff: float
 
     def __str__(self) -> str:
-        return f"{self.policy} at interval {self.interval}: {self.value:.6g} against {self.cutoff:.6g}"
+        at = f"{self.policy} at interval {self.interval}"
+        if self.value == self.cutoff and is_infinite(self.value):  # see ``decision_on``
+            return f"{at}: the report is NaN or infinite"
+        return f"{at}: {self.value:.6g} against {self.cutoff:.6g}"
 
 
 @runtime_checkable
@@ -86,6 +90,27 @@ class EarlyTerminationPolicy(Protocol):
         Returns:
             The decision to stop, or None to go on.
         """
+
+
+def decision_on(
+    policy: EarlyTerminationPolicy, trial_id: int, curves: Mapping[int, Curve], goal: Goal
+) -> Decision | None:
+    """Whether a trial ends at its newest report: what the policy decides, unless the trial has diverged.
+
+    A trial whose newest value is as bad as can be (infinite; so is NaN in a curve) ends whatever the policy,
+    its schedule and the others' values are: policies compare the best so far, which may have been good, and
+    none of them tells equally bad trials apart.
+    """
+    value = curves[trial_id].values[-1]
+    worst = -math.inf if goal == "maximize" else math.inf
+    if is_infinite(value) and (value < 0) == (worst < 0):
+        return Decision(str(policy), len(curves[trial_id].values), worst, worst)
+    return policy.decide(trial_id, curves, goal)
+
+
+def is_infinite(value: float) -> bool:
+    """Whether a value is an infinity, or what MLflow's SQL stores keep of one: the largest float."""
+    return abs(value) >= sys.float_info.max
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from sparktune.early_termination.base import Curve, Decision, EarlyTerminationPolicy, Goal
+from sparktune.early_termination.base import Curve, Decision, EarlyTerminationPolicy, Goal, decision_on
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
 from sparktune.study.reasons import EARLY_STOPPING, LOSS_THRESHOLD
 from sparktune.study.trial import Trial, TrialError, TrialState, reported_metric, shown_value
@@ -50,7 +50,7 @@ class Study:
         max_queue_len: see ``suggest``.
         should_stop: called after every trial that completes; True stops the study. What it raises leaves
             ``check_stop``.
-        policy: decides at each report whether the trial goes on.
+        policy: decides at each report whether the trial goes on; one that is NaN, or infinitely bad, ends it.
         goal: what is good in the reported metric.
         metric: its name, for the results of trials that were terminated early.
         max_failures: stop when so many trials have failed; None for no limit.
@@ -306,7 +306,7 @@ class Study:
         """Take in a report and let the policy decide."""
         self._add(trial_id, value)
         if self._policy is not None and trial_id not in self._doomed:
-            decision = self._policy.decide(trial_id, self.curves, self._goal)
+            decision = decision_on(self._policy, trial_id, self.curves, self._goal)
             if decision is not None:
                 self._doomed[trial_id] = decision
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import sys
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparktune import AshaPolicy, BanditPolicy, MedianStoppingPolicy, TruncationSelectionPolicy
 from sparktune.early_termination.base import Decision
-from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started
+from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
 from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study
 from sparktune.study.trial import Trial, TrialError, TrialState
 
@@ -339,6 +341,52 @@ def test_a_trial_that_is_to_end_and_is_retried_ends_by_what_was_judged() -> None
     trial = study_.tell(Cancelled(0, 4.0))
     assert trial is not None
     assert (trial.state, trial.loss, trial.steps) == (TrialState.EARLY_TERMINATED, 1.0, 1)
+
+
+POLICIES = [
+    BanditPolicy(slack_amount=0.5, delay_evaluation=9),
+    BanditPolicy(slack_factor=0.5),
+    MedianStoppingPolicy(),
+    TruncationSelectionPolicy(20),
+    AshaPolicy(3, 1, 100),
+]
+
+
+@pytest.mark.parametrize("goal", ["minimize", "maximize"])
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_with_a_policy_a_trial_that_diverges_ends_and_healthy_ones_go_on(
+    policy: Any, goal: Literal["minimize", "maximize"]
+) -> None:
+    """Its best so far is as good as the others', and there are as many that diverge as healthy ones."""
+    worst = math.inf if goal == "minimize" else -math.inf
+    bad = [math.nan, worst, math.copysign(sys.float_info.max, worst)]  # the last: of MLflow's SQL stores
+    study_ = study(policy=policy, goal=goal, metric="m")
+    ids = range(2 * len(bad))
+    for _ in ids:
+        study_.next_trial(0.0)
+    for trial_id in ids:
+        study_.tell(Reported(trial_id, 0.5, 1.0, 1))
+    assert not any(map(study_.is_doomed, ids))
+    for trial_id, value in enumerate(bad):
+        study_.tell(Reported(trial_id, 1.0, value, 2))
+        study_.tell(Reported(trial_id + len(bad), 1.0, 1.0, 2))
+    assert [study_.is_doomed(trial_id) for trial_id in ids] == [True] * len(bad) + [False] * len(bad)
+    ended = study_.tell(Terminated(0, 2.0))
+    assert ended is not None
+    assert ended.state is TrialState.EARLY_TERMINATED
+    assert ended.stop_reason == f"{policy} at interval 2: the report is NaN or infinite"
+
+
+@pytest.mark.parametrize(
+    ("policy", "value"), [(None, math.nan), (None, math.inf), (MedianStoppingPolicy(), -math.inf)]
+)
+def test_a_report_that_is_infinitely_good_and_a_study_without_a_policy_end_nothing(
+    policy: Any, value: float
+) -> None:
+    study_ = study(policy=policy)
+    study_.next_trial(0.0)
+    study_.tell(Reported(0, 0.5, value, 1))
+    assert not study_.is_doomed(0)
 
 
 def test_commonest_error() -> None:
