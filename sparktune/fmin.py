@@ -104,7 +104,8 @@ def fmin(
         loss_threshold: stop when the best loss is at or below it.
         trials: where trials are kept and run; a new ``SparkTrials()`` by default. hyperopt's own ``Trials``
             run one after another in this process, by hyperopt's ``fmin``; they are recorded in MLflow too
-            where that was set up (an active run, a tracking address or experiment, Databricks).
+            where that was set up (an active run, a tracking address or experiment, Databricks). So are those
+            of subclasses, unless these run trials elsewhere.
         rstate: a ``numpy.random.Generator``, a ``RandomState`` or a seed; ``HYPEROPT_FMIN_SEED`` by default.
             A trials object used again goes on with its stream.
         allow_trials_fmin: False has hyperopt's own loop run ``trials``; impossible with ``SparkTrials``.
@@ -173,7 +174,7 @@ def fmin(
         _warn_of_side_effects(fn)
     if not isinstance(trials, hyperopt.Trials):
         raise TypeError(f"trials is {trials!r}; it must be a trials object, such as SparkTrials()")
-    if _is_hyperopts_spark_trials(trials):
+    if in_process.is_hyperopts_spark_trials(trials):
         logger.warning(
             "trials is hyperopt's SparkTrials, which launches about one trial a second and records nothing "
             "in MLflow; for sparktune's, import it from there: from sparktune import SparkTrials"
@@ -210,7 +211,7 @@ def fmin(
     with contextlib.ExitStack() as stack:
         if not getattr(fn, "fmin_pass_expr_memo_ctrl", pass_expr_memo_ctrl):
             arguments.check_objective(fn)
-            if type(trials) is hyperopt.Trials and in_process.is_wanted():
+            if in_process.is_wanted() and in_process.can_record(trials, allow_trials_fmin):
                 arguments.check_limits(timeout, loss_threshold)  # before there is a run
                 fn = stack.enter_context(in_process.recorded(fn, view, trials, options["algo"], options))
         return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
@@ -230,11 +231,6 @@ def _warn_of_side_effects(fn: Any) -> None:
             "trials in this process: trials=Trials(), or trials=DriverTrials() for several at once",
             ", ".join(names),
         )
-
-
-def _is_hyperopts_spark_trials(trials: hyperopt.Trials) -> bool:
-    kind = getattr(hyperopt, "SparkTrials", None)
-    return kind is not None and isinstance(trials, kind)
 
 
 class _ByKeywords:

@@ -49,6 +49,63 @@ def test_trials_are_nested_runs_of_the_active_one(mlflow_store: str) -> None:
     assert params["sparktune.best_x"] == str(best["x"])
 
 
+class Noted(Trials):
+    """A subclass as libraries have it."""
+
+    def __init__(self) -> None:
+        super().__init__(exp_key="theirs")
+        self.refreshed = 0
+
+    def refresh(self) -> None:
+        self.refreshed = getattr(self, "refreshed", 0) + 1
+        super().refresh()
+
+
+class Elsewhere(Trials):
+    asynchronous = True
+
+    def fmin(self, fn: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        assert fn is objective
+        return {"x": 0.5}
+
+
+class ItsOwn(Elsewhere):
+    asynchronous = False
+
+
+def test_trials_of_a_subclass_are_recorded_too(mlflow_store: str) -> None:
+    trials = Noted()
+    with mlflow.start_run() as parent:
+        fmin(objective, SPACE, rand.suggest, 2, trials=trials, rstate=1, show_progressbar=False)
+    found = children(parent.info.run_id)
+    assert [run.info.run_id for _, run in sorted(found.items())] == [
+        document["misc"]["run_id"] for document in trials.trials
+    ]
+    assert [run.data.metrics["loss"] for _, run in sorted(found.items())] == trials.losses()
+    assert trials.refreshed
+
+
+def test_trials_that_run_elsewhere_are_named_once_where_they_are_not_recorded(
+    mlflow_store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mlflow.start_run() as parent:
+        for kind in (Elsewhere, ItsOwn, ItsOwn):
+            assert fmin(objective, SPACE, rand.suggest, 2, trials=kind(), show_progressbar=False) == {
+                "x": 0.5
+            }
+        assert not children(parent.info.run_id)
+        its_own = ItsOwn()
+        fmin(
+            objective, SPACE, rand.suggest, 2, trials=its_own, allow_trials_fmin=False, show_progressbar=False
+        )
+    assert len(children(parent.info.run_id)) == 2
+    start = "the trials are not recorded in MLflow, because "
+    assert [record.message for record in caplog.records if record.message.startswith(start)] == [
+        f"{start}Elsewhere are asynchronous: their trials run in other processes",
+        f"{start}ItsOwn have their own fmin; allow_trials_fmin=False uses hyperopt's, which is recorded",
+    ]
+
+
 def test_no_address_in_memory_is_recorded(mlflow_store: str) -> None:
     """Functions and objects as options: by their names, the same in the process that resumes the study."""
 

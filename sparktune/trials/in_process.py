@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -63,6 +64,38 @@ def is_wanted() -> bool:
     from sparktune.tracking.mlflow import is_set_up
 
     return is_set_up()
+
+
+def is_hyperopts_spark_trials(trials: hyperopt.Trials) -> bool:
+    """Whether trials are hyperopt's ``SparkTrials``, which it has where pyspark is installed."""
+    kind = getattr(hyperopt, "SparkTrials", None)
+    return kind is not None and isinstance(trials, kind)
+
+
+def can_record(trials: hyperopt.Trials, allow_trials_fmin: bool) -> bool:
+    """Whether hyperopt's loop calls the objective in this process, trial after trial; warns once if not.
+
+    A subclass that is asynchronous (``MongoTrials``), or has its own ``fmin``, may run trials elsewhere.
+
+    Args:
+        trials: hyperopt's, or of a subclass.
+        allow_trials_fmin: of ``fmin``; False has hyperopt's loop run them in any case.
+    """
+    kind = type(trials)
+    if trials.asynchronous:
+        why = "are asynchronous: their trials run in other processes"
+    elif allow_trials_fmin and kind.fmin is not hyperopt.Trials.fmin:
+        why = "have their own fmin; allow_trials_fmin=False uses hyperopt's, which is recorded"
+    else:
+        return True
+    if not is_hyperopts_spark_trials(trials) and kind not in _told_of:  # of those fmin has warned
+        _told_of.add(kind)
+        logger.warning("the trials are not recorded in MLflow, because %s %s", kind.__qualname__, why)
+    return False
+
+
+_told_of: weakref.WeakSet[type] = weakref.WeakSet()
+"""The classes of trials of which it was said that they are not recorded."""
 
 
 class Recorded:
