@@ -21,6 +21,7 @@ import pytest
 from sparktune import BanditPolicy, SparkTrials, Trials, auto, hp, optuna_sampler, rand, tpe
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
 from sparktune.study.tracker import default_study_name
+from sparktune.tracking import artifacts
 from sparktune.tracking import lease as leases
 from sparktune.tracking.history import recorded_snapshot
 from sparktune.trials.simulated import SimulatedTrials
@@ -539,15 +540,30 @@ def test_large_points_and_results_are_artifacts_and_read_back(mlflow_store: str)
     space = {label: hp.uniform(label, 0, 1) for label in labels}
 
     def fn(point: Any) -> Any:
-        return {"status": "ok", "loss": sum(point.values()), "curve": np.arange(1000), "odd": object()}
+        return {"status": "ok", "loss": sum(point.values()), "curve": np.arange(20_000), "odd": object()}
 
     trials = tune(3, fn=fn, space=space, algo=rand.suggest)
     found = RecordedTrials.from_mlflow(trials.run_id)
     assert facts(found) == facts(trials)
-    assert found.trials[0]["result"]["curve"] == list(range(1000))
+    assert found.trials[0]["result"]["curve"] == list(range(20_000))
     more = tune(5, fn=fn, space=space, algo=rand.suggest, resume=trials.run_id)
     whole = tune(5, fn=fn, space=space, algo=rand.suggest, trials=SimulatedTrials())
     assert facts(more) == facts(whole)
+
+
+def test_long_results_are_read_back_without_a_download_for_each(
+    mlflow_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fn(x: float) -> Any:
+        return {"status": "ok", "loss": x, "text": "é" * 30_000}
+
+    trials = tune(3, fn=fn, space=hp.uniform("x", 0, 1), algo=rand.suggest)
+    downloads: list[Any] = []
+    monkeypatch.setattr(artifacts, "text_of", lambda *args: downloads.append(args))
+    found = RecordedTrials.from_mlflow(trials.run_id)
+    assert facts(found) == facts(trials)
+    assert [result["text"] for result in found.results] == ["é" * 30_000] * 3
+    assert not downloads
 
 
 def test_on_spark(spark: Any, mlflow_store: str) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -28,6 +29,8 @@ TRIES = 5
 PAUSE_S = 1.0
 SETTLE_S = 0.5
 """How long after claiming a study it is looked whether another driver has claimed it at the same moment."""
+DOWNLOADS = 8
+"""How many documents that are artifacts are read at a time."""
 INTERRUPTED_TAG = "sparktune.interrupted"
 
 T = TypeVar("T")
@@ -207,7 +210,8 @@ class Reader:
         return None if best is None else str(best.info.run_id)
 
     def _with_trials(self, study: RecordedStudy) -> RecordedStudy:
-        runs = [self._trial(run) for run in self._children(study)]
+        with ThreadPoolExecutor(DOWNLOADS) as pool:
+            runs = list(pool.map(self._trial, self._children(study)))
         known = [run for run in runs if run is not None]
         known.sort(key=lambda run: run.trial_id)  # a trial's runs stay in the order in which they began
         return replace(study, runs=known)
@@ -231,7 +235,7 @@ class Reader:
             return None  # a run of the user's below the parent
         document = None
         try:
-            ended = json.loads(tags.get(schema.DOCUMENT_TAG, "null"))
+            ended = schema.document_in(tags)
             if ended is not None and "artifact" in ended:
                 ended = json.loads(artifacts.text_of(self._uri, run.info.run_id, ended["artifact"]))
             document = ended

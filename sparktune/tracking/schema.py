@@ -51,6 +51,9 @@ NOTE_TAG = "mlflow.note.content"
 NOTE_DIGEST_TAG = "sparktune.description"
 """Tells a description that sparktune wrote from one that somebody has edited since."""
 DOCUMENT_ARTIFACT = "trial.json"
+MAX_DOCUMENT_TAGS = 8
+"""How many tags a recorded document fills at most: 40,000 characters. They come with the run whenever runs
+are searched; an artifact takes a download for each run."""
 OWN_ENTRIES = "sparktune"
 """The key in a recorded document of what it holds beyond hyperopt's entries."""
 
@@ -294,11 +297,23 @@ _RECORDED = ("draws", "loss", *FACTS)
 
 
 def document_parts(trial: Trial, document: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """A trial as JSON: as a tag, or where that is too long as an artifact and a tag that names it."""
+    """A trial as JSON: as tags, or where it is too long for them as an artifact and a tag that names it."""
     text = recorded_document(trial, document)
-    if len(text) <= MAX_TAG_VALUE:
-        return {DOCUMENT_TAG: text}, {}
+    if len(text) <= MAX_DOCUMENT_TAGS * MAX_TAG_VALUE:
+        return split(DOCUMENT_TAG, text), {}
     return {DOCUMENT_TAG: json.dumps({"artifact": DOCUMENT_ARTIFACT})}, {DOCUMENT_ARTIFACT: text}
+
+
+def document_in(tags: Mapping[str, str]) -> Any:
+    """What ``document_parts`` left in tags; None where there is nothing.
+
+    A record that was written again, and is shorter now, leaves pieces of the one before behind itself.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    text = joined(tags, DOCUMENT_TAG)
+    return json.JSONDecoder().raw_decode(text)[0] if text else None
 
 
 def is_point(key: str) -> bool:

@@ -278,7 +278,7 @@ def test_limits_odd_labels_and_odd_results(sqlite_uri: str) -> None:
         "worst": float("inf"),
         "when": datetime.datetime(2024, 1, 2),
         "model": object(),
-        "text": "y" * 9000,
+        "text": "y" * 50_000,
     }
     tracker = MlflowTracker()
     tracker.begin(info(space="s" * 20_000))

@@ -118,6 +118,18 @@ def schema_trial_with_steps(trial: Any, steps: int) -> Any:
     return dataclasses.replace(trial, steps=steps)
 
 
+def test_a_record_that_is_written_again_may_be_shorter() -> None:
+    """MLflow's tags cannot be removed in one request with others that are set."""
+    trial = completed(running(0), 0.5)
+    tags: dict[str, str] = {}
+    for n in (12_000, 6_000, 1, 30_000):
+        parts, artifacts = schema.document_parts(trial, {"result": {"text": "y" * n}})
+        tags |= parts
+        assert schema.document_in(tags)["result"]["text"] == "y" * n
+        assert not artifacts
+    assert schema.document_in({}) is None
+
+
 values = st.recursive(
     st.none()
     | st.booleans()
