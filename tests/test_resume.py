@@ -338,7 +338,7 @@ def test_names_of_studies() -> None:
         tune(study_name=" ")
 
 
-def test_after_ctrl_c_the_same_trials_go_on_under_the_same_parent(mlflow_store: str) -> None:
+def test_after_ctrl_c_the_same_trials_go_on_under_the_same_parent(mlflow_store: str, caplog) -> None:
     begun: list[int] = []
 
     def fn(point: Any) -> Any:
@@ -351,6 +351,9 @@ def test_after_ctrl_c_the_same_trials_go_on_under_the_same_parent(mlflow_store: 
     with pytest.raises(KeyboardInterrupt):
         tune(fn=fn, trials=trials)
     first = trials.run_id
+    [said] = [record.message for record in caplog.records if "to go on" in record.message]
+    assert f"fmin(..., resume={first!r})" in said
+    assert said.startswith(f"best loss {trials.best_trial['result']['loss']:.6g} (trial ")
     tune(fn=fn, trials=trials)
     assert trials.run_id == first
     assert facts(trials) == uninterrupted()

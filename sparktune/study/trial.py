@@ -32,6 +32,10 @@ class TrialState(StrEnum):
     TIMED_OUT = "timed_out"
     """Stopped because it ran longer than ``trial_timeout``."""
 
+    def __repr__(self) -> str:
+        """As its text: people print ``trials.counts()``."""
+        return repr(self.value)
+
     @property
     def is_final(self) -> bool:
         """Whether a trial in this state will never change again."""

@@ -75,7 +75,7 @@ def find_last(name: str, view: SpaceView, algo: Any, trials: StudyTrials) -> Rec
                 return reader.study(study.run_id, study.record.study_id)
             others.append(f"run {study.run_id}: {'; '.join(differs)}")
     except recorded.NotRecordedError as error:
-        raise CannotResume(f"resume={LAST!r}: {error}") from error
+        raise CannotResume(f"resume={LAST!r}: {error}") from None
     known = f". Unfinished, but others: {' | '.join(others[:MOST_OTHERS])}" if others else ""
     logger.info(
         "resume='last': the experiment has no unfinished study named %r of this space and algorithm, so a "
@@ -107,7 +107,7 @@ def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
             return None
         return reader.study(unfinished[0].run_id, unfinished[0].record.study_id)
     except recorded.NotRecordedError as error:
-        raise CannotResume(f"{argument}={run_id!r}: {error}") from error
+        raise CannotResume(f"{argument}={run_id!r}: {error}") from None
 
 
 def ended_trials(study: RecordedStudy) -> Iterator[tuple[str, documents.Document, Trial]]:
@@ -378,7 +378,7 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
             "it; or take the study from it with fmin(..., take_over=True), and it ends"
         ) from error
     except recorded.NotRecordedError as error:
-        raise CannotResume(f"the study of run {study.run_id} cannot be resumed: {error}") from error
+        raise CannotResume(f"the study of run {study.run_id} cannot be resumed: {error}") from None
     ended = {run.trial_id for run in chosen.values() if run.has_ended}
     return Continued(
         run_id=study.run_id,

@@ -179,7 +179,7 @@ class RunnableTrials(StudyTrials):
                         tracker.begin(info)
                     except UnrecordableError as error:  # no study has begun
                         raise CannotRecord(str(error)) from error
-                    stack.enter_context(_concluded(self, study, tracker, save, report))
+                    stack.enter_context(_concluded(self, study, tracker, save, report, began))
                     stack.push(display)  # closed before the study's end is told
                     self._unfinished, self._saved_by = True, None
                     self._is_cut_off = False
@@ -210,7 +210,8 @@ class RunnableTrials(StudyTrials):
             lines = summary.lines(study.best, self, time.monotonic() - began, tracker.link())
             for line in lines:
                 logger.info("%s", line)
-            if show_progressbar and verbose and progress.someone_watches():
+            # In a script without logging, standard error is the log.
+            if show_progressbar and verbose and (progress.someone_watches() or not logger.hasHandlers()):
                 print("\n".join(lines), file=sys.stderr)
         return _answer(self, study, space, return_argmin)
 
@@ -504,6 +505,7 @@ def _concluded(
     tracker: Tracker,
     save: savefile.SaveFile | None,
     reporter: reports.Reporter,
+    began: float,
 ) -> Iterator[None]:
     """Whatever ends the study: bring documents, save file and MLflow to its end."""
     error = None
@@ -523,6 +525,9 @@ def _concluded(
                 _settle(trials, study, save)
         finally:
             _record_end(trials, study, tracker, error, save, reporter)
+            if study.stop_reason in CUT_OFF:
+                lines = summary.lines(study.best, trials, time.monotonic() - began, tracker.link())
+                logger.warning("%s", "; ".join([*lines, summary.how_to_go_on(trials)]))
 
 
 def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -> None:

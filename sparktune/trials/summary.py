@@ -31,3 +31,11 @@ def lines(best: Trial | None, trials: StudyTrials, elapsed_s: float, link: str |
     if best is not None and value is not None:
         text = f"best {name} {value:.6g} (trial {best.trial_id}) after {text}"
     return [text] if link is None else [text, f"runs in MLflow: {link}"]
+
+
+def how_to_go_on(trials: StudyTrials) -> str:
+    """How a study that was interrupted is continued."""
+    text = "to go on, call fmin again with the same trials object"
+    if trials.run_id is None:
+        return text
+    return f"{text}, or in another process fmin(..., resume={trials.run_id!r})"

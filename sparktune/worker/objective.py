@@ -177,9 +177,18 @@ def as_result(returned: Any) -> dict[str, Any]:
             ) from None
         except (TypeError, ValueError):
             raise _hyperopts(
-                "InvalidLoss", result, f"the objective's loss is {_short(result['loss'])}, which is no number"
+                "InvalidLoss",
+                result,
+                f"the objective's loss is {_short(result['loss'])}, {_why(result['loss'])}",
             ) from None
     return result
+
+
+def _why(loss: Any) -> str:
+    """Why a loss is refused, and what to do."""
+    if hasattr(loss, "item") and getattr(loss, "size", 0) == 1:
+        return "an array, not a number: return loss.item()"
+    return "which is no number"
 
 
 def _hyperopts(name: str, result: Any, message: str) -> Exception:

@@ -170,3 +170,7 @@ def test_the_value_of_the_primary_metric(result: Any, loss: Any, metric: str, go
     found = metric_value(result, loss, metric, goal)
     assert found == value
     assert found is None or math.copysign(1.0, found) == math.copysign(1.0, value)
+
+
+def test_counts_are_printed_as_words() -> None:
+    assert str({TrialState.EARLY_TERMINATED: 3}) == "{'early_terminated': 3}"

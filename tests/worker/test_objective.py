@@ -61,6 +61,7 @@ def test_dicts_keep_their_entries() -> None:
         ({"status": STATUS_OK}, InvalidLoss, "status 'ok' but no 'loss'"),
         ({"status": STATUS_OK, "loss": None}, InvalidLoss, "loss is None, which is no number"),
         ({"status": STATUS_OK, "loss": "low"}, InvalidLoss, "loss is 'low', which is no number"),
+        ({"status": STATUS_OK, "loss": np.array(["x"])}, InvalidLoss, r"array.*: return loss.item\(\)"),
     ],
 )
 def test_bad_results_teach(returned: Any, error: type[Exception], message: str) -> None:
