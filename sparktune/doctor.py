@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -15,7 +16,8 @@ from urllib.parse import urlsplit
 
 from sparktune.backends import control_port as ports
 from sparktune.backends import encryption, session, spark_probe
-from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
+from sparktune.backends.spark_application import Application
+from sparktune.backends.spark_slots import LEARNING_SHARE, Kind, Size
 from sparktune.errors import ControlPortNotAvailable, ObjectiveNotPicklable, SparkNotAvailable
 from sparktune.tracking import places, server
 from sparktune.worker import pickling
@@ -132,10 +134,17 @@ def _findings(
     if found is None:
         return
     application, is_connect = found
-    slots = spark_probe.slots_soon(application)
-    yield _slots(application, slots)
-    if slots < 1:
+    try:
+        application.admit()
+    except ValueError as error:
+        what, _, remedy = str(error).partition(": ")
+        yield Finding("FAILS", "slots", what, remedy)
         return
+    size = spark_probe.size_soon(application)
+    yield _slots(application, size)
+    if size.now == 0:
+        return
+    slots = spark_probe.LOOKED_AT if size.now is None else size.now
     asks_server = uri if mlflow.state != "FAILS" else None
     yield from _workers(application, slots, objective, asks_server, is_connect, wanted)
 
@@ -270,16 +279,25 @@ def _java() -> Finding:
     return Finding("ok", "Java", f"{number} at {where}")
 
 
-def _slots(application: Application, slots: int) -> Finding:
-    if slots >= UNBOUNDED_SLOTS:
+def _slots(application: Application, size: Size) -> Finding:
+    tenth = f"one in {LEARNING_SHARE} of max_evals runs at once"
+    if size.now is None:
         return Finding(
             "note",
             "slots",
-            "their number is not known here",
+            f"the cluster is {size.kind.value}: {tenth}",
             "say how many trials are to run at once: SparkTrials(parallelism=8)",
         )
-    if slots > 0:
-        return Finding("ok", "slots", f"{slots}, so many trials run at once")
+    if size.now and size.kind is Kind.ELASTIC:
+        most = "without a limit" if math.isinf(size.most) else f"at most {int(size.most)}"
+        return Finding(
+            "ok",
+            "slots",
+            f"{size.now} now; the cluster is elastic ({size.by}, {most}): {tenth}, at least {size.now}, or "
+            "up to SparkTrials(parallelism=N)",
+        )
+    if size.now:
+        return Finding("ok", "slots", f"{size.now}, so many trials run at once")
     n = application.count_executors()
     if n:
         return Finding(
@@ -288,8 +306,8 @@ def _slots(application: Application, slots: int) -> Finding:
             f"none: Spark has {n} executor{'s' if n > 1 else ''}, too small for what one trial takes",
             "let a trial take less (spark.task.cpus), or start executors with more (spark.executor.cores)",
         )
-    if application.slots_later(0) > 0:
-        return Finding("waits", "slots", "none yet: dynamic allocation starts executors when a study begins")
+    if size.by:
+        return Finding("waits", "slots", f"none yet: {size.by} starts executors when a study begins")
     return Finding(
         "waits",
         "slots",

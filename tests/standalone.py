@@ -68,6 +68,11 @@ class Process:
             if found is not None:
                 return found
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def interrupt(self) -> None:
         """As Ctrl-C in its terminal."""
         self._process.send_signal(signal.SIGINT)
@@ -108,6 +113,7 @@ class Cluster:
             "SPARK_DAEMON_JAVA_OPTS": f"{QUICK_JAVA} -Dspark.master.rest.enabled=false",
         }
         self._started: list[Process] = []
+        self._work_dirs: dict[int, Path] = {}
         try:
             master = self._daemon("master.Master")
             self.url = master.until(r"Starting Spark master at (\S+)")[1]
@@ -116,20 +122,19 @@ class Cluster:
             self.close()
             raise
 
-    def add_worker(self, cores: int) -> Process:
-        """One more worker machine; returns when the master knows it."""
-        number = len(self._started)
-        options = [
-            "--cores",
-            str(cores),
-            "--memory",
-            "1g",
-            "--work-dir",
-            str(self._folder / f"work-{number}"),
-        ]
+    def add_worker(self, cores: int, *, wait: bool = True) -> Process:
+        """One more worker machine; returns when the master knows it, unless it is not to ``wait``."""
+        work_dir = self._folder / f"work-{len(self._started)}"
+        options = ["--cores", str(cores), "--memory", "1g", "--work-dir", str(work_dir)]
         worker = self._daemon("worker.Worker", *options, self.url)
-        worker.until("Successfully registered with master")
+        self._work_dirs[worker.pid] = work_dir
+        if wait:
+            worker.until("Successfully registered with master")
         return worker
+
+    def work_dir_of(self, worker: Process) -> Path:
+        """Where a worker machine keeps the folders of its executors, ``app-.../0``."""
+        return self._work_dirs[worker.pid]
 
     def drive(self, script: str, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Process:
         """Run a Python script as a driver process; its first argument is the master's URL."""

@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cloudpickle
 import mlflow
@@ -24,7 +25,8 @@ import pytest
 from sparktune import DriverTrials, doctor, fmin, hp, rand
 from sparktune.backends import spark_probe
 from sparktune.backends.spark_probe import Worker
-from sparktune.doctor import COMPARED, Diagnosis, Finding, _client, _fit
+from sparktune.backends.spark_slots import Size
+from sparktune.doctor import COMPARED, Diagnosis, Finding, _client, _fit, _slots
 from tests.connect_server import connect_server
 from tests.java import QUICK_JAVA
 from tests.tracking.conftest import Server
@@ -333,6 +335,20 @@ def test_what_workers_lack(packages: dict[str, str | None], unread: str | None, 
 # -- slots -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("size", "state", "says"),
+    [
+        (Size(4, 4), "ok", "4, so many trials run at once"),
+        (Size(2, math.inf, "Spark's dynamic allocation"), "ok", "2 now; the cluster is elastic (Spark's"),
+        (Size(2, 16, "Databricks' autoscaling"), "ok", "at most 16): one in 10 of max_evals runs at once"),
+        (Size(None, math.inf), "note", "of a size that is not known: one in 10 of max_evals runs at once"),
+    ],
+)
+def test_the_kind_of_cluster_and_what_would_be_used(size: Size, state: str, says: str) -> None:
+    one = _slots(cast("Any", None), size)
+    assert (one.state, says in one.text) == (state, True), one
+
+
 WITHOUT_SLOTS = """
 import sys
 from pyspark.sql import SparkSession
@@ -357,7 +373,9 @@ def test_no_executor_yet(run: Any) -> None:
         "spark.dynamicAllocation.minExecutors=0",
     ]
     done = run([sys.executable, "-c", WITHOUT_SLOTS, *settings])
-    assert re.search(r"waits  slots +none yet: dynamic allocation starts executors", done.stdout), done
+    assert re.search(r"waits  slots +none yet: Spark's dynamic allocation starts executors", done.stdout), (
+        done
+    )
     assert done.stdout.splitlines()[-1] == "A study would wait here: see waits above."
 
 

@@ -6,8 +6,11 @@ each than one that has four. So some queries wait at Spark for a free slot. The 
 over the control channel which trial is meant. The trial is chosen as late as without this: when another has
 ended.
 
-Only trials of less than a second gain by it. While longer ones run nothing waits: Spark would take that for a
-lack of executors.
+Only trials of less than a second gain by that. While longer ones run nothing waits for speed: Spark would
+take that for a lack of executors.
+
+Where the cluster is elastic, that is what they are for: it adds executors while tasks are pending. How many
+are to be pending then, ``spark_slots`` says; they stay until they have a trial, or are too many.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ SHORT_S, LATEST = 1.0, 8
 """The latest trials must all have been shorter than that."""
 WITHDRAWN_S = 5.0
 """How long a job waits for a slot, before it is withdrawn."""
+PAUSE_S, LONGEST_PAUSE_S = 0.25, 16.0
+"""After a job that had a slot and no trial, none is sent for so long; twice that after each further one."""
 MOST_ERRORS = 5
 """After so many of them have failed, none is sent any more: something is amiss with them."""
 
@@ -56,11 +61,12 @@ class JobsAhead(Generic[Item]):
         self._given: set[int] = set()
         self._errors = 0
         self._is_open = True
+        self._pause_s = self._not_before = 0.0
 
     @property
-    def has_parked(self) -> bool:
-        """Whether a worker waits for an item."""
-        return bool(self._parked)
+    def n_parked(self) -> int:
+        """How many workers wait for an item, and hold a slot."""
+        return len(self._parked)
 
     def holds(self, lane: Lane[Item] | None) -> bool:
         """Whether the lane's job was sent before it had an item, and has not ended."""
@@ -76,6 +82,7 @@ class JobsAhead(Generic[Item]):
         for number in [*self._parked, *(one for one in self._jobs if one not in self._parked)]:
             lane = self._jobs[number]
             if lane.item is None and self._lanes.bind(lane, item):
+                self._pause_s = self._not_before = 0.0
                 if self._parked.pop(number, None) is not None:
                     self._given.add(number)
                     self._give(number, lane, item)
@@ -116,12 +123,22 @@ class JobsAhead(Generic[Item]):
         """How long an objective ran that has ended now."""
         self._took_s.append(seconds)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether jobs had a slot just now, and no trial came for them: more are no use."""
+        return time.monotonic() < self._not_before
+
+    @property
+    def are_short(self) -> bool:
+        """Whether the latest trials were so short that the next one's job is better planned by then."""
+        return max(self._took_s, default=SHORT_S) < SHORT_S
+
     def top_up(self, n: int, assignment: Assignment) -> None:
-        """Let ``n`` jobs wait for a trial, where the latest were short."""
-        is_short = max(self._took_s, default=SHORT_S) < SHORT_S
-        if not (self._is_open and is_short and self._errors < MOST_ERRORS):
+        """Let ``n`` jobs wait for a trial."""
+        if not self._is_open or self._errors >= MOST_ERRORS:
             return
-        for _ in range(n - self.n_open):
+        n_waiting = sum(lane.item is None and n not in self._withdrawn for n, lane in self._jobs.items())
+        for _ in range(n - n_waiting):
             lane, number = self._lanes.take(), next(self._numbers)
             self._jobs[number], self._sent[number] = lane, time.monotonic()
             self._lanes.wait(lane, Wait(number, assignment))
@@ -133,22 +150,31 @@ class JobsAhead(Generic[Item]):
             del self._parked[number]
             self._give(number, self._jobs[number], None)
 
-    def withdraw(self, waited_s: float) -> None:
-        """Cancel jobs that have waited for a slot for so long.
+    def withdraw(self, waited_s: float, keep: int = 0) -> None:
+        """Cancel jobs that have waited for a slot for so long, but leave ``keep`` that wait, the oldest.
 
         Raises:
             Exception: Spark's.
         """
         now = time.monotonic()
-        for number in [n for n, since in self._sent.items() if now - since >= waited_s]:
+        again = [n for n in self._withdrawn if now - self._sent[n] >= waited_s]
+        waiting = [
+            number
+            for number, lane in self._jobs.items()
+            if lane.item is None and number not in self._parked and number not in self._withdrawn
+        ]
+        for number in [*again, *(n for n in waiting[keep:] if now - self._sent[n] >= waited_s)]:
             if self._lanes.withdraw(self._jobs[number]):
                 self._withdrawn.add(number)
 
     def ended(self, number: int, error: Exception | None) -> None:
         """A job ended that ran nothing."""
-        if error is not None and number not in self._withdrawn:
-            self._errors += 1
-            logger.debug("a job that waited for a trial failed", exc_info=error)
+        if number not in self._withdrawn:
+            self._pause_s = min(max(PAUSE_S, 2 * self._pause_s), LONGEST_PAUSE_S)
+            self._not_before = time.monotonic() + self._pause_s
+            if error is not None:
+                self._errors += 1
+                logger.debug("a job that waited for a trial failed", exc_info=error)
         lane = self._jobs.get(number)
         if lane is not None:
             self.forget(lane)

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sparktune.backends.spark_slots import Growth
 from sparktune.worker.task import Assignment
-
-UNBOUNDED_SLOTS = 2**16
-"""Stands for 'as many as are asked for' where the number of slots has no limit, or is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,9 @@ class Application(Protocol):
         is_near: its workers run on this machine, and see its files.
         is_fixed: it runs in one process: its slots never change.
         slots_ttl_s: how long a number of slots is taken as known.
-        n_ahead: how many jobs may wait at Spark for a trial (``run_waiting``) while all slots are busy.
+        n_ahead: how many jobs may wait at Spark for a trial (``run_waiting``) while all slots are busy with
+            short ones, so that the next is planned by then.
+        may_wait: whether ``run_waiting`` works here.
     """
 
     master: str
@@ -43,16 +43,18 @@ class Application(Protocol):
     is_fixed: bool
     slots_ttl_s: float
     n_ahead: int
+    may_wait: bool
 
     @property
     def is_same_python(self) -> bool:
         """Whether its workers run this process's interpreter; False where that is not known."""
 
-    def slots_now(self) -> int:
-        """How many trials can run at once at this moment."""
+    def slots_now(self) -> int | None:
+        """How many trials can run at once at this moment; None where that cannot be known."""
 
-    def slots_later(self, now: int) -> int:
-        """What ``now`` slots may grow to by themselves."""
+    @property
+    def growth(self) -> Growth:
+        """Who adds executors while tasks are pending."""
 
     def count_executors(self) -> int | None:
         """How many there are; None where that cannot be known."""
@@ -119,7 +121,7 @@ class Application(Protocol):
     def run_waiting(self, prepared: Any, number: int) -> list[bytes] | None:
         """Run a job whose worker asks, by the job's number, which trial it runs; then as ``run``.
 
-        None where it has run none. Not called where ``n_ahead`` is 0.
+        None where it has run none. Not called unless ``may_wait``.
         """
 
     def cancel(self, tag: str) -> None:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pyspark
 from pyspark import inheritable_thread_target
 
-from sparktune.backends import spark_package
+from sparktune.backends import spark_package, spark_slots
 from sparktune.backends.spark_application import Sent
 from sparktune.backends.spark_cluster import (
     encrypts,
-    grown,
     is_cancelled,
     is_local,
     is_one_process,
@@ -27,7 +26,7 @@ from sparktune.backends.spark_cluster import (
 )
 from sparktune.backends.spark_package import Package
 from sparktune.private import of_pyspark
-from sparktune.worker.task import ANNOUNCEMENT, NOT_RUN, Assignment, ready, run_announced
+from sparktune.worker.task import ANNOUNCEMENT, NOT_RUN, Assignment, ready, run_announced, waiting
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -37,6 +36,8 @@ POOL = "spark.scheduler.pool"
 JOB_GROUP = "spark.jobGroup.id"
 FRESH_WORKER = "SPARKTUNE_FRESH_WORKER"
 """Spark pools Python workers by their environment: with this variable a trial gets none used before."""
+WAITS = "sparktune: waits for a slot; which trial it runs is chosen then"
+"""Describes a job in the Spark UI that was sent before its trial was chosen."""
 
 _archiving = threading.Lock()
 _archives: dict[str, Any] = {}
@@ -54,6 +55,7 @@ class ClassicApplication:
 
     slots_ttl_s = 1.0
     n_ahead = 0  # planning such a job takes little
+    may_wait = True
 
     def __init__(
         self, spark: SparkSession, profile: ResourceProfile | None = None, *, fresh_worker: bool = False
@@ -72,9 +74,12 @@ class ClassicApplication:
         """See ``Application``."""
         return of_pyspark.count_tasks(self._sc, self._profile)
 
-    def slots_later(self, now: int) -> int:
+    @functools.cached_property
+    def growth(self) -> spark_slots.Growth:
         """See ``Application``."""
-        return now if self.is_fixed else grown(now, self._sc.getConf(), self._profile)
+        if self.is_fixed:
+            return spark_slots.Growth()
+        return spark_slots.growth_of(self._sc.getConf(), self._profile)
 
     def count_executors(self) -> int | None:
         """See ``Application``."""
@@ -117,6 +122,9 @@ class ClassicApplication:
 
     def admit(self) -> None:
         """See ``Application``."""
+        if self.is_fixed or self._profile is not None:
+            settings = of_pyspark.settings(self._sc)
+            spark_slots.refuse_impossible(settings, self._profile, one_process=self.is_fixed)
         if self._profile is None:
             return
         try:
@@ -205,16 +213,20 @@ class ClassicApplication:
 
     def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:
         """See ``Application``."""
-        self._sc.setLocalProperty("spark.job.description", description)
-        self._sc.setLocalProperty(ANNOUNCEMENT, announcement)
         while True:
-            outcomes = of_pyspark.collected(prepared)
+            outcomes = self._outcomes(prepared, announcement, description)
             if NOT_RUN not in outcomes:
                 return outcomes
 
     def run_waiting(self, prepared: Any, number: int) -> list[bytes] | None:
         """See ``Application``."""
-        raise NotImplementedError
+        outcomes = self._outcomes(prepared, waiting(number), WAITS)
+        return None if NOT_RUN in outcomes else outcomes
+
+    def _outcomes(self, prepared: Any, announcement: str, description: str) -> list[bytes]:
+        self._sc.setLocalProperty("spark.job.description", description)
+        self._sc.setLocalProperty(ANNOUNCEMENT, announcement)
+        return of_pyspark.collected(prepared)
 
     def cancel(self, tag: str) -> None:
         """See ``Application``."""

@@ -12,15 +12,12 @@ from enum import Enum
 from typing import Any
 
 from sparktune.backends.missing_modules import ways_to_bring
-from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Application
+from sparktune.backends.spark_application import Application
 from sparktune.errors import ObjectiveNotPicklable, StudyCancelled
 from sparktune.private import of_pyspark
 from sparktune.study.trial import TrialError
 
 logger = logging.getLogger("sparktune")
-
-INT_MAX = 2**31 - 1
-"""Spark's own default of ``spark.dynamicAllocation.maxExecutors``, which may be written out."""
 
 
 def is_local(master: str) -> bool:
@@ -70,28 +67,6 @@ def refused(error: Exception) -> ValueError:
     )
 
 
-def grown(now: int, conf: Any, profile: Any = None) -> int:
-    """What ``now`` slots may grow to.
-
-    Args:
-        now: slots that there are.
-        conf: the application's ``SparkConf``, or whatever has its ``get(key, default)``.
-        profile: the ``ResourceProfile`` of the trials' tasks, or None.
-    """
-    if conf.get("spark.dynamicAllocation.enabled", "false") != "true":
-        return now
-    most = conf.get("spark.dynamicAllocation.maxExecutors", None)
-    if not most or int(most) == INT_MAX:
-        return max(now, UNBOUNDED_SLOTS)
-    cores = float(conf.get("spark.executor.cores", "1"))
-    cpus = float(conf.get("spark.task.cpus", "1"))
-    if profile is not None:
-        asked, given = profile.taskResources, profile.executorResources
-        cpus = asked["cpus"].amount if "cpus" in asked else cpus
-        cores = given["cores"].amount if "cores" in given else cores
-    return max(now, int(most) * max(1, int(cores // cpus)))
-
-
 ENCRYPTION = (
     "spark.network.crypto.enabled",
     "spark.authenticate.enableSaslEncryption",
@@ -103,7 +78,7 @@ third of them alone is for its web pages; who sets it does not expect the others
 
 
 def encrypts(conf: Any) -> bool:
-    """Whether Spark encrypts its connections; ``conf`` as in ``grown``."""
+    """Whether Spark encrypts its connections; ``conf`` has ``get(key, default)``."""
     return any(str(conf.get(key, "false")).strip().lower() == "true" for key in ENCRYPTION)
 
 
@@ -119,8 +94,10 @@ class Waiting:
         self._waits = False
         self._had_some = False
 
-    def look(self, slots: int) -> None:
+    def look(self, slots: int | None) -> None:
         """Say what has changed; ``slots`` as of ``Application.slots_now``."""
+        if slots is None:
+            return
         if slots > 0:
             if self._waits:
                 logger.warning("executors have joined: trials can run on %d slots", slots)

@@ -23,17 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparktune.backends import spark_package
+from sparktune.backends import spark_package, spark_slots
 from sparktune.backends.control_port import unbracketed
-from sparktune.backends.spark_application import UNBOUNDED_SLOTS, Sent
-from sparktune.backends.spark_cluster import (
-    encrypts,
-    grown,
-    is_cancelled,
-    is_local,
-    is_one_process,
-    refused,
-)
+from sparktune.backends.spark_application import Sent
+from sparktune.backends.spark_cluster import encrypts, is_cancelled, is_local, is_one_process, refused
 from sparktune.backends.spark_package import Package
 from sparktune.private import of_pyspark
 from sparktune.worker.parcel import Artifact
@@ -68,8 +61,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 _masters: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _cores: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 _encrypted: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
-"""Session -> its master, where that is one process its cores, and whether Spark encrypts: what never changes
-is asked once."""
+_settings: weakref.WeakKeyDictionary[Any, dict[str, str]] = weakref.WeakKeyDictionary()
+"""Session -> its master, where that is one process its cores, whether Spark encrypts, and its settings: what
+never changes is asked once."""
 
 LONGEST_TAG = 16_384
 """Characters of an announcement that travels as a tag: Spark keeps a query's tags for its web page."""
@@ -92,6 +86,7 @@ class ConnectApplication:
 
     slots_ttl_s = 5.0
     n_ahead = AHEAD
+    may_wait = True
     is_same_python = False  # which one it is, is the server's affair
 
     def __init__(self, spark: SparkSession, profile: ResourceProfile | None = None) -> None:
@@ -118,14 +113,25 @@ class ConnectApplication:
                 raise
             return default
 
-    def slots_now(self) -> int:
+    def _settings(self) -> dict[str, str]:
+        """All settings that the server shows, asked once a session."""
+        if self._spark not in _settings:
+            try:
+                _settings[self._spark] = dict(self._spark.conf.getAll)
+            except Exception as error:
+                if self.has_stopped(error):
+                    raise
+                return {}
+        return _settings[self._spark]
+
+    def slots_now(self) -> int | None:
         """See ``Application``: the cores, as the plan of a query tells them, which is not run."""
         cores = _cores.get(self._spark)
         if cores is None:
             plan = self._spark.sql("EXPLAIN SELECT * FROM range(1000000)").collect()[0][0]
             found = SPLITS.search(plan)
             if found is None:
-                return UNBOUNDED_SLOTS
+                return None
             cores = int(found[1])
             if self.is_fixed:
                 _cores[self._spark] = cores
@@ -133,9 +139,10 @@ class ConnectApplication:
         cpus = asked["cpus"].amount if "cpus" in asked else float(self.get("spark.task.cpus", "1"))
         return int(cores // cpus)
 
-    def slots_later(self, now: int) -> int:
+    @functools.cached_property
+    def growth(self) -> spark_slots.Growth:
         """See ``Application``."""
-        return now if self.is_fixed else grown(now, self, self._profile)
+        return spark_slots.Growth() if self.is_fixed else spark_slots.growth_of(self, self._profile)
 
     def count_executors(self) -> int | None:
         """See ``Application``."""
@@ -173,6 +180,8 @@ class ConnectApplication:
 
     def admit(self) -> None:
         """See ``Application``."""
+        if self.is_fixed or self._profile is not None:
+            spark_slots.refuse_impossible(self._settings(), self._profile, one_process=self.is_fixed)
         if self._profile is None:
             return
         try:
@@ -253,6 +262,7 @@ class ConnectApplication:
     def _tags_do_not_arrive(self) -> None:
         self._tags_arrive = False
         self.n_ahead = 0
+        self.may_wait = False
 
     def _outcomes_tagged(self, query: Any, tag: str) -> list[bytes]:
         self._spark.addTag(tag)

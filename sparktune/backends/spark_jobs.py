@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparktune.backends import control_port, encryption, spark_ahead
+from sparktune.backends import control_port, encryption, spark_ahead, spark_slots
 from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_ahead import JobsAhead
 from sparktune.backends.spark_application import Application
@@ -39,6 +39,7 @@ from sparktune.backends.spark_cluster import (
     with_remedy,
 )
 from sparktune.backends.spark_lanes import Job, Lane, Lanes
+from sparktune.backends.spark_slots import Kind, Plan, Size
 from sparktune.errors import SparkNotAvailable, SparktuneError, StudyCancelled
 from sparktune.study import interrupts
 from sparktune.study.backend import (
@@ -155,6 +156,7 @@ class SparkBackend:
         max_attempts: how often the objective of one trial may begin whose workers are lost; None for
             ``default_attempts``.
         ports: which the study may open for its workers; None for what is set, or any.
+        plan: what the study asks for; where the cluster does not say how many trials it runs.
 
     Raises:
         ControlPortNotAvailable: none of them is free.
@@ -171,8 +173,10 @@ class SparkBackend:
         watched: str | None = None,
         max_attempts: int | None = None,
         ports: control_port.Ports | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self._app = application
+        self._plan = plan or Plan()
         self._max_attempts = max_attempts or default_attempts(application.master)
         self._objective = objective
         self._ends_within_s = objective.fn.ends_within_s if isinstance(objective.fn, EndsInTime) else 0.0
@@ -181,8 +185,9 @@ class SparkBackend:
         self._watched = watched
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._runs: dict[int, _Run] = {}
-        self._slots = 1
+        self._size = Size(1, 1)
         self._slots_until = 0.0
+        self._is_woken = False
         self._waiting = Waiting(application)
         self._epoch = time.time() - time.monotonic()
         self._closed = False
@@ -218,25 +223,35 @@ class SparkBackend:
         return self._epoch + time.monotonic()
 
     def slots(self) -> int:
-        """Trials that Spark can run at this moment; where it may grow by itself, what it may grow to."""
+        """How many trials are to be under way at this moment, see ``spark_slots``."""
         if time.monotonic() >= self._slots_until:
             with self._asking_spark():
-                self._slots = self._count_slots()
+                self._size = spark_slots.size_of_application(self._app)
+                if not self._app.is_fixed:
+                    self._waiting.look(self._size.now)
             self._slots_until = time.monotonic() + self._app.slots_ttl_s
-        return self._slots
+        return self._to_launch()
 
-    def _count_slots(self) -> int:
-        now = self._app.slots_now()
-        if self._app.is_fixed:
-            return max(1, now)
-        self._waiting.look(now)
-        return max(1, self._app.slots_later(now))
+    def _to_launch(self) -> int:
+        if self._size.kind is Kind.FIXED:
+            return max(1, self._size.now or 0)
+        return spark_slots.to_launch(self._seen_size(), self._plan, may_wait=self._may_wait)
+
+    def _seen_size(self) -> Size:
+        """The cluster's size; at least what is seen to run, as a new executor may be counted late."""
+        begun = sum(run.has_begun and not run.has_ended for run in self._runs.values())
+        return self._size.at_least(begun + self._ahead.n_parked)
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether a job can be at Spark before its trial is chosen."""
+        return self._app.may_wait and not (self._fresh_worker and self._app.n_ahead)
 
     def launch(self, task: Task) -> None:
         """See ``Backend.launch``."""
         with self._asking_spark():
             run = _Run(task, None, time.monotonic())
-            lane = self._ahead.bind(run)
+            lane = self._ahead.bind(run) if self._is_reached else None
             run.was_handed_on = lane is not None
             run.lane = lane or self._lanes.take()
             self._runs[task.trial_id] = run
@@ -253,8 +268,29 @@ class SparkBackend:
         """While all slots are busy, let jobs wait for the trials after these."""
         if not self._app.n_ahead or self._shared is None or self._fresh_worker or not self._is_reached:
             return
-        if sum(not run.has_ended for run in self._runs.values()) >= self._slots:
+        if self._ahead.are_short and self._n_under_way >= self._to_launch():
             self._ahead.top_up(int(min(self._app.n_ahead, self._more)), self._shared)
+
+    @property
+    def _n_under_way(self) -> int:
+        return sum(not run.has_ended for run in self._runs.values())
+
+    def _grow(self) -> None:
+        """Where an elastic cluster is busy, have tasks pending, so that it adds executors; else have none."""
+        if self._size.kind is not Kind.ELASTIC or self._shared is None or self._ended_by or self._closed:
+            return
+        n = self._n_to_wait()
+        with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
+            if not self._ahead.is_paused:
+                self._ahead.top_up(n, self._shared)
+            if not (self._app.n_ahead and self._ahead.are_short):
+                self._ahead.withdraw(0.0, keep=n)
+
+    def _n_to_wait(self) -> int:
+        are_stopping = all(run.stopping_since is not None for run in self._runs.values() if not run.has_ended)
+        if are_stopping or not self._may_wait:
+            return 0
+        return spark_slots.to_wait(self._seen_size(), self._plan, self._n_under_way, self._more)
 
     def stop(self, trial_id: int) -> None:
         """See ``Backend.stop``: cancels the trial's job and ends its worker process.
@@ -314,11 +350,13 @@ class SparkBackend:
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         had_ended = self._ended_by is not None
-        while not self._events:
+        self._is_woken = False
+        self._grow()
+        while not self._events and not self._is_woken:
             is_stopping = any(run.is_to_end for run in self._runs.values())
             left = math.inf if until is None else max(0.0, until - time.monotonic())
             with contextlib.suppress(queue.Empty):
-                is_short = is_stopping or self._ahead.has_parked
+                is_short = is_stopping or self._ahead.n_parked > 0
                 signal = self._inbox.get(timeout=min(CANCEL_AGAIN_S if is_short else LOOK_S, left))
                 self._events += self._take(signal)
                 while True:
@@ -340,7 +378,7 @@ class SparkBackend:
             self._ahead.let_go()
             if self._ahead.n_open and not self._is_dead:
                 with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
-                    self._ahead.withdraw(spark_ahead.WITHDRAWN_S)
+                    self._ahead.withdraw(spark_ahead.WITHDRAWN_S, keep=self._n_to_wait())
             for run in [run for run in self._runs.values() if run.is_to_end]:
                 events += self._insist(run)
         if now >= self._look_at:
@@ -391,6 +429,7 @@ class SparkBackend:
     def _hear(self, signal: Signal) -> None:
         """Take a signal in the channel's thread; what concerns MLflow runs is no matter of the driver's."""
         if isinstance(signal, Wanted):
+            self._is_reached = True
             self._inbox.put(signal)
             return
         run = self._runs.get(signal.trial_id)
@@ -413,6 +452,12 @@ class SparkBackend:
         unbegun = [run for run in self._runs.values() if not run.has_begun and not run.has_ended]
         return any(not run.job_over and not self._ahead.holds(run.lane) for run in unbegun)
 
+    def _wake(self) -> None:
+        """A job without a trial has got a slot: count anew, and let the study launch a trial for it."""
+        if self._size.kind is Kind.ELASTIC:
+            self._slots_until = 0.0
+            self._is_woken = True
+
     def _moved(self, run: _Run, lane: Lane[_Run]) -> None:
         run.lane = lane
 
@@ -431,9 +476,12 @@ class SparkBackend:
         if isinstance(signal, Wanted):
             with interrupts.held():
                 self._ahead.asked(signal.number, self._moved, may_park=not self._has_others_waiting())
+            if self._ahead.n_parked:
+                self._wake()
             return []
         if isinstance(signal, _Unused):
             self._ahead.ended(signal.number, signal.error)
+            self._wake()
             return []
         run = self._runs.get(signal.trial_id)
         if run is None:
@@ -497,7 +545,7 @@ class SparkBackend:
 
     def _presumed(self, silent_s: float) -> list[Event]:
         """Take trials for begun that were handed to Spark ``silent_s`` ago, and of which nothing is heard."""
-        if self._is_reached or self._slots < 1:
+        if self._is_reached or self._size.now == 0:
             return []
         events: list[Event] = []
         for run in self._runs.values():

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from sparktune.backends import control_port
 from sparktune.backends.spark_application import Application
 from sparktune.backends.spark_cluster import import_path
+from sparktune.backends.spark_slots import Size, size_of_application
 from sparktune.private import of_pyspark
 from sparktune.worker import parcel
 from sparktune.worker.objective import Objective
@@ -131,12 +132,12 @@ def in_time(call: Callable[[], T]) -> T:
     return given[0]
 
 
-def slots_soon(application: Application) -> int:
-    """The slots; where there are none, those there are when the first executors have joined."""
+def size_soon(application: Application) -> Size:
+    """The cluster's size; where it has no slots, that when the first executors have joined."""
     end = time.monotonic() + EXECUTORS_S
-    while (slots := application.slots_now()) < 1 and time.monotonic() < end:
+    while (size := size_of_application(application)).now == 0 and time.monotonic() < end:
         time.sleep(0.1)
-    return slots
+    return size
 
 
 def ask_workers(

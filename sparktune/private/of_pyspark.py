@@ -134,6 +134,16 @@ def count_tasks(sc: Any, profile: Any = None) -> int:
         return found
 
 
+def settings(sc: Any) -> dict[str, str]:
+    """All settings of a ``SparkContext``, in one call to Java; what is secret in them is redacted."""
+    try:
+        text = str(read(sc, "_jsc").sc().conf().toDebugString())
+    except Exception as error:  # also of a gateway that admits documented methods only
+        _missing("_jsc" if isinstance(error, AttributeError) else None)
+        return dict(sc.getConf().getAll())
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
 def count_executors(sc: Any) -> int:
     """How many executors there are, the driver not counted; 0 where that is not known."""
     try:

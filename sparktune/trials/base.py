@@ -219,6 +219,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     # -- where trials run ------------------------------------------------------------------------------
 
+    _max_evals: int | None = None  # of the latest ``fmin`` call
+
     @abc.abstractmethod
     def _backend(self, objective: Objective) -> Backend:
         """Where the trials of one ``fmin`` call run."""
@@ -246,7 +248,12 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         asked = self.user_specified_parallelism
         return asked if asked is not None and asked > 0 else None
 
-    def _warn_of_slots(self, slots: int) -> None:
+    def _at_once(self, slots: int) -> int:
+        """The most trials of a study that will run at once, where the backend now has ``slots``."""
+        asked = self._asked_parallelism
+        return slots if asked is None else min(asked, slots)
+
+    def _say_parallelism(self, slots: int) -> None:
         """Say, once, that more parallelism was asked for than there are slots.
 
         That there are none, the backend says.

@@ -151,6 +151,7 @@ class RunnableTrials(StudyTrials):
                 curves=self._curves,
             )
             self._fmin_cancelled_reason = self.elapsed_s = None
+            self._max_evals = limit
             n_earlier = sum(trial.state.is_final for trial in earlier)
             total = sys.maxsize if limit is None else limit
             low_level = bool(domain.pass_expr_memo_ctrl)
@@ -169,8 +170,8 @@ class RunnableTrials(StudyTrials):
                     self._stream, self._used_s = stream, before_s
                     spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
                     began_s = backend.now() - spent_s
-                    self._warn_of_slots(backend.slots())
-                    _warn_of_parallelism(algo, self._asked_parallelism, backend.slots(), max_new)
+                    self._say_parallelism(backend.slots())
+                    _warn_of_parallelism(algo, self._at_once(backend.slots()), max_new)
                     info = _info(fn, algo, limit, timeout, max_queue_len, view, self, stream, continues)
                     info = replace(info, name=name, is_named=study_name is not None)
                     if not isinstance(tracker, NullTracker):
@@ -432,9 +433,8 @@ def _hopeless_after(trials: StudyTrials) -> int | None:
     return max(HOPELESS_AFTER, 2 * (trials._asked_parallelism or 1))
 
 
-def _warn_of_parallelism(algo: Any, asked: int | None, slots: int, max_new: int | None) -> None:
-    """Say that an algorithm which learns from results will not have any."""
-    together = slots if asked is None else min(asked, slots)
+def _warn_of_parallelism(algo: Any, together: int, max_new: int | None) -> None:
+    """Say that an algorithm which learns from results will not have any: ``together`` trials run at once."""
     if max_new is not None and 1 < max_new <= together and suggestion.is_adaptive(algo):
         logger.warning(
             "all %d trials run at once (parallelism %d), so %s has no result to learn from and searches at "

@@ -6,8 +6,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from sparktune import hyperopt_names
-from sparktune.backends import control_port, session
+from sparktune.backends import control_port, session, spark_slots
 from sparktune.backends.spark_application import Application
+from sparktune.backends.spark_slots import Kind, Plan, Size
 from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
 from sparktune.study.backend import Backend
 from sparktune.study.tracker import NullTracker, Tracker
@@ -32,7 +33,11 @@ class SparkTrials(RunnableTrials):
 
     Args:
         parallelism: the most trials to run at once; None or a value below 1 for as many as Spark has slots.
-            Never more are under way than Spark has slots at that moment.
+            Never more are under way than Spark has slots at that moment. While all are in use on a cluster
+            that adds executors for pending tasks (Spark's dynamic allocation, Databricks' autoscaling), a
+            few tasks more are pending, so that it grows; None then stands for a tenth of ``max_evals``, at
+            least the slots that there are. So it does where Spark does not say how many there are; there
+            ``parallelism`` trials are started.
         timeout: seconds that one ``fmin`` call may take; goes before ``fmin``'s own ``timeout``.
         loss_threshold: stop when the best loss is at or below it; ``fmin``'s own goes before it.
         spark_session: the session to use; None for the active one, or a new one on this machine.
@@ -134,8 +139,34 @@ class SparkTrials(RunnableTrials):
         self._application().admit()
 
     def _slots_now(self) -> int:
+        size = spark_slots.size_of_application(self._application())
+        return size.now or 0 if size.kind is Kind.FIXED else spark_slots.limit(size, self._plan())
+
+    def _plan(self) -> Plan:
+        return Plan(self._asked_parallelism, self._max_evals)
+
+    def _at_once(self, slots: int) -> int:
+        size = self._growing_size()
+        return super()._at_once(slots) if size is None else spark_slots.limit(size, self._plan())
+
+    def _growing_size(self) -> Size | None:
+        """The cluster's size where its slots are not all that a study may use; None where they are."""
         application = self._application()
-        return application.slots_later(application.slots_now())
+        if application.is_fixed:
+            return None
+        size = spark_slots.size_of_application(application)
+        return None if size.kind is Kind.FIXED else size
+
+    def _say_parallelism(self, slots: int) -> None:
+        """Also say what was chosen on a cluster that is not fixed, and why."""
+        size = self._growing_size()
+        if size is None:
+            super()._say_parallelism(slots)
+            return
+        plan = self._plan()
+        is_as_asked = self._asked_parallelism == spark_slots.limit(size, plan)
+        level = logging.INFO if is_as_asked else logging.WARNING
+        logger.log(level, "%s", spark_slots.explained(size, plan))
 
     def _session(self) -> SparkSession:
         from sparktune.tracking.ahead import import_mlflow
@@ -157,6 +188,7 @@ class SparkTrials(RunnableTrials):
             watched=watched,
             max_attempts=self.max_attempts,
             ports=control_port.named(self.control_port),
+            plan=self._plan(),
         )
 
     def _tracker(self) -> Tracker:

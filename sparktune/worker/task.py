@@ -172,11 +172,23 @@ def ready(rows: Iterable[Any]) -> Iterator[Any]:
 
 
 def run_announced(study: Assignment, rows: Any) -> list[bytes]:
-    """``run_assignment``, of the trial that the job's local property announces."""
+    """``run_assignment``, of the trial that the job's local property announces.
+
+    Gives ``NOT_RUN`` where the job asked for its trial, and was given none; and as ``run_assignment`` does.
+    """
     from pyspark import TaskContext
 
     task = TaskContext.get()
-    return run_assignment(_of_trial(study, (task and task.getLocalProperty(ANNOUNCEMENT)) or ""), rows)
+    announcement = (task and task.getLocalProperty(ANNOUNCEMENT)) or ""
+    if announcement.startswith(WAITING):
+        if _is_outdated(study):
+            return [NOT_RUN]
+        announcement = _given(study, int(announcement.removeprefix(WAITING)))
+        if not announcement:
+            for _ in rows:
+                pass
+            return [NOT_RUN]
+    return run_assignment(_of_trial(study, announcement), rows)
 
 
 def announcing_tag(study: Assignment, announcement: str) -> str:

@@ -6,72 +6,22 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from sparktune.backends.spark_application import UNBOUNDED_SLOTS
 from sparktune.backends.spark_cluster import (
     Ending,
     Losses,
     attempts_of,
     default_attempts,
     ending_of,
-    grown,
     import_path,
     is_cancelled,
     lost,
     with_remedy,
 )
 from sparktune.study.trial import TrialError
-
-DYNAMIC = {"spark.dynamicAllocation.enabled": "true"}
-
-
-def test_without_dynamic_allocation_slots_stay() -> None:
-    assert grown(3, {"spark.dynamicAllocation.maxExecutors": "10"}) == 3
-
-
-@pytest.mark.parametrize(
-    ("conf", "slots"),
-    [
-        ({}, UNBOUNDED_SLOTS),
-        ({"spark.dynamicAllocation.maxExecutors": str(2**31 - 1)}, UNBOUNDED_SLOTS),
-        ({"spark.dynamicAllocation.maxExecutors": "10"}, 10),
-        ({"spark.dynamicAllocation.maxExecutors": "10", "spark.executor.cores": "4"}, 40),
-        (
-            {
-                "spark.dynamicAllocation.maxExecutors": "10",
-                "spark.executor.cores": "4",
-                "spark.task.cpus": "3",
-            },
-            10,
-        ),
-        ({"spark.dynamicAllocation.maxExecutors": "2"}, 3),
-    ],
-)
-def test_dynamic_allocation_grows_to_its_limit(conf: dict[str, str], slots: int) -> None:
-    assert grown(3, DYNAMIC | conf) == slots
-
-
-@pytest.mark.parametrize(
-    ("task", "executor", "slots"),
-    [({"cpus": 2}, {}, 20), ({"cpus": 0.5}, {"cores": 8}, 160), ({"gpu": 1}, {}, 10)],
-)
-def test_dynamic_allocation_grows_to_what_a_profile_leaves(
-    task: dict[str, float], executor: dict[str, int], slots: int
-) -> None:
-    def amounts(of: dict[str, Any]) -> dict[str, Any]:
-        return {name: SimpleNamespace(amount=amount) for name, amount in of.items()}
-
-    profile = SimpleNamespace(taskResources=amounts(task), executorResources=amounts(executor))
-    conf = {
-        "spark.dynamicAllocation.maxExecutors": "10",
-        "spark.executor.cores": "4",
-        "spark.task.cpus": "3",
-    }
-    assert grown(3, DYNAMIC | conf, profile) == slots
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from sparktune.backends import spark_ahead
 from sparktune.backends.spark_connect import ConnectApplication
 from sparktune.backends.spark_jobs import SparkBackend
 from sparktune.backends.spark_lanes import Lanes
+from sparktune.backends.spark_slots import Size, size_of_application
 from sparktune.early_termination import Curve, Decision
 from sparktune.study.backend import Cancelled, Task
 from sparktune.worker.objective import Objective
@@ -371,7 +372,7 @@ def test_a_trial_that_no_tag_announces(
 
 def test_slots_and_a_session_that_ends(remote: Any) -> None:
     application = ConnectApplication(remote)
-    assert (application.slots_now(), application.slots_later(2)) == (2, 2)
+    assert size_of_application(application) == Size(2, 2)
     assert (application.master, application.is_near, application.is_fixed) == ("local[2,4]", True, True)
     assert application.driver_addresses() == ("127.0.0.1", "127.0.0.1")
     assert not application.has_stopped(ValueError("the objective's own"))
