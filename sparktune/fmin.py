@@ -19,7 +19,7 @@ from hyperopt.fmin import fmin as hyperopts_fmin
 
 from sparktune import hyperopt_names
 from sparktune.private import of_hyperopt
-from sparktune.search import tpe
+from sparktune.search import finite, tpe
 from sparktune.search.history import config_of
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space, space_eval
@@ -87,6 +87,7 @@ def fmin(
     take_over: bool = False,
     warm_start: Sequence[str] = (),
     study_name: str | None = None,
+    noisy: bool = False,
 ) -> Any:
     """Minimize a function over a search space, each trial a Spark task and a nested MLflow run.
 
@@ -115,7 +116,8 @@ def fmin(
         return_argmin: True returns label -> raw value of the best trial; False the evaluated point, or None
             when no trial completed.
         points_to_evaluate: points to run first, as label -> raw value; an ``hp.reverseloguniform`` may be
-            given by its value.
+            given by its value. Those that ``trials`` has a result of are not run again (but see ``noisy``);
+            those that failed or were cancelled are.
         max_queue_len: n > 1 suggests n - 1 trials ahead of the slots.
         show_progressbar: True, False, or a context manager as in ``hyperopt.progress``.
         early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes, with the
@@ -133,6 +135,10 @@ def fmin(
             trials inform the search, and are no trials of this study.
         study_name: by which ``resume="last"`` finds the study again, and the name of its parent run. By
             default, where the objective is defined and what it is called: ``train.objective``.
+        noisy: whether the objective gives another loss for the same point. Otherwise sparktune's algorithms
+            try each configuration of a finite space (up to 10,000) once, and the study ends when all were
+            tried. With ``noisy`` they repeat configurations, as hyperopt's algorithms do in any case, and
+            a new study runs points of ``points_to_evaluate`` that have a result again.
         take_over: with ``resume``: also where another driver still runs the study; it ends then.
 
     Returns:
@@ -186,7 +192,7 @@ def fmin(
                 f"{type(trials).__name__}: leave it out, or pass trials=Trials()"
             )
         options |= {"resume": resume, "take_over": take_over, "warm_start": warm_start}
-        options["study_name"] = study_name
+        options |= {"study_name": study_name, "noisy": noisy}
         return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
     if resume is not None or warm_start:
         given = f"resume={resume!r}" if resume is not None else f"warm_start={warm_start!r}"
@@ -206,6 +212,11 @@ def fmin(
     options["algo"] = algo or tpe.suggest
     if (n := as_whole(max_evals)) is not None:
         options["max_evals"] = n
+    arguments.check_flag("noisy", noisy)
+    left = None if n is None else max(0, n - len(trials))
+    suggest, n_new = finite.prepared(
+        options["algo"], view.expression, trials, left, noisy=noisy, are_given=True
+    )
     if rstate is not None:
         options["rstate"] = as_generator(rstate)
     with contextlib.ExitStack() as stack:
@@ -214,6 +225,9 @@ def fmin(
             if in_process.is_wanted() and in_process.can_record(trials, allow_trials_fmin):
                 arguments.check_limits(timeout, loss_threshold)  # before there is a run
                 fn = stack.enter_context(in_process.recorded(fn, view, trials, options["algo"], options))
+        options["algo"] = suggest
+        if n_new != left and max_evals is not None and not trials_save_file:
+            options["max_evals"] = len(trials) + (n_new or 0)  # the total of hyperopt's progress bar
         return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
 
 

@@ -448,6 +448,32 @@ def test_a_progress_reporter_of_the_users(fmin: Fmin) -> None:
     assert seen == []
 
 
+def test_the_total_of_the_progress_counts_points_earlier_trials_and_failures() -> None:
+    seen: list[int] = []
+
+    class Shown:
+        def update(self, n: int) -> None:
+            seen[0] += n
+
+    @contextlib.contextmanager
+    def reporter(initial: int, total: int) -> Iterator[Any]:
+        seen[:] = [initial, total]
+        yield Shown()
+
+    def fn(x: float) -> float:
+        return 1 / 0 if x > 0 else x
+
+    options: dict[str, Any] = {"show_progressbar": reporter, "verbose": True}
+    given = [{"x": -1.0}, {"x": -2.0}, {"x": 1.0}]
+    trials = tune(sparktune.fmin, fn, n=3, points_to_evaluate=given, **options)
+    assert seen == [6, 6]
+    tune(sparktune.fmin, fn, n=12, trials=trials, **options)
+    n_all = len(points(trials))
+    assert seen == [n_all, n_all] != [12, 12]
+    tune(sparktune.fmin, n=9, space=hp.randint("n", 4), algo=sparktune.tpe.suggest, **options)
+    assert seen == [4, 4]
+
+
 def test_a_progress_reporter_that_raises_leaves_no_backend_open(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[SimulatedBackend] = []
     monkeypatch.setattr(SimulatedBackend, "close", lambda self: closed.append(self))
@@ -556,6 +582,29 @@ def test_points_to_evaluate() -> None:
     assert points(trials).count(points(trials)[0]) == 1, "a cell that is run again evaluates them once"
 
 
+def test_points_that_failed_or_were_cancelled_run_again(caplog: pytest.LogCaptureFixture) -> None:
+    is_down = True
+
+    def fn(x: float) -> float:
+        if is_down and x > 1:
+            raise ConnectionError("the database is down")
+        return x
+
+    given = [{"x": float(n)} for n in range(6)]
+    trials = tune(sparktune.fmin, fn, n=2, points_to_evaluate=given)
+    assert counts(trials)[1] >= 4
+    is_down = False
+    with caplog.at_level("INFO", logger="sparktune"):
+        tune(sparktune.fmin, fn, n=0, points_to_evaluate=given, trials=trials)
+    assert [point["x"][0] for point in points(trials)[8:]] == [2.0, 3.0, 4.0, 5.0]
+    assert "4 points of points_to_evaluate that were tried before are evaluated again" in caplog.text
+    assert "2 points of points_to_evaluate have a result or are queued already (trials 0, 1)" in caplog.text
+    tune(sparktune.fmin, fn, n=0, points_to_evaluate=given, trials=trials)
+    assert len(points(trials)) == 12, "all have a result"
+    tune(sparktune.fmin, fn, n=0, points_to_evaluate=given, trials=trials, noisy=True)
+    assert [point["x"][0] for point in points(trials)[12:]] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
 def test_points_to_evaluate_give_hyperopts_points() -> None:
     """max_evals goes to the algorithm's own, on top of the points (``hyperopt.fmin``'s docstring)."""
     plain = generate_trials_to_calculate([{"x": 1.0}, {"x": 2.0}])
@@ -594,6 +643,7 @@ def test_hyperopts_own_loop_cannot_run_ours() -> None:
         ({"trials": SimulatedTrials}, "trials is <class '.*SimulatedTrials'>"),
         ({"early_stop_fn": 3}, "early_stop_fn is 3"),
         ({"rstate": "x"}, "rstate is 'x'"),
+        ({"noisy": 1}, "noisy is 1"),
     ],
 )
 def test_arguments_of_the_wrong_type(options: Any, message: str) -> None:

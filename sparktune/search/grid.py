@@ -51,7 +51,7 @@ def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list
     space = space_of(domain)
     table = _TABLES.get(trials)
     if table is None or table.grid.space is not space:
-        table = _TABLES[trials] = _Table(Grid(space))
+        table = _TABLES[trials] = Table(Grid(space))
     rows = table.untried(of_hyperopt.documents(trials), len(new_ids))
     return new_documents(rows, new_ids, space, domain, trials)
 
@@ -64,12 +64,13 @@ class Grid:
 
     Args:
         space: the space.
+        largest: the most configurations that it may have.
 
     Raises:
         InvalidSpace: see ``suggest``.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, largest: int = LARGEST) -> None:
         self.space = space
         self._levels = [levels(p) for p in space.parameters]
         self._branching = [i for i, p in enumerate(space.parameters) if p.is_branching]
@@ -79,7 +80,7 @@ class Grid:
         size = 0
         for pattern in _patterns(space, self._levels):
             size += math.prod(_count(self._levels[i]) for i in self._digits(pattern))
-            if size > LARGEST:
+            if size > largest:
                 raise _too_large(space, self._levels)
             self._number[_key(pattern[self._branching])] = len(self._patterns)
             self._patterns.append(pattern)
@@ -195,7 +196,7 @@ def _too_large(space: SearchSpace, found: Sequence[Levels | range]) -> InvalidSp
     )
 
 
-class _Table:
+class Table:
     """Which configurations the documents of one trials object hold; documents are read once.
 
     Documents are only ever added to a study; where the last one read is not in its place, all are read again.
@@ -213,6 +214,15 @@ class _Table:
 
     def untried(self, documents: Sequence[Mapping[str, Any]], n: int) -> Array:
         """Up to ``n`` configurations that no document holds, ``(<= n, n_params)``."""
+        rows = [self.grid.row(number) for number in self.untried_numbers(documents, n)]
+        return np.array(rows).reshape(len(rows), len(self.grid.space))
+
+    def is_taken(self, number: int) -> bool:
+        """Whether a document that was read holds this configuration."""
+        return bool(self._is_taken[number])
+
+    def untried_numbers(self, documents: Sequence[Mapping[str, Any]], n: int) -> list[int]:
+        """Up to ``n`` numbers of configurations that no document holds; at last those that were cancelled."""
         if self._n_read and (len(documents) < self._n_read or documents[self._n_read - 1] is not self._last):
             self._forget()
         for document in itertools.islice(documents, self._n_read, None):
@@ -229,8 +239,7 @@ class _Table:
             at = self._next_free(at + 1)
         if len(numbers) < n:
             numbers += self._dropped(documents)[: n - len(numbers)]
-        rows = [self.grid.row(number) for number in numbers]
-        return np.array(rows).reshape(len(rows), len(self.grid.space))
+        return numbers
 
     def _next_free(self, begin: int) -> int:
         found = self._is_taken.find(0, begin)
@@ -255,4 +264,4 @@ def _timed_out(document: Mapping[str, Any]) -> bool:
     return bool(error) and error[0] == TrialState.TIMED_OUT
 
 
-_TABLES: weakref.WeakKeyDictionary[Any, _Table] = weakref.WeakKeyDictionary()
+_TABLES: weakref.WeakKeyDictionary[Any, Table] = weakref.WeakKeyDictionary()

@@ -22,7 +22,7 @@ from sparktune.early_termination.base import EarlyTerminationPolicy
 from sparktune.errors import AllTrialsFailed
 from sparktune.fmin import fmin
 from sparktune.private import of_sklearn
-from sparktune.search import grid
+from sparktune.search import finite, grid
 from sparktune.sklearn.candidates import as_search_space
 from sparktune.sklearn.failures import raised, tell_failed_fits
 from sparktune.sklearn.folds import Folds, RefitUnknown, parameters
@@ -58,7 +58,8 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         space: what is searched: a dict of parameter -> list of values, ``scipy.stats`` distribution or ``hp``
             node; a list of such dicts, of which each candidate has one; or an ``hp`` expression that gives a
             dict, whose branches (``hp.choice`` of dicts) are merged into it.
-        n_iter: how many candidates; None for 10, or for every point with ``algo=grid.suggest``.
+        n_iter: how many candidates; None for 10, or for every point with ``algo=grid.suggest``. Where the
+            space has fewer, each is fitted once, with a warning.
         algo: the search algorithm; None for ``tpe.suggest``.
         scoring, cv, error_score, return_train_score: as in scikit-learn.
         refit: as in scikit-learn. The score it names is the one that is searched by; of several scores and a
@@ -269,7 +270,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
                 folds,
                 space,
                 algo=self.algo,
-                max_evals=self._max_evals(),
+                max_evals=self._max_evals(space),
                 trials=self.trials_,
                 rstate=self.random_state,
                 show_progressbar=self.verbose > 0,
@@ -283,13 +284,22 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             del self.trials_._is_fatal
         self._raise_first()
 
-    def _max_evals(self) -> int | None:
-        if self.n_iter is not None:
-            return int(self.n_iter)
+    def _max_evals(self, space: Any) -> int | None:
         algo = self.algo
         while isinstance(algo, functools.partial):
             algo = algo.func
-        return None if algo is grid.suggest else DEFAULT_N_ITER
+        if self.n_iter is None and algo is grid.suggest:
+            return None
+        n_iter = DEFAULT_N_ITER if self.n_iter is None else int(self.n_iter)
+        size = finite.size(space)
+        if size is None or size >= n_iter:
+            return n_iter
+        warnings.warn(
+            f"the space has {size} candidates, fewer than n_iter={n_iter}: each is fitted once",
+            UserWarning,
+            stacklevel=4,
+        )
+        return size
 
     def _raise_first(self) -> None:
         """The error that ended the search."""

@@ -16,7 +16,7 @@ import hyperopt
 
 from sparktune.errors import AllTrialsFailed, CannotRecord, CannotResume, SaveFileError, StudyTakenOver
 from sparktune.private import of_hyperopt
-from sparktune.search import auto, suggestion, tpe
+from sparktune.search import auto, finite, suggestion, tpe
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space
 from sparktune.space.signature import differences, signature
@@ -81,6 +81,7 @@ class RunnableTrials(StudyTrials):
         take_over: bool = False,
         warm_start: Sequence[str] = (),
         study_name: str | None = None,
+        noisy: bool = False,
     ) -> Any:
         """Run a study on these trials; ``hyperopt.fmin(trials=...)`` calls it. See ``sparktune.fmin``."""
         # With True and False alike an exception in an objective fails its own trial.
@@ -90,6 +91,7 @@ class RunnableTrials(StudyTrials):
         max_queue_len = arguments.checked_queue_len(max_queue_len)
         arguments.check_fmin(fn, algo, timeout, loss_threshold, early_stop_fn, points_to_evaluate)
         arguments.check_study_name(study_name)
+        arguments.check_flag("noisy", noisy)
         name = study_name or default_study_name(fn)
         algo = algo or tpe.suggest
         if self.timeout is not None:
@@ -131,12 +133,14 @@ class RunnableTrials(StudyTrials):
             # As in hyperopt, the user's own points come on top of max_evals; trials of earlier calls count.
             n_suggested = stream.draws - self._study.draws
             max_new = None if limit is None else max(0, limit - self._study.counted - n_suggested)
-            queued += _points(self, domain, view, points_to_evaluate or [])
+            again = noisy and not is_same
+            queued += _points(self, domain, view, points_to_evaluate or [], again=again)
+            suggest, n_new = finite.prepared(algo, domain.expr, self, max_new, noisy=noisy)
             stopper = observers.EarlyStop(early_stop_fn, self) if early_stop_fn is not None else None
             study = Study(
-                functools.partial(_suggest, algo, domain, self, view, _informed(self, algo)),
+                functools.partial(_suggest, suggest, domain, self, view, _informed(self, algo)),
                 stream,
-                max_new=max_new,
+                max_new=n_new,
                 queued=queued,
                 earlier=earlier,
                 loss_threshold=self.loss_threshold if loss_threshold is None else loss_threshold,
@@ -153,7 +157,7 @@ class RunnableTrials(StudyTrials):
             self._fmin_cancelled_reason = self.elapsed_s = None
             self._max_evals = limit
             n_earlier = sum(trial.state.is_final for trial in earlier)
-            total = sys.maxsize if limit is None else limit
+            total = sys.maxsize if n_new is None else n_earlier + len(queued) + n_new
             low_level = bool(domain.pass_expr_memo_ctrl)
             objective = Objective(domain.fn, domain.expr, low_level, self.metric, self.goal)
             with contextlib.ExitStack() as stack:
@@ -314,13 +318,42 @@ def _warn_of_another_study(trials: StudyTrials, path: Any, view: SpaceView, name
         )
 
 
-def _points(trials: StudyTrials, domain: Any, view: SpaceView, points: Any) -> list[Trial]:
-    """Queue the user's own points, but those that an earlier call has evaluated."""
-    known = [dict(trial.config) for trial in trials._records.values()]
-    checked = [config for config in map(view.checked_point, points) if config not in known]
+def _points(trials: StudyTrials, domain: Any, view: SpaceView, points: Any, *, again: bool) -> list[Trial]:
+    """Queue the user's own points, but those that an earlier call has a result of, or has queued.
+
+    Args:
+        trials: what earlier calls have tried.
+        domain: of the objective.
+        view: of its space.
+        points: label -> raw value.
+        again: whether points with a result are evaluated once more.
+    """
+    known = [(dict(trial.config), trial) for trial in trials._records.values()]
+    wanted: list[dict[str, Any]] = []
+    n_again, skipped = 0, []
+    for config in map(view.checked_point, points):
+        before = [trial for tried, trial in known if tried == config]
+        has_result = any(
+            trial.state in (TrialState.COMPLETED, TrialState.EARLY_TERMINATED) for trial in before
+        )
+        is_queued = any(not trial.state.is_final for trial in before)
+        if is_queued or (has_result and not again):
+            skipped += before[-1:]
+        else:
+            wanted.append(config)
+            n_again += bool(before)
+    if n_again:
+        logger.info("%d points of points_to_evaluate that were tried before are evaluated again", n_again)
+    if skipped:
+        logger.info(
+            "%d points of points_to_evaluate have a result or are queued already (trials %s), and are not "
+            "evaluated again; for a noisy objective, fmin(..., noisy=True) does so",
+            len(skipped),
+            ", ".join(str(trial.trial_id) for trial in skipped),
+        )
     return [
         trials._enqueue(suggestion.new_document(trial_id, config, view.labels, domain, trials), view)
-        for trial_id, config in zip(trials.new_trial_ids(len(checked)), checked, strict=True)
+        for trial_id, config in zip(trials.new_trial_ids(len(wanted)), wanted, strict=True)
     ]
 
 

@@ -209,7 +209,7 @@ def test_a_function_may_give_several_scores() -> None:
     assert ours.score(X, Y) == theirs.score(X, Y)
     with pytest.raises(ValueError, match=r"several scores \(acc, f1\), and refit is True: name the one"):
         search(SVC(), {"C": [1.0]}, n_iter=1, scoring=both).fit(X, Y)
-    made = search(SVC(), {"C": [1.0]}, n_iter=5, scoring=both, refit="f2")
+    made = search(SVC(), {"C": [1.0, 2.0, 3.0, 4.0, 5.0]}, n_iter=5, scoring=both, refit="f2")
     with pytest.raises(RefitUnknown, match=r"refit is 'f2', and scoring gives \['acc', 'f1'\]: name one"):
         made.fit(X, Y)
     assert len(made.trials_._records) == 1
@@ -467,8 +467,17 @@ def test_candidates_that_take_too_long_are_told_apart() -> None:
     assert made.best_params_ == {"C": 0.5}
 
 
+@pytest.mark.parametrize("n_iter", [10, None])
+def test_a_space_of_few_candidates_is_fitted_once_each(n_iter: int | None) -> None:
+    made = search(SVC(), {"C": [0.1, 1.0], "kernel": ["rbf"]}, n_iter=n_iter, cv=2, refit=False)
+    with pytest.warns(UserWarning, match="the space has 2 candidates, fewer than n_iter=10") as warned:
+        made.fit(X, Y)
+    assert sorted(params["C"] for params in made.cv_results_["params"]) == [0.1, 1.0]
+    assert len(warned) == 1
+
+
 def test_errors_of_a_fit_can_be_raised() -> None:
-    made = search(Moody(), {"mood": ["bad"]}, n_iter=5, error_score="raise")
+    made = search(Moody(), {"mood": 5 * ["bad"]}, n_iter=5, error_score="raise")
     with pytest.raises(ArithmeticError, match="in a bad mood") as raised:
         made.fit(X, Y)
     assert len(made.trials_.to_dataframe()) == 1
@@ -477,9 +486,9 @@ def test_errors_of_a_fit_can_be_raised() -> None:
 
 def test_nothing_can_be_fitted() -> None:
     with pytest.raises(ValueError, match=r"no candidate could be scored: .*in a bad mood"):
-        search(Moody(), {"mood": ["bad"]}, n_iter=3).fit(X, Y)
+        search(Moody(), {"mood": 3 * ["bad"]}, n_iter=3).fit(X, Y)
     with pytest.raises(ValueError, match=r"all 9 fits failed.*in a bad mood"):
-        search(Moody(), {"mood": ["bad"]}, n_iter=3, cv=3, error_score=0.0).fit(X, Y)
+        search(Moody(), {"mood": 3 * ["bad"]}, n_iter=3, cv=3, error_score=0.0).fit(X, Y)
 
 
 def fails(estimator: Any, features: Any, labels: Any) -> float:
