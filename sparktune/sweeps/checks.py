@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
@@ -16,6 +17,8 @@ from sparktune.sweeps.problems import Problem, listed, nearest, shown
 from sparktune.sweeps.references import BadCommandError, Reference
 from sparktune.sweeps.space import space_of
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_OWN_TAGS = ("mlflow.parentRunId", "mlflow.runName")
 LARGEST_EXPONENT = 700.0
 """exp() of more is no number of Python's."""
 
@@ -127,6 +130,12 @@ class _Checker:
             self._command()
         for name, value in self._model.inputs.items():
             self._input(name, value)
+        for name in self._model.outputs:
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                self._refuse(("outputs", name), "a name must have letters, digits, _, . and - only")
+        for name in self._model.tags:
+            if name in _OWN_TAGS or name.startswith("sparktune."):
+                self._refuse(("tags", name), "sparktune sets this tag itself: call yours otherwise")
         code = trial.code
         if code is not None and "://" in code:
             self._refuse(("trial", "code"), f"{shown(code)} is no folder of this machine")
@@ -190,10 +199,15 @@ class _Checker:
             )
 
     def _known(self, path: Path, found: set[Reference]) -> None:
-        kinds: Mapping[str, Any] = {"search_space": self._model.search_space, "inputs": self._model.inputs}
+        model = self._model
+        kinds: Mapping[str, Any] = {
+            "search_space": model.search_space,
+            "inputs": model.inputs,
+            "outputs": model.outputs,
+        }
         for each in sorted(found, key=str):
             if each.kind not in kinds:
-                text = f"{each} means nothing{nearest(each.kind, kinds)}; allowed: search_space, inputs"
+                text = f"{each} means nothing{nearest(each.kind, kinds)}; allowed: {listed(kinds)}"
                 self._refuse(path, text)
             elif each.name not in kinds[each.kind]:
                 names = kinds[each.kind]
@@ -210,6 +224,29 @@ class _Checker:
                 (*here, "path"),
                 f"{shown(text)} is an asset of an Azure workspace: give an address that the workers can read",
             )
+        elif isinstance(value, InputPath) and not _ADDRESS.match(text) and "\0" not in text:
+            self._input_path((*here, "path"), FilePath(text))
+
+    def _input_path(self, here: Path, path: FilePath) -> None:
+        """Whether a trial can find a path: its working folder is a copy of the code folder."""
+        beside = FilePath(self.folder)
+        code = self._model.trial.code
+        if _exists(beside / path) or (code is not None and _exists(beside / code / path)):
+            return
+        if path.is_absolute():
+            self._tell(here, f"{shown(str(path))} is not on this machine: the workers must have it")
+        else:
+            self._refuse(
+                here,
+                f"{shown(str(path))} does not exist: neither beside the sweep file nor in trial.code",
+            )
+
+
+def _exists(path: FilePath) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or that no file system takes
+        return False
 
 
 def _cannot_travel(value: Any) -> bool:

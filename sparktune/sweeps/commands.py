@@ -36,7 +36,12 @@ def add_to(commands: Any) -> None:
         "Spark jobs cancelled by others).",
     )
     _file(sweep)
-    sweep.add_argument("--output", type=Path, metavar="FILE", help="write run, best trial and states as JSON")
+    sweep.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write run, best trial and states as JSON, however it ends",
+    )
     sweep.add_argument(
         "--script",
         action=_Script,
@@ -110,6 +115,8 @@ def run(args: argparse.Namespace) -> int:
     from sparktune.sweeps.sweep import Sweep
 
     sweep = Sweep.from_yaml(args.file, args.settings)
+    if args.output is not None:
+        _can_be_written(args.output)
     _log()
     with _sigterm_as_ctrl_c():
         try:
@@ -121,6 +128,22 @@ def run(args: argparse.Namespace) -> int:
             return UNEXPECTED
 
 
+def _can_be_written(output: Path) -> None:
+    """Refuse, before anything starts, a file that cannot be written at the end.
+
+    Raises:
+        SparktuneError: it cannot.
+    """
+    if output.is_dir():
+        raise SparktuneError(f"--output {str(output)!r} is a folder: give the name of a file")
+    if not output.parent.is_dir():
+        raise SparktuneError(
+            f"--output {str(output)!r}: the folder {str(output.parent)!r} does not exist: create it"
+        )
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise SparktuneError(f"--output {str(output)!r} may not be written by this user: write elsewhere")
+
+
 def _run_sweep(sweep: Any, output: Path | None) -> int:
     from sparktune.backends import session
     from sparktune.tracking.ahead import import_mlflow
@@ -129,31 +152,85 @@ def _run_sweep(sweep: Any, output: Path | None) -> int:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     spark = session.get_or_create(import_mlflow)
     try:
-        trials = sweep.run(spark)
+        try:
+            trials = sweep.run(spark)
+        finally:
+            if output is not None and sweep.trials is not None:
+                _write(output, _outcome(sweep.trials))
     except (SparkNotAvailable, StudyTakenOver) as error:
         print(f"sparktune: {error}", file=sys.stderr)
         return ENGINE_LOST
+    else:
+        _tell_best(trials)
+        return 0
     finally:
-        with contextlib.suppress(Exception):
-            spark.stop()
+        _stop(spark)
+
+
+def _tell_best(trials: Any) -> None:
     best = trials.best_trial
     print(f"run {trials.run_id}")
     params = " ".join(f"{name}={value!r}" for name, value in trials.best_params.items())
     told = f"{trials.metric}={trials.best_metric:.6g}"
-    print(f"best trial {best['tid']} (run {trials.best_run_id}): {told} {params}")
-    if output is not None:
-        output.write_text(json.dumps(_outcome(trials), indent=2) + "\n", encoding="utf-8")
-    return 0
+    print(f"best trial {best['tid']} (run {trials.best_run_id}): {told} {params}", flush=True)
+
+
+class _Enough(BaseException):
+    """A signal while Spark stops. py4j logs a traceback of a ``KeyboardInterrupt``."""
+
+
+def _stop(spark: Any) -> None:
+    """Stop Spark; a signal ends the wait for it, because how the sweep has ended is decided."""
+
+    def enough(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise _Enough
+
+    with contextlib.suppress(Exception, _Enough):
+        if threading.current_thread() is not threading.main_thread():
+            spark.stop()
+            return
+        before = {number: signal.signal(number, enough) for number in (signal.SIGINT, signal.SIGTERM)}
+        spark.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(output: Path, found: dict[str, Any]) -> None:
+    try:
+        output.write_text(_json(found) + "\n", encoding="utf-8")
+    except OSError as error:
+        logger.error("--output %r cannot be written: %s", str(output), error.strerror)
+
+
+def _json(value: Any) -> str:
+    """As JSON, which has no NaN and no infinities: they are text."""
+    return json.dumps(schema.point_as_json(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _outcome(trials: Any) -> dict[str, Any]:
+    """How a sweep stands, for programs; where no trial completed, there is no best one."""
+    from hyperopt import exceptions as hyperopt_exceptions
+
+    best: dict[str, Any] = {
+        "run_id": None,
+        "trial": None,
+        "metric": {"name": trials.metric, "value": None},
+        "parameters": None,
+        "point": None,
+    }
+    with contextlib.suppress(hyperopt_exceptions.AllTrialsFailed):
+        best = {
+            "trial": trials.best_trial["tid"],
+            "run_id": trials.best_run_id,
+            "metric": {"name": trials.metric, "value": trials.best_metric},
+            "parameters": trials.best_params,
+            "point": trials.best_point,
+        }
     return {
         "parent_run_id": trials.run_id,
-        "run_id": trials.best_run_id,
-        "trial": trials.best_trial["tid"],
-        "metric": {"name": trials.metric, "value": trials.best_metric},
-        "parameters": trials.best_params,
-        "point": schema.point_as_json(trials.best_point),
+        **best,
         "states": {state.value: count for state, count in trials.counts().items()},
         "stopped_because": trials.fmin_cancelled_reason,
     }
@@ -165,7 +242,7 @@ def _show(args: argparse.Namespace) -> int:
 
     with chosen(args.store, None):
         results = Results.of(args.run_id)
-    print(json.dumps(results.as_dict(), indent=2) if args.format == "json" else results.table())
+    print(_json(results.as_dict()) if args.format == "json" else results.table())
     return 0
 
 
@@ -191,7 +268,7 @@ def _best(args: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
     else:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(_json(found))
     return 0
 
 

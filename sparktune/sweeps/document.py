@@ -90,19 +90,8 @@ class Document:
         if not equals or not all(steps):
             raise refuse([Problem(place, "write NAME=VALUE, such as limits.max_total_trials=50")])
         part = parse(text, place.source)
-        at, inner = self.data, ()  # type: tuple[Any, Path]
-        for step in steps[:-1]:
-            inner = (*inner, step)
-            at = at.setdefault(step, {}) if isinstance(at, dict) else None
-            self.values.setdefault(inner, place)
-            self.keys.setdefault(inner, place)
-        if not isinstance(at, dict):
-            known = [key for key in self.data if isinstance(self.data, dict)]
-            raise refuse(
-                [Problem(place, f"{'.'.join(steps[:-1])!r} is no mapping{nearest(steps[0], known)}")]
-            )
-        at[steps[-1]] = part.data
-        whole = (*inner, steps[-1])
+        at, whole = self._found(steps, place)
+        at[whole[-1]] = part.data
         for places in (self.values, self.keys):
             for path in [path for path in places if path[: len(whole)] == whole]:
                 del places[path]
@@ -111,6 +100,34 @@ class Document:
             self.values[(*whole, *path)] = place
         for path in part.keys:
             self.keys[(*whole, *path)] = place
+
+    def _found(self, steps: list[str], place: Place) -> tuple[Any, Path]:
+        """The mapping or list that a dotted name leads to, and the path of what is meant in it."""
+        at: Any = self.data
+        path: Path = ()
+        while True:
+            n_steps, step = 1, steps[0]  # type: tuple[int, str | int]
+            if isinstance(at, dict):
+                # A name may have dots itself: the longest that is there.
+                known = (n for n in range(len(steps), 0, -1) if ".".join(steps[:n]) in at)
+                n_steps = next(known, 1)
+                step = ".".join(steps[:n_steps])
+            elif isinstance(at, list) and steps[0].isdecimal() and int(steps[0]) < len(at):
+                step = int(steps[0])
+            elif isinstance(at, list):
+                text = f"{'.'.join(map(str, path))!r} is a list of {len(at)}; write an index, 0 for the first"
+                raise refuse([Problem(place, text)])
+            else:
+                close = nearest(path[0], self.data) if path else ""
+                raise refuse([Problem(place, f"{'.'.join(map(str, path))!r} is no mapping{close}")])
+            path, steps = (*path, step), steps[n_steps:]
+            if not steps:
+                return at, path
+            if isinstance(at, dict) and at.get(step) is None:
+                at[step] = {}
+                self.values.setdefault(path, place)
+                self.keys.setdefault(path, place)
+            at = at[step]
 
 
 def of_data(data: Any, source: str = "the sweep") -> Document:

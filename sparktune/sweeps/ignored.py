@@ -20,7 +20,6 @@ IGNORED: dict[tuple[str, ...], dict[str, str]] = {
         "queue_settings": "Spark has no tiers of compute",
         "services": "Spark starts no services beside a trial",
         "properties": "use tags",
-        "outputs": "what a command writes into the folder outputs is kept with its run",
     },
     ("trial",): {
         "environment": _WORKERS,
@@ -29,6 +28,12 @@ IGNORED: dict[tuple[str, ...], dict[str, str]] = {
         "distribution": "a trial is one process: a command that needs several has to start them itself",
         "identity": "trials run as Spark's workers do",
         "services": "Spark starts no services beside a trial",
+    },
+    ("outputs", "*"): {
+        "path": "what a command writes into the folder outputs is kept with its run",
+        "mode": "",
+        "name": "",
+        "description": "",
     },
     ("inputs", "*"): {"mode": "nothing is mounted or downloaded: the command gets the path as it is"},
 }

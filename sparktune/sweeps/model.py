@@ -241,6 +241,17 @@ class InputPath(_Part):
 Input = Scalar | InputPath
 
 
+class Output(_Part):
+    """A file or folder below outputs, which is kept with the trial's run."""
+
+    type: str = Field(default="uri_folder", description="uri_file for a file; a folder is made of all else.")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the command finds it as an empty folder."""
+        return self.type != "uri_file"
+
+
 class SweepFile(_Part):
     """A sweep: which program to tune, over which values, how, and how long."""
 
@@ -254,6 +265,10 @@ class SweepFile(_Part):
     tags: dict[str, Scalar] = Field(default_factory=dict, description="The parent run's tags.")
     trial: Trial
     inputs: dict[str, Input] = Field(default_factory=dict, description="The same for every trial.")
+    outputs: dict[str, Output | None] = Field(
+        default_factory=dict,
+        description="${{outputs.NAME}} is the path outputs/NAME in the trial's working folder.",
+    )
     search_space: dict[str, Distribution] = Field(min_length=1, description="Name -> distribution.")
     sampling_algorithm: Sampling = Field(
         default_factory=lambda: Sampling(type="random"), description="How values are chosen."

@@ -37,8 +37,12 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        whole = f"{self.place}: {self.text}"
-        return "".join(char if char.isprintable() else repr(char)[1:-1] for char in whole)
+        return printable(f"{self.place}: {self.text}")
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: what would move its cursor or change its colours is written as an escape."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def refuse(problems: Sequence[Problem]) -> InvalidSweep:

@@ -11,6 +11,7 @@ from typing import Any
 from sparktune.errors import AllTrialsFailed, CannotResume, SparktuneError
 from sparktune.study.columns import parameter_columns
 from sparktune.study.trial import format_value, in_one_line, metric_value
+from sparktune.sweeps.problems import printable
 from sparktune.tracking import recorded
 from sparktune.tracking.mlflow import current_uri
 from sparktune.tracking.recorded import RecordedStudy, RecordedTrial, own_entries
@@ -152,9 +153,10 @@ class Results:
         try:
             best = self.best
         except AllTrialsFailed as error:
-            return "\n".join([*lines, str(error)])
+            return "\n".join([*lines, printable(str(error))])
         params = " ".join(f"{label}={format_value(value)}" for label, value in best.params.items())
-        return "\n".join([*lines, f"best trial {best.trial}: {record.metric}={best.metric:.6g} {params}"])
+        told = f"best trial {best.trial}: {record.metric}={best.metric:.6g} {params}"
+        return "\n".join([*lines, printable(told)])
 
 
 def _row(study: RecordedStudy, trial: RecordedTrial) -> Row:
@@ -179,6 +181,7 @@ def _row(study: RecordedStudy, trial: RecordedTrial) -> Row:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
+    rows = [[printable(cell.replace("\n", " ")) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     kept = [n for n, width in enumerate(widths) if any(row[n] for row in rows[1:])]
-    return ["  ".join(row[n].replace("\n", " ").ljust(widths[n]) for n in kept).rstrip() for row in rows]
+    return ["  ".join(row[n].ljust(widths[n]) for n in kept).rstrip() for row in rows]

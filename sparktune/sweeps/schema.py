@@ -11,7 +11,7 @@ from sparktune.sweeps.ignored import IGNORED
 from sparktune.sweeps.model import SweepFile
 
 FILE = Path(__file__).with_name("sweep.schema.json")
-_OF = {(): "", ("trial",): "Trial", ("inputs", "*"): "InputPath"}
+_OF = {(): "", ("trial",): "Trial", ("inputs", "*"): "InputPath", ("outputs", "*"): "Output"}
 """Where fields are ignored -> the definition that they belong to."""
 
 
@@ -32,6 +32,12 @@ def schema() -> dict[str, Any]:
         **whole,
         "anyOf": [{"type": "string", "enum": names}, {"$ref": reference}],
     }
+    found["properties"]["trial"] = {
+        "anyOf": [found["properties"]["trial"], {"type": "string", "pattern": r"\.ya?ml$"}],
+        "description": "What runs in each trial, or the name of a file with it.",
+    }
+    goal = found["$defs"]["Objective"]["properties"]["goal"]
+    goal["enum"] += [word.capitalize() for word in goal["enum"]]
     return found
 
 

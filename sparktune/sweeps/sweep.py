@@ -30,6 +30,7 @@ class Sweep:
         definition: the file as a typed model (``sparktune.sweeps.model.SweepFile``).
         folder: what relative paths in it are relative to.
         notes: what is worth telling of it, each with its place: fields of Azure's that are ignored, say.
+        trials: those of the latest ``run``, also of one that was interrupted; None before.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Sweep:
         self.definition = definition
         self.folder = Path(folder)
         self.notes = tuple(notes)
+        self.trials: SweepTrials | None = None
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str], settings: Sequence[str] = ()) -> Sweep:
@@ -52,6 +54,7 @@ class Sweep:
             SparktuneError: a package is missing.
         """
         with _needs_packages():
+            from sparktune.sweeps import trial_file
             from sparktune.sweeps.document import parse
             from sparktune.sweeps.problems import Place, Problem, refuse
         name = os.fspath(path)
@@ -62,6 +65,7 @@ class Sweep:
             raise refuse([Problem(Place(name), f"the file cannot be read: {cause}")]) from None
         document = parse(text, name)
         document.folder = os.path.dirname(os.path.abspath(name))
+        trial_file.include(document)
         if isinstance(document.data, dict):
             for setting in settings:
                 document.put(setting)
@@ -75,9 +79,11 @@ class Sweep:
             InvalidSweep: it is wrong.
         """
         with _needs_packages():
+            from sparktune.sweeps import trial_file
             from sparktune.sweeps.document import of_data
         document = of_data(_plain(data))
         document.folder = os.fspath(folder)
+        trial_file.include(document)
         return cls._of(document)
 
     @classmethod
@@ -118,7 +124,6 @@ class Sweep:
             Exception: see ``sparktune.fmin``.
         """
         from sparktune.fmin import fmin
-        from sparktune.study import progress
         from sparktune.sweeps import algorithms
         from sparktune.sweeps.space import space_of
         from sparktune.tracking.chosen import chosen
@@ -128,7 +133,7 @@ class Sweep:
         file = self.definition
         objective = self._objective()
         with chosen(file.tracking_uri, file.experiment_name):
-            trials = self._trials(spark)
+            self.trials = trials = self._trials(spark)
             fmin(
                 objective,
                 space_of(file.search_space),
@@ -137,8 +142,7 @@ class Sweep:
                 timeout=file.limits.timeout,
                 trials=trials,
                 rstate=file.sampling_algorithm.seed,
-                # In a log there is a line for each trial already.
-                show_progressbar=show_progressbar and progress.someone_watches(),
+                show_progressbar=show_progressbar,
                 resume=file.resume,
                 study_name=self._study_name(),
             )
@@ -202,6 +206,7 @@ class Sweep:
             file.objective.primary_metric,
             {name: as_text(value) for name, value in inputs.items()},
             env,
+            {name: output is None or output.is_folder for name, output in file.outputs.items()},
             self._packed_code(),
         )
 

@@ -40,9 +40,13 @@ def validated(document: Document) -> tuple[SweepFile, list[Problem]]:
 
 
 def _spell_out(data: dict[str, Any]) -> None:
-    """``sampling_algorithm: random`` is short for a mapping."""
+    """``sampling_algorithm: random`` is short for a mapping; Azure takes ``goal: Maximize``, too."""
     if isinstance(data.get("sampling_algorithm"), str):
         data["sampling_algorithm"] = {"type": data["sampling_algorithm"]}
+    objective = data.get("objective")
+    goal = objective.get("goal") if isinstance(objective, dict) else None
+    if isinstance(goal, str) and goal.lower() in ("maximize", "minimize"):
+        data["objective"] = {**objective, "goal": goal.lower()}
 
 
 def _problems(error: ValidationError, document: Document) -> Iterator[Problem]:
@@ -68,6 +72,8 @@ def _said(details: Mapping[str, Any], path: Path, document: Document) -> str:
         known = _fields_beside(path, document)
         where = ".".join(map(str, path[:-1])) or "the file"
         close = nearest(path[-1], [*known, *ignored.names_at(path[:-1])])
+        if path[0] == "trial" and path[-1] in SweepFile.model_fields:
+            close = "; it stands beside trial, not in it"
         return f"{where} has no field {shown(path[-1])}{close}; allowed: {listed(known)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         known = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag.strip()]
@@ -79,6 +85,8 @@ def _said(details: Mapping[str, Any], path: Path, document: Document) -> str:
     if kind == "literal_error":
         known = [each.strip(" '") for each in str(context["expected"]).replace(" or ", ",").split(",")]
         return f"{name} is {shown(value)}{nearest(value, known)}; allowed: {listed(known)}"
+    if path == ("trial",) and isinstance(value, str):
+        return f"trial is {shown(value)}; it must be a mapping, or the name of a file that ends with .yml"
     template = _SAID.get(kind)
     wanted = template(context) if template else f"it is refused: {details['msg']}"
     return f"{name} is {shown(value)}; {wanted}"

@@ -192,6 +192,7 @@ class RunnableTrials(StudyTrials):
                     if self.early_termination is not None:
                         tracker.watch(self.watch_interval, _poster(backend))
                     self.run_id, self._study_id = tracker.run_id, tracker.study_id
+                    logger.info("%s", summary.first_words(self, backend.slots()))
                     report.start()
                     if save is not None:
                         save.begin(lambda: before_s + backend.now() - began_s)

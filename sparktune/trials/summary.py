@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from sparktune.trials.base import StudyTrials
 
 
+def first_words(trials: StudyTrials, slots: int) -> str:
+    """What is said when a study begins: its run, and how many trials there can be at a time."""
+    run = "" if trials.run_id is None else f"run {trials.run_id}: "
+    return f"{run}up to {n_trials(min(trials.parallelism, slots))} at a time, {slots} slots"
+
+
 def lines(best: Trial | None, trials: StudyTrials, elapsed_s: float, link: str | None) -> list[str]:
     """The last words of a study: best loss, time, trials by how they ended, where to look at them.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sparktune.errors import InvalidSweep
+from sparktune.sweeps.sweep import Sweep
 from tests.sweeps.files import complaints, sweep
 
 BEGIN = """\
@@ -112,3 +115,66 @@ def test_what_is_missing_here_is_named() -> None:
         InvalidSweep, match=r"sweep.yml:19:\d+: inputs.table.path: .*asset of an Azure workspace"
     ):
         sweep(text)
+
+
+@pytest.mark.parametrize("goal", ["Maximize", "MINIMIZE", "minimize"])
+def test_the_goal_in_any_case(goal) -> None:
+    text = BEGIN.replace("DISTRIBUTION", UNIFORM).replace("goal: minimize", f"goal: {goal}")
+    assert sweep(text).definition.objective.goal == goal.lower()
+
+
+JOB = """\
+$schema: https://azuremlschemas.azureedge.net/latest/commandJob.schema.json
+type: command
+display_name: one fit
+code: ./src
+command: python fit.py --share ${{search_space.share}} --table ${{inputs.table}} --to ${{outputs.model}}
+environment: azureml:forest-env@latest
+inputs:
+  table: {type: uri_file, path: covers.csv}
+  depth: {type: integer, default: 3}
+  other: {type: number}
+outputs:
+  model: {type: uri_folder, mode: upload}
+"""
+OF_A_FILE = """\
+type: sweep
+trial: job/train.yml
+inputs: {depth: 5}
+search_space: {share: {type: uniform, min_value: 0, max_value: 1}}
+objective: {goal: minimize, primary_metric: log_loss}
+limits: {max_total_trials: 30}
+"""
+
+
+def test_a_trial_in_its_own_file(tmp_path: Path) -> None:
+    """Its paths are relative to that file, errors in it have their places there, the sweep's inputs win."""
+    job, file = tmp_path / "job" / "train.yml", tmp_path / "sweep.yml"
+    (tmp_path / "job" / "src").mkdir(parents=True)
+    (tmp_path / "job" / "covers.csv").touch()
+    job.write_text(JOB)
+    file.write_text(OF_A_FILE)
+    found = Sweep.from_yaml(file, ["trial.environment_variables.LEVEL=debug"])
+    assert found.definition.inputs.keys() == {"table", "depth"}
+    assert found.definition.inputs["depth"] == 5
+    assert found.definition.trial.environment_variables == {"LEVEL": "debug"}
+    assert found._objective().outputs == {"model": True}
+    assert found._objective().inputs["table"] == str(job.parent / "covers.csv")
+    assert found._code == tmp_path / "job" / "./src"
+    assert [note.split(": ")[:2] for note in found.notes] == [
+        [f"{job}:6:1", "trial.environment is ignored"],
+    ]
+    job.write_text(JOB.replace("command:", "comand:"))
+    with pytest.raises(InvalidSweep, match=rf"{job}:5:1: trial has no field 'comand'; did you mean"):
+        Sweep.from_yaml(file)
+    job.write_text(JOB.replace("type: command", "type: pipeline"))
+    with pytest.raises(InvalidSweep, match=rf"{job}:2:7: trial is in this file; it must be of type: command"):
+        Sweep.from_yaml(file)
+    job.unlink()
+    with pytest.raises(
+        InvalidSweep, match=r"sweep.yml:2:8: trial is 'job/train.yml'; the file cannot be read"
+    ):
+        Sweep.from_yaml(file)
+    file.write_text(OF_A_FILE.replace("job/train.yml", "train"))
+    with pytest.raises(InvalidSweep, match=r"trial is 'train'; it must be a mapping, or the name of a file"):
+        Sweep.from_yaml(file)

@@ -69,6 +69,19 @@ def test_values_arrive_as_they_are(value, tmp_path, scratch, monkeypatch) -> Non
     assert list(scratch.iterdir()) == []
 
 
+def test_outputs_are_below_the_folder_that_is_kept(tmp_path) -> None:
+    source = """
+        import os, sys
+        folder, file = sys.argv[1:]
+        assert os.listdir(folder) == []
+        assert (folder, file) == (os.path.abspath("outputs/model"), os.path.abspath("outputs/table"))
+        open(file, "w").close()
+        print("score=1")
+    """
+    text = "python train.py ${{outputs.model}} ${{outputs.table}}"
+    assert command(text, source, tmp_path, outputs={"model": True, "table": False})({})["score"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -107,9 +107,22 @@ def test_settings() -> None:
     assert str(document.place(("search_space", "x", "type"))) == "--set search_space={x: {type: randint}}"
 
 
+def test_settings_of_empty_mappings_of_names_with_dots_and_in_lists() -> None:
+    document = parse("limits:\nspace: {a.b: {values: [1, {c: 2}]}, a: {x: 1}}\n", "f")
+    for setting in ("limits.timeout=5", "space.a.b.values.0=7", "space.a.b.values.1.c=8", "space.a.x=9"):
+        document.put(setting)
+    assert document.data == {
+        "limits": {"timeout": 5},
+        "space": {"a.b": {"values": [7, {"c": 8}]}, "a": {"x": 9}},
+    }
+    assert str(document.place(("space", "a.b", "values", 0))) == "--set space.a.b.values.0=7"
+
+
 @pytest.mark.parametrize(
     ("setting", "complaint"),
     [
+        ("list.1=2", "'list' is a list of 1; write an index, 0 for the first"),
+        ("list.x=2", "'list' is a list of 1"),
         ("limits", "write NAME=VALUE"),
         ("=1", "write NAME=VALUE"),
         ("a..b=1", "write NAME=VALUE"),
@@ -119,5 +132,5 @@ def test_settings() -> None:
 )
 def test_settings_that_are_refused(setting, complaint) -> None:
     with pytest.raises(InvalidSweep, match=r"^--set ") as refused:
-        parse("type: sweep", "f").put(setting)
+        parse("type: sweep\nlist: [1]", "f").put(setting)
     assert complaint in str(refused.value)

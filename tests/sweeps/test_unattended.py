@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from sparktune import AllTrialsFailed, Sweep, cli
+from sparktune.sweeps import commands
 from tests.conftest import needs_classic
 from tests.processes import is_over
 from tests.sweeps.files import FILE, code_folder
@@ -57,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 def under_way(folder: Path, env: dict[str, str], store: str) -> Iterator[subprocess.Popen[str]]:
     """``sparktune sweep`` whose command has begun; it is in a process group of its own."""
     with subprocess.Popen(
-        [sys.executable, "-m", "sparktune", "sweep", "sweep.yml"],
+        [sys.executable, "-m", "sparktune", "sweep", "sweep.yml", "--output", "out.json"],
         cwd=folder,
         env={**env, "MLFLOW_TRACKING_URI": store},
         stdin=subprocess.DEVNULL,
@@ -72,6 +74,11 @@ def under_way(folder: Path, env: dict[str, str], store: str) -> Iterator[subproc
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def parent_run() -> str:
+    found = mlflow.search_runs(filter_string="tags.`sparktune.role` = 'study'", search_all_experiments=True)
+    return str(found.iloc[0]["run_id"])
 
 
 def pids(folder: Path) -> list[int]:
@@ -90,6 +97,10 @@ def test_a_signal_ends_it_all_and_the_code_says_so(number, folder, subprocess_en
     assert "sparktune: interrupted" in written
     assert "Traceback" not in OF_A_WORKER.sub("", written), written
     assert "cancelled" in written
+    output = json.loads((folder / "out.json").read_text())
+    assert (output["parent_run_id"], output["parameters"]) == (parent_run(), None)
+    assert output["states"]["cancelled"] == 1
+    assert re.search(rf"INFO run {parent_run()}: up to \d+ trials? at a time, [1-9]\d* slots", written)
     assert artifacts(only_trial()) == LAST_FILES
 
 
@@ -123,6 +134,44 @@ def test_a_good_file_is_told_in_a_line(tmp_path, capsys) -> None:
     assert "good.yml:1:1: compute is ignored" in told.err
 
 
+def test_an_output_that_cannot_be_written_is_told_before_anything_starts(tmp_path, capsys) -> None:
+    file = tmp_path / "good.yml"
+    file.write_text(FILE)
+    for output, complaint in ((tmp_path / "no" / "out.json", "create it"), (tmp_path, "is a folder")):
+        assert cli.main(["sweep", str(file), "--output", str(output)]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"sparktune: --output {str(output)!r}")
+        assert complaint in told
+        assert len(told.splitlines()) == 1
+
+
+def test_json_has_no_infinities() -> None:
+    written = commands._json({"metric": -math.inf, "trials": [{"metric": math.nan}], "name": "ü"})
+    assert json.loads(written, parse_constant=pytest.fail) == {
+        "metric": "-inf",
+        "trials": [{"metric": "nan"}],
+        "name": "ü",
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_spark_stops_ends_the_wait_for_it(number) -> None:
+    """And changes nothing about how the sweep has ended; a second one, neither."""
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    class Session:
+        def stop(self) -> None:
+            signal.raise_signal(number)
+            pytest.fail("it waits")
+
+    try:
+        commands._stop(Session())
+        signal.raise_signal(number)
+    finally:
+        for each, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(each, handler)
+
+
 def test_show_and_best(folder, run, mlflow_store, capsys) -> None:
     """A whole sweep, one failed and one completed trial, and one that none completes."""
     code_folder(folder / "code", """
@@ -130,7 +179,7 @@ def test_show_and_best(folder, run, mlflow_store, capsys) -> None:
         print("epoch 1")
         os.mkdir("outputs")
         open("outputs/model", "w").write("the model")
-        assert sys.argv[1] != "bad"
+        assert sys.argv[1] != "bad", "\\33[2J"
         print("score=0.5")
     """)  # fmt: skip
     (folder / "sweep.yml").write_text(SWEEP.replace("PATH", "good, bad"))
@@ -155,7 +204,8 @@ def test_show_and_best(folder, run, mlflow_store, capsys) -> None:
 
     table = told("show", run_id)
     assert [line.split()[:2] for line in table.splitlines()[1:3]] == [["0", "completed"], ["1", "failed"]]
-    assert "AssertionError" in table
+    assert "AssertionError: \\x1b[2J" in table
+    assert "\33" not in table
     shown = json.loads(told("show", run_id, "--format", "json"))
     assert [trial["metric"] for trial in shown["trials"]] == [0.5, None]
 
@@ -190,8 +240,7 @@ def test_no_trial_completed(folder, mlflow_store, spark, capsys) -> None:
     code_folder(folder / "code", "raise ValueError('the cause')")
     with pytest.raises(AllTrialsFailed, match="ValueError: the cause"):
         Sweep.from_yaml(folder / "sweep.yml").run(spark, show_progressbar=False)
-    parent = mlflow.search_runs(filter_string="tags.`sparktune.role` = 'study'").iloc[0]["run_id"]
-    assert cli.main(["best", parent, "--store", mlflow_store]) == 1
+    assert cli.main(["best", parent_run(), "--store", mlflow_store]) == 1
     assert "no trial of the run" in capsys.readouterr().err
 
 

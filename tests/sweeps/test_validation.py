@@ -140,6 +140,21 @@ def test_a_good_file() -> None:
         ("limits:", "inputs: {data: {path: 'azureml:x:1'}}\nlimits:", "is an asset of an Azure workspace"),
         ("limits:", "inputs: {data: [1]}\nlimits:", "inputs.data is [1]; it"),
         ("limits:", "tags: [a]\nlimits:", "tags is ['a']; it must be a mapping"),
+        (
+            "limits:",
+            "tags: {mlflow.parentRunId: x}\nlimits:",
+            "tags.mlflow.parentRunId: sparktune sets this tag",
+        ),
+        ("limits:", "tags: {sparktune.role: x}\nlimits:", "tags.sparktune.role: sparktune sets this tag"),
+        (
+            "limits:",
+            "inputs: {data: {path: no/a.csv}}\nlimits:",
+            "inputs.data.path: 'no/a.csv' does not exist",
+        ),
+        ("limits:", "outputs: {../x: {type: uri_folder}}\nlimits:", "a name must have letters"),
+        ("  command:", "  inputs: {a: 1}\n  command:", "'inputs'; it stands beside trial, not in it"),
+        ("search_space.rate", "outputs.rate", "${{outputs.rate}}: there is no such name; outputs is empty"),
+        ("command: python", "command: LEVEL=1 python", "'LEVEL=' (an environment variable) needs a shell"),
     ],
 )
 def test_each_error_names_its_place_and_the_remedy(old, new, complaint) -> None:
@@ -182,6 +197,7 @@ def test_fields_of_azures_that_mean_nothing_here_are_told() -> None:
             "no max_total_trials: the sweep runs 1000 trials",
         ),
         (FILE.replace("${{search_space.rate}}", "1"), "it does not use rate, which it finds in environment"),
+        (f"inputs: {{a: {{path: /no/a.csv}}}}\n{FILE}", "inputs.a.path: '/no/a.csv' is not on this machine"),
         (FILE.replace("trials: 4", "trials: 4, timeout: 5, trial_timeout: 6"), "it is longer than timeout"),
     ],
 )
@@ -226,7 +242,7 @@ FULL = data(
     experiment_name="e",
     description="t",
     tags={"a": "b"},
-    inputs={"x": 1, "y": {"path": "p", "type": "uri_file"}},
+    inputs={"x": 1, "y": {"path": "https://p", "type": "uri_file"}},
     trial={
         "command": "a ${{search_space.rate}}",
         "environment_variables": {"A": "${{inputs.x}}"},

@@ -56,6 +56,7 @@ class Command(processes.EndsInTime):
         metric: the primary metric.
         inputs: name -> text.
         env: environment variables, with references.
+        outputs: name -> whether it is a folder.
         code: the folder that the command runs in, or None for an empty one.
     """
 
@@ -63,6 +64,7 @@ class Command(processes.EndsInTime):
     metric: str
     inputs: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, Template] = field(default_factory=dict)
+    outputs: Mapping[str, bool] = field(default_factory=dict)
     code: Archive | None = None
     ends_within_s: ClassVar[float] = ENDED_S + KEPT_S + 2.0
 
@@ -75,10 +77,14 @@ class Command(processes.EndsInTime):
         """
         values = {Reference("search_space", name): as_text(value) for name, value in point.items()}
         values |= {Reference("inputs", name): text for name, text in self.inputs.items()}
-        argv = [filled(argument, values) for argument in self.argv]
         run = OwnRun.of_environment()
-        env = self._environment(point, values)
         with _Scratch(self.code) as scratch:
+            for name, is_folder in self.outputs.items():
+                path = scratch.work / OUTPUTS / name
+                (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+                values[Reference("outputs", name)] = str(path)
+            argv = [filled(argument, values) for argument in self.argv]
+            env = self._environment(point, values)
             return _Execution(argv, env, scratch, self.metric, run).result()
 
     def _environment(self, point: Mapping[str, Any], values: Mapping[Reference, str]) -> dict[bytes, bytes]:
