@@ -32,6 +32,7 @@ DOORS = {
     "tqdm": ["sparktune.study.progress"],
     "cryptography": ["sparktune.backends.encryption"],
     "pydantic": ["sparktune.sweeps.model", "sparktune.sweeps.validation"],
+    "pathspec": ["sparktune.sweeps.code"],
     "yaml": ["sparktune.sweeps.document", "sparktune.sweeps.commands"],
 }
 """Third-party package -> the only modules that may import it, at the top or inside a function."""

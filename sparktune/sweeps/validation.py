@@ -44,9 +44,10 @@ def _spell_out(data: dict[str, Any]) -> None:
     if isinstance(data.get("sampling_algorithm"), str):
         data["sampling_algorithm"] = {"type": data["sampling_algorithm"]}
     objective = data.get("objective")
-    goal = objective.get("goal") if isinstance(objective, dict) else None
-    if isinstance(goal, str) and goal.lower() in ("maximize", "minimize"):
-        data["objective"] = {**objective, "goal": goal.lower()}
+    if isinstance(objective, dict):
+        goal = objective.get("goal")
+        if isinstance(goal, str) and goal.lower() in ("maximize", "minimize"):
+            data["objective"] = {**objective, "goal": goal.lower()}
 
 
 def _problems(error: ValidationError, document: Document) -> Iterator[Problem]:
