@@ -49,6 +49,31 @@ def test_trials_are_nested_runs_of_the_active_one(mlflow_store: str) -> None:
     assert params["sparktune.best_x"] == str(best["x"])
 
 
+def test_what_the_objective_logs_in_steps_hides_no_final_value(mlflow_store: str) -> None:
+    """Of a metric MLflow shows the value of the largest step."""
+
+    def trained(x: float) -> dict[str, Any]:
+        for epoch in range(5):
+            mlflow.log_metric("loss", 100 - x - epoch, step=epoch)
+        mlflow.log_metric("auc", 0.1, step=10**6)
+        mlflow.log_metric("seen", 5.0, step=5)
+        return {"status": "ok", "loss": x, "auc": 1 - x, "more": 3.0}
+
+    trials = Trials()
+    with mlflow.start_run() as parent:
+        fmin(trained, hp.uniform("x", 0, 1), rand.suggest, 3, trials=trials, rstate=1, show_progressbar=False)
+    runs = [mlflow.get_run(document["misc"]["run_id"]) for document in trials.trials]
+    assert [run.data.metrics for run in runs] == [
+        {"loss": x, "auc": 1 - x, "more": 3.0, "seen": 5.0} for x in trials.losses()
+    ]
+    history = mlflow.MlflowClient().get_metric_history(runs[0].info.run_id, "loss")
+    assert sorted((point.step, point.value) for point in history)[-1] == (5, trials.losses()[0])
+    best_first = mlflow.search_runs(
+        filter_string=f"tags.mlflow.parentRunId = '{parent.info.run_id}'", order_by=["metrics.loss"]
+    )
+    assert best_first["run_id"][0] == trials.best_trial["misc"]["run_id"]
+
+
 class Noted(Trials):
     """A subclass as libraries have it."""
 

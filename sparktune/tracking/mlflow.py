@@ -332,7 +332,7 @@ class MlflowTracker:
         tags, metrics, artifacts = schema.final_record(trial, document, now_ms)
         if self._watcher is not None and record.run_id is not None and trial.trial_id not in self._reporting:
             key = schema.valid_key(self._info.metric) if self._info is not None else None
-            own = next(((p.value, p.step, p.time_ms) for p in metrics if p.key == key), None)
+            own = next(((p.value, p.time_ms) for p in metrics if p.key == key), None)
             self._watcher.ended(record.run_id, trial.trial_id, own)
         with self._writer.lock:
             if record.run_id is None and not record._busy:  # not written yet, and not needed any more

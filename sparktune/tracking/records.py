@@ -146,5 +146,8 @@ class Store(Protocol):
     def find(self, record: RunRecord) -> str | None:
         """The id of the run that bears the record's identity."""
 
+    def latest(self, run_id: str) -> dict[str, Point]:
+        """Metric -> its latest value, of those that the run has."""
+
     def write(self, run_id: str, content: Content) -> None:
         """Write everything in ``content``, and remove from it what is written."""

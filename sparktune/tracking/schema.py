@@ -62,12 +62,16 @@ _NOT_KEY = re.compile(r"[^/\w.\- :]")
 
 
 class Point(NamedTuple):
-    """One value of a metric: its key, value, time (ms since 1970) and step."""
+    """One value of a metric: its key, value, time (ms since 1970) and step.
+
+    A ``final`` one is the value that the metric is to have at the end; see ``with_finals_last``.
+    """
 
     key: str
     value: float
     time_ms: int
     step: int = 0
+    final: bool = False
 
 
 class Batch(NamedTuple):
@@ -76,6 +80,38 @@ class Batch(NamedTuple):
     params: dict[str, str]
     tags: dict[str, str]
     metrics: list[Point]
+
+
+def with_finals_last(points: Sequence[Point], latest: Mapping[str, Point]) -> list[Point]:
+    """Points with the final ones behind all others of their metrics.
+
+    Of a metric MLflow shows the value of the largest step, and of the latest time among equal steps. The
+    objective may have logged the same metric, an epoch a step.
+
+    Args:
+        points: to be written to one run.
+        latest: metric -> what the run has as its latest value.
+    """
+    last = dict(latest)
+    for point in points:
+        known = last.get(point.key)
+        if not point.final and (known is None or _place(known) < _place(point)):
+            last[point.key] = point
+    placed = []
+    for point in points:
+        if point.final:
+            known = last.get(point.key)
+            was_written = known is not None and known[:3] == point[:3]  # by a request that nobody answered
+            if known is not None and not was_written and _place(known) >= _place(point):
+                point = point._replace(step=known.step + 1)
+            last[point.key] = point
+        placed.append(point)
+    return placed
+
+
+def _place(point: Point) -> tuple[int, int]:
+    """Where a point stands in its metric's series."""
+    return point.step, point.time_ms
 
 
 # Keys and values -------------------------------------------------------------------------------------------
@@ -394,9 +430,8 @@ def final_record(
     if other:
         shown = ", ".join(f"{key}={value}" for key, value in other.items())
         tags["sparktune.not_finite"] = cut(shown, MAX_TAG_VALUE)
-    # The UI shows the value with the largest step, so the final one must not hide behind reported ones.
     step = max(trial.steps, trial.last_step)
-    metrics = [Point(key, value, time_ms, step) for key, value in finite.items()]
+    metrics = [Point(key, value, time_ms, step, final=True) for key, value in finite.items()]
     return tags, metrics, artifacts
 
 

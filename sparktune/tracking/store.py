@@ -21,7 +21,7 @@ from sparktune.tracking.patience import upload, upload_url, with_short_patience
 from sparktune.tracking.places import has_mlflows_pages, is_databricks
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, StoreBusyError
 from sparktune.tracking.refusals import refusals
-from sparktune.tracking.schema import PARENT_TAG, ROLE_TAG, ROOT_TAG, STUDY_TAG, Batch, batches
+from sparktune.tracking.schema import PARENT_TAG, ROLE_TAG, ROOT_TAG, STUDY_TAG, Batch, Point, batches
 from sparktune.tracking.transaction import Transaction
 
 logger = logging.getLogger("sparktune")
@@ -240,6 +240,12 @@ class MlflowStore:
         if status is not None:
             with refusals():
                 self._store.update_run_info(run_id, RunStatus.from_string(status), end_ms, None)
+
+    def latest(self, run_id: str) -> dict[str, Point]:
+        """See ``records.Store``."""
+        with refusals():
+            points = self._store.get_run(run_id).data._metric_objs
+        return {p.key: Point(p.key, p.value, p.timestamp, p.step) for p in points}
 
     def running_metrics(self, parent_run_id: str) -> dict[str, dict[str, tuple[float, int, int]]]:
         """See ``watcher.MetricSource``."""

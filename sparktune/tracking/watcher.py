@@ -57,7 +57,7 @@ class MetricWatcher:
         self._seen: dict[str, tuple[float, int, int]] = {}
         self._closed = threading.Event()
         self._wake = threading.Condition()
-        self._ended: dict[str, tuple[int, tuple[float, int, int] | None]] = {}
+        self._ended: dict[str, tuple[int, tuple[float, int] | None]] = {}
         self._in_trouble = False
         self.names: set[str] = set()
         """The metrics that were seen, whatever their name."""
@@ -71,10 +71,11 @@ class MetricWatcher:
             self._wake.notify_all()
         self._thread.join(timeout=self._interval_s + 5.0)
 
-    def ended(self, run_id: str, trial_id: int, own: tuple[float, int, int] | None = None) -> None:
+    def ended(self, run_id: str, trial_id: int, own: tuple[float, int] | None = None) -> None:
         """A trial has ended: read its series once more, soon, and before anything of other trials is read.
 
-        ``own`` is the point (value, step, time in ms) of the metric that the driver itself writes at the end.
+        ``own`` is the value of the metric that the driver itself writes at the end, and its time in ms. Its
+        step depends on what the run has by then.
         """
         with self._wake:
             self._ended[run_id] = trial_id, own
@@ -90,7 +91,10 @@ class MetricWatcher:
         with self._wake:
             ended = dict(self._ended)
         for run_id, (trial_id, own) in ended.items():
-            points = [point for point in self._source.series(run_id, self._metric) if point != own]
+            points = self._source.series(run_id, self._metric)
+            ours = (n for n in reversed(range(len(points))) if (points[n][0], points[n][2]) == own)
+            if (n := next(ours, None)) is not None:
+                del points[n]
             if points:
                 self.names.add(self._metric)
             for value, step, _ in self._after(points, self._seen.pop(run_id, None)):

@@ -35,6 +35,7 @@ from sparktune.tracking.records import (
     UnusableError,
 )
 from sparktune.tracking.refusals import in_short
+from sparktune.tracking.schema import with_finals_last
 
 logger = logging.getLogger("sparktune")
 
@@ -227,28 +228,36 @@ class Writer:
 
     def _write_whole(self, jobs: list[tuple[RunRecord, Content]]) -> None:
         """Create runs of trials that are over, with all that is to be said of them; without the lock."""
+        for _, content in jobs:
+            content.metrics = with_finals_last(content.metrics, {})
         for (record, _), run_id in zip(jobs, self._store.create_whole(jobs), strict=True):
             self._exists(record, run_id)
 
     def _handle(self, record: RunRecord, content: Content) -> None:
         """One request, or a few, for one record; without the lock."""
+        is_new = False
         if record.run_id is None:
-            self._exists(record, self._create(record, content))
+            run_id, is_new = self._create(record, content)
+            self._exists(record, run_id)
             if content.status is None:
                 return
         assert record.run_id is not None
+        if any(point.final for point in content.metrics):
+            latest = {} if is_new else self._store.latest(record.run_id)
+            content.metrics = with_finals_last(content.metrics, latest)
         self._store.write(record.run_id, content)
 
-    def _create(self, record: RunRecord, content: Content) -> str:
+    def _create(self, record: RunRecord, content: Content) -> tuple[str, bool]:
+        """The run's id, and whether it did not exist before."""
         if record.prepare is not None:
-            return record.prepare()
+            return record.prepare(), False
         if self._may_exist(record) and (found := self._store.find(record)):
-            return found
+            return found, False
         tags = dict(itertools.islice(content.tags.items(), TAGS_AT_FIRST))
         run_id = self._store.create(record, tags)
         for key in tags:
             del content.tags[key]
-        return run_id
+        return run_id, True
 
     def _exists(self, record: RunRecord, run_id: str) -> None:
         """The run was created: whoever waits for it learns its id."""

@@ -109,7 +109,27 @@ def test_numbers_that_are_not_finite_are_told_apart() -> None:
 def test_the_final_loss_comes_after_the_reported_ones() -> None:
     trial = completed(running(0), 0.5)
     _, metrics, _ = schema.final_record(schema_trial_with_steps(trial, 4), {}, 99)
-    assert metrics == [Point("loss", 0.5, 99, 4)]
+    assert metrics == [Point("loss", 0.5, 99, 4, final=True)]
+
+
+def test_final_values_stand_behind_all_that_was_logged() -> None:
+    final, other = Point("m", 0.5, 99, 4, final=True), Point("n", 0.7, 99, 4, final=True)
+    assert schema.with_finals_last([final, other], {}) == [final, other]
+    for step, expected in [(3, 4), (4, 5), (7, 8)]:
+        latest = {"m": Point("m", 96.0, 99, step)}
+        assert schema.with_finals_last([final, other], latest) == [final._replace(step=expected), other]
+        # Reports of the last second are written with it.
+        together = [final, Point("m", 96.0, 99, step)]
+        assert schema.with_finals_last(together, {})[0].step == expected
+    assert schema.with_finals_last([final], {"m": Point("m", 96.0, 98, 4)}) == [final]  # it is later
+    # A request that nobody answered may have been heard.
+    written = {"m": Point("m", 0.5, 99, 8)}
+    assert schema.with_finals_last([final._replace(step=8)], written) == [final._replace(step=8)]
+    revised = final._replace(value=0.6)
+    assert [p.step for p in schema.with_finals_last([final, revised], {"m": Point("m", 1.0, 9, 9)})] == [
+        10,
+        11,
+    ]
 
 
 def schema_trial_with_steps(trial: Any, steps: int) -> Any:

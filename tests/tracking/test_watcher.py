@@ -55,9 +55,9 @@ def test_what_the_driver_wrote_at_the_end_is_no_report(
     source: Source, watcher: MetricWatcher, told: list[tuple[int, float, int]]
 ) -> None:
     source.points["a"] = [(0.1, 0, 5), (0.1, 1, 7)]
-    watcher.ended("a", 0, (0.1, 1, 7))
+    watcher.ended("a", 0, (0.1, 7))
     source.points["b"] = [(0.3, 0, 9)]
-    watcher.ended("b", 1, (0.3, 0, 9))
+    watcher.ended("b", 1, (0.3, 9))
     watcher.settle(30)
     assert told == [(0, 0.1, 0)]
 
@@ -73,7 +73,7 @@ def test_a_trial_that_ends_while_running_ones_are_read_is_read_at_its_end(
 
     def ends(run_id: str, metric: str) -> list[Point]:
         monkeypatch.undo()
-        watcher.ended("a", 0, (0.2, 1, 7))
+        watcher.ended("a", 0, (0.2, 7))
         source.points["a"].insert(1, (0.2, 1, 7))
         return read(run_id, metric)
 
