@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import math
 import os
 import random
 import signal
@@ -18,7 +20,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from sparktune import BanditPolicy, SparkTrials, Trials, auto, hp, optuna_sampler, rand, tpe
+from sparktune import BanditPolicy, SparkTrials, Trials, auto, hp, optuna_sampler, rand, report, tpe
+from sparktune.early_termination import Curve, Decision
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
 from sparktune.study.tracker import default_study_name
 from sparktune.tracking import artifacts
@@ -215,6 +218,47 @@ def test_the_trials_of_a_recorded_study(mlflow_store: str) -> None:
     tune(N + 3, trials=found, points_to_evaluate=[{"x": 0.5, "kind": 1, "degree": 2}])
     assert found.run_id == trials.run_id
     assert sorted(found.to_dataframe()["trial"]) == list(range(N + 4))
+
+
+class StopTheFirst:
+    def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: str) -> Decision | None:
+        return Decision("the first", 1, 1.0, 2.0) if trial_id == 0 else None
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "loss"),
+    [
+        ({"metric": "auc", "goal": "maximize"}, {"auc": 0.25, "loss": -0.25}, -0.25),
+        ({"metric": "auc", "goal": "maximize"}, {"auc": 0.25, "loss": 7.0}, None),
+        ({"metric": "loss"}, {"loss": 7.0}, None),
+    ],
+)
+def test_a_trial_that_is_ended_before_any_completes(
+    options: dict[str, Any], values: dict[str, float], loss: float | None, mlflow_store: str
+) -> None:
+    """Whether what it reported is a loss is known later, and then to all."""
+
+    def fn(x: float) -> Any:
+        report(0.25)
+        return {"status": "ok"} | values
+
+    trials = RecordedTrials(early_termination=StopTheFirst(), **options)
+    tune(3, fn=fn, space=hp.uniform("x", 0, 1), algo=rand.suggest, trials=trials)
+    run_id = trials.to_dataframe()["run_id"][0]
+    table = json.loads(mlflow.artifacts.load_text(f"runs:/{trials.run_id}/trials.json"))
+    tables = [trials.to_dataframe(), RecordedTrials.from_mlflow(trials.run_id, **options).to_dataframe()]
+    losses = [None if math.isnan(found["loss"][0]) else found["loss"][0] for found in tables]
+    losses += [trials.snapshot().trials[0].loss, recorded_snapshot(trials.run_id).trials[0].loss]
+    losses.append(table["data"][0][table["columns"].index("loss")])
+    shown = mlflow.get_run(run_id).data.metrics.get("loss", math.nan)
+    assert [*losses, None if math.isnan(shown) else shown] == [loss] * 6
+    # For search algorithms it has one in any case: as bad as any that is known.
+    assert trials.losses()[0] == (values["loss"] if loss is None else loss)
+    assert RecordedTrials.from_mlflow(trials.run_id).losses() == trials.losses()
+    before = facts(trials)
+    trials.early_termination = None
+    tune(4, fn=fn, space=hp.uniform("x", 0, 1), algo=rand.suggest, trials=trials)
+    assert facts(trials)[:3] == before  # that study is over
 
 
 def test_a_study_that_went_on_with_the_trials_of_another(mlflow_store: str) -> None:

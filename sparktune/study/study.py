@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from sparktune.early_termination.base import Curve, Decision, EarlyTerminationPolicy, Goal, decision_on
+from sparktune.early_termination.base import (
+    Curve,
+    Decision,
+    EarlyTerminationPolicy,
+    Goal,
+    decision_on,
+    is_infinite,
+)
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
 from sparktune.study.reasons import EARLY_STOPPING, LOSS_THRESHOLD
 from sparktune.study.trial import Trial, TrialError, TrialState, reported_metric, shown_value
@@ -239,14 +246,31 @@ class Study:
         spent = sum(t.steps for t in ended)
         return saved / (saved + spent) if cut else None
 
-    def conclude(self) -> None:
-        """The study is over: say of terminated trials' values whether they compare with the losses."""
-        compares = self._values_are_losses()
-        for trial in self._trials.values():
-            if trial.state is TrialState.EARLY_TERMINATED and trial.trial_id in self.curves:
-                loss = self._as_loss(trial.trial_id) if compares else None
-                if loss != trial.loss:
-                    self._trials[trial.trial_id] = replace(trial, loss=loss)
+    def conclude(self, first_id: int = 0) -> list[tuple[Trial, Trial]]:
+        """The study is over: settle what the values of terminated trials are as losses.
+
+        Whether they compare is known from the trials that completed, and the first ones may have been
+        terminated before any had. This is the one change of a trial that has ended, so whoever shows or keeps
+        trials is to learn of it.
+
+        Args:
+            first_id: of this study. Trials before it are of studies that are over, and stay.
+
+        Returns:
+            The trials that changed, as they were and as they are.
+        """
+        revised = []
+        for trial_id, trial in self._trials.items():
+            is_own = trial_id >= first_id and trial_id in self.curves
+            if trial.state is TrialState.EARLY_TERMINATED and is_own:
+                loss, result = self._terminated(trial_id, trial.decision)
+                if (loss, result) != (trial.loss, trial.result):
+                    revised.append((trial, replace(trial, loss=loss, result=result)))
+        for before, now in revised:
+            self._trials[now.trial_id] = now
+            if self.best is before:
+                self.best = now
+        return revised
 
     def _complete_curve(self, event: Reported) -> None:
         """A trial that has ended had logged more than was read while it ran."""
@@ -268,10 +292,19 @@ class Study:
         done = (t for t in self._trials.values() if t.state is TrialState.COMPLETED)
         return [trial.loss for trial in done if trial.loss is not None]
 
-    def _as_loss(self, trial_id: int) -> float:
-        """The last report of a trial as a loss, were it one."""
+    def _terminated(self, trial_id: int, decision: Decision | None) -> tuple[float | None, dict[str, Any]]:
+        """Loss and result of a trial that a policy ended, from its last report and what is known now.
+
+        A search algorithm needs a loss: where the report is none, as bad as any that is known.
+        """
         value = self.curves[trial_id].values[-1]
-        return value if self._goal == "minimize" else -value
+        if decision is not None and is_infinite(decision.value):  # MLflow holds no such report
+            value = decision.value
+        own = value if self._goal == "minimize" else -value
+        compares = self._values_are_losses()
+        worst = None if compares else max(self._losses(), default=None)
+        result = {self._metric: value, "loss": own if worst is None else worst, "status": "ok"}
+        return own if compares else None, result
 
     def _values_are_losses(self) -> bool:
         """Whether the reported metric is on the scale of the losses, so that a terminated trial compares.
@@ -320,16 +353,10 @@ class Study:
             decision = self._doomed[trial.trial_id]
             if decision is None:
                 return trial.to(TrialState.TIMED_OUT, stop_reason="trial_timeout", **ended)
-            value = self.curves[trial.trial_id].values[-1]
-            compares = self._values_are_losses()
-            # A search algorithm needs a loss: where the value is none, as bad as any that is known.
-            worst = max(self._losses(), default=None)
-            own = self._as_loss(trial.trial_id)
-            loss = own if compares or worst is None else worst
-            result = {self._metric: value, "loss": loss, "status": "ok"}
+            loss, result = self._terminated(trial.trial_id, decision)
             return trial.to(
                 TrialState.EARLY_TERMINATED,
-                loss=own if compares else None,
+                loss=loss,
                 result=result,
                 decision=decision,
                 stop_reason=str(decision),

@@ -278,6 +278,9 @@ class Tracker(Protocol):
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
         """The trial reached a final state; ``document`` is hyperopt's trial document. Does not block."""
 
+    def revised(self, before: Trial, trial: Trial, document: Mapping[str, Any]) -> None:
+        """A trial that had ended has another loss, now that the study is over. Does not block."""
+
     def keep_report(self, text: str) -> None:
         """The study's report as it is now, HTML, in place of the one before. Does not block.
 
@@ -338,6 +341,9 @@ class NullTracker:
         return None
 
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def revised(self, before: Trial, trial: Trial, document: Mapping[str, Any]) -> None:
         """Do nothing."""
 
     def keep_report(self, text: str) -> None:

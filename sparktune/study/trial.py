@@ -38,7 +38,10 @@ class TrialState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a trial in this state will never change again."""
+        """Whether a trial in this state has ended: its state never changes again.
+
+        Nor does anything else, but for the loss of an early terminated one (``Study.conclude``).
+        """
         return self not in (TrialState.QUEUED, TrialState.RUNNING)
 
 

@@ -32,8 +32,10 @@ class SweepTrials(SparkTrials):
 
     def changed(self, trial: Trial) -> None:
         """See ``StudyTrials.changed``; a trial that has ended is told in the log."""
+        known = self._records.get(trial.trial_id)
+        is_news = known is None or not known.state.is_final  # else its loss was settled
         super().changed(trial)
-        if trial.state.is_final and trial.state is not TrialState.FAILED:  # that the study tells
+        if is_news and trial.state.is_final and trial.state is not TrialState.FAILED:  # that the study tells
             logger.info("%s", self._told(trial))
 
     def _told(self, trial: Trial) -> str:

@@ -345,6 +345,18 @@ class MlflowTracker:
             self._study.ended(trial, now_ms)
             self._writer.put(self._study.record, PROGRESS_EVERY_S)
 
+    def revised(self, before: Trial, trial: Trial, document: Mapping[str, Any]) -> None:
+        """See ``base.Tracker``."""
+        record = self._children.get(trial.trial_id)
+        if self._writer is None or self._finished or record is None:
+            return
+        tags, metrics, artifacts = schema.revision(before, trial, document, self._now_ms())
+        with self._writer.lock:
+            record.tags |= tags
+            record.metrics += metrics
+            record.artifacts |= artifacts
+            self._writer.put(record)
+
     def keep_report(self, text: str) -> None:
         """See ``base.Tracker``."""
         if self._writer is None:

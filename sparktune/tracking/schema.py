@@ -432,7 +432,25 @@ def final_record(
         tags["sparktune.not_finite"] = cut(shown, MAX_TAG_VALUE)
     step = max(trial.steps, trial.last_step)
     metrics = [Point(key, value, time_ms, step, final=True) for key, value in finite.items()]
+    if trial.decision is not None and trial.loss is None and set(trial.result or ()) == {"loss", "status"}:
+        # What was reported as ``loss`` is none, and would stand among the losses.
+        metrics.append(Point("loss", math.nan, time_ms, step, final=True))
     return tags, metrics, artifacts
+
+
+def revision(
+    before: Trial, trial: Trial, document: Mapping[str, Any], time_ms: int
+) -> tuple[dict[str, str], list[Point], dict[str, str]]:
+    """What a trial whose values have changed after its end adds to its run; see ``final_record``.
+
+    A metric that has no value any more is NaN: what was logged cannot be removed.
+    """
+    tags, metrics, artifacts = final_record(trial, document, time_ms)
+    known = {point.key: point.value for point in final_record(before, document, time_ms)[1]}
+    changed = [point for point in metrics if known.get(point.key) != point.value]
+    gone = known.keys() - {point.key for point in metrics}
+    changed += [Point(key, math.nan, time_ms, final=True) for key in sorted(gone)]
+    return tags, changed, artifacts
 
 
 def parent_params(info: StudyInfo) -> dict[str, str]:

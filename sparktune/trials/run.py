@@ -556,7 +556,7 @@ def _concluded(
     finally:
         try:
             with interrupts.held():
-                _settle(trials, study, save)
+                _settle(trials, study, tracker, save)
         finally:
             _record_end(trials, study, tracker, error, save, reporter)
             if study.stop_reason in CUT_OFF:
@@ -564,13 +564,15 @@ def _concluded(
                 logger.warning("%s", "; ".join([*lines, summary.how_to_go_on(trials)]))
 
 
-def _settle(trials: StudyTrials, study: Study, save: savefile.SaveFile | None) -> None:
-    """Bring the documents and the save file to the end of the study."""
-    study.conclude()
+def _settle(trials: StudyTrials, study: Study, tracker: Tracker, save: savefile.SaveFile | None) -> None:
+    """Bring the documents, the record and the save file to the end of the study."""
+    revised = study.conclude(trials._study.first_id)
     for trial in study.trials:
         # Ctrl-C may have come between the study's word and the document.
         if trials._records.get(trial.trial_id) is not trial and trial.trial_id in trials._by_id:
             trials.changed(trial)
+    for before, trial in revised:
+        tracker.revised(before, trial, dict(trials._by_id[trial.trial_id]))
     trials.refresh()
     trials.share_saved = study.share_saved()
     reason = trials._fmin_cancelled_reason = study.stop_reason

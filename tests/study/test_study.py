@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparktune import AshaPolicy, BanditPolicy, MedianStoppingPolicy, TruncationSelectionPolicy
-from sparktune.early_termination.base import Decision
+from sparktune.early_termination.base import Curve, Decision
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
 from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study
 from sparktune.study.trial import Trial, TrialError, TrialState
@@ -341,6 +341,21 @@ def test_a_trial_that_is_to_end_and_is_retried_ends_by_what_was_judged() -> None
     trial = study_.tell(Cancelled(0, 4.0))
     assert trial is not None
     assert (trial.state, trial.loss, trial.steps) == (TrialState.EARLY_TERMINATED, 1.0, 1)
+
+
+def test_a_diverged_trial_stays_so_where_its_report_is_not_recorded() -> None:
+    """MLflow has no infinities, so that the curve of a resumed study lacks it."""
+    study_ = study(policy=MedianStoppingPolicy())
+    study_.next_trial(0.0)
+    for value in (0.5, math.nan):
+        study_.tell(Reported(0, 1.0, value, 1))
+    ended = study_.tell(Terminated(0, 2.0))
+    assert ended is not None
+    curve = Curve.empty()
+    curve.add(0.5, "minimize")
+    again = study(earlier=[ended], curves={0: curve})
+    assert again.conclude() == []
+    assert again.trials[0].loss == math.inf
 
 
 POLICIES = [
