@@ -9,8 +9,13 @@ from typing import Any
 import mlflow
 import pytest
 
-from sparktune import AllTrialsFailed, Sweep
+from sparktune import AllTrialsFailed, Sweep, fmin, hp, rand, report
+from sparktune.backends.simulated import SimulatedBackend
+from sparktune.early_termination import Decision
+from sparktune.study.backend import Backend
 from sparktune.sweeps.results import Results
+from sparktune.sweeps.trials import SweepTrials
+from sparktune.worker.objective import Objective
 from tests.conftest import needs_classic
 from tests.processes import is_over
 from tests.sweeps.files import code_folder, command_sweep, data
@@ -168,6 +173,32 @@ def test_weak_trials_end_early_by_printed_lines_and_by_mlflow(spark, mlflow_stor
         "print weak": "early_terminated", "log weak": "early_terminated",
     }  # fmt: skip
     assert "score=0.0 step=1" in artifacts(rows["print weak"]["run_id"])["logs/stdout.log"]
+
+
+class AtOnce(SweepTrials):
+    """Trials of a sweep that run in this process, one after another."""
+
+    def _backend(self, objective: Objective) -> Backend:
+        return SimulatedBackend(objective)
+
+
+class StopTheFirst:
+    def decide(self, trial_id: int, _curves: Any, _goal: str) -> Decision | None:
+        return Decision("the first", 1, 1.0, 2.0) if trial_id == 0 else None
+
+
+def test_the_end_of_a_trial_whose_loss_is_settled_later_is_logged_once(spark, caplog) -> None:
+    def objective(x):
+        report(0.25)
+        return {"status": "ok", "auc": 0.25}
+
+    options = {"metric": "auc", "goal": "maximize", "early_termination": StopTheFirst()}
+    trials = AtOnce(parallelism=1, spark_session=spark, mlflow=False, **options)
+    with caplog.at_level("INFO", "sparktune"):
+        fmin(objective, hp.uniform("x", 0, 1), rand.suggest, 3, trials=trials, show_progressbar=False)
+    assert list(trials.to_dataframe()["loss"]) == [-0.25] * 3
+    ends = [record.message for record in caplog.records if record.message.startswith("trial ")]
+    assert [message.partition(":")[0] for message in ends] == ["trial 0", "trial 1", "trial 2"]
 
 
 @pytest.mark.parametrize(("how", "limit"), [("trial_timeout", 6.0), ("timeout", 8.0)])

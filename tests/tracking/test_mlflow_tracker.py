@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from sparktune.study.reasons import INTERRUPTED
 from sparktune.study.tracker import StudySummary
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import mlflow as module
@@ -202,7 +203,7 @@ def test_a_fresh_thread_has_a_parent_of_its_own(sqlite_uri: str) -> None:
     [
         (StudySummary([], None), "FINISHED"),
         (StudySummary([], None, stop_reason="timeout"), "FINISHED"),
-        (StudySummary([], None, stop_reason="stopped by the user (Ctrl-C)"), "KILLED"),
+        (StudySummary([], None, stop_reason=INTERRUPTED), "KILLED"),
         (StudySummary([], None, error="AllTrialsFailed: ..."), "FAILED"),
     ],
 )
