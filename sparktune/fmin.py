@@ -172,7 +172,7 @@ def fmin(
         "return_argmin": return_argmin,
         "show_progressbar": show_progressbar,
         "early_stop_fn": early_stop_fn,
-        "trials_save_file": trials_save_file,
+        "trials_save_file": trials_save_file and savefile.expanded(trials_save_file),
     }
     if trials is None:
         saved = savefile.read(trials_save_file, quietly=True) if trials_save_file else None

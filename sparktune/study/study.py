@@ -62,7 +62,7 @@ class Study:
         metric: its name, for the results of trials that were terminated early.
         max_failures: stop when so many trials have failed; None for no limit.
         is_fatal: called with every trial that failed; True stops the study.
-        hopeless_after: stop when so many trials have ended, and every one failed with the same exception;
+        hopeless_after: stop when so many trials have ended, and every one failed, with one cause or few;
             None for never.
         curves: the reports of earlier trials, by trial id; those of this study are added.
     """
@@ -150,7 +150,7 @@ class Study:
     def commonest_error(self) -> tuple[str, int] | None:
         """The cause that failed most trials, on one line, and how many; None without failures.
 
-        Messages that differ in numbers or identifiers only are one cause; the first of them is told.
+        Messages that differ in numbers, identifiers or paths only are one cause; the first of them is told.
         """
         if not self._causes:
             return None
@@ -390,10 +390,14 @@ class Study:
         if failed >= self._max_failures:
             return f"{failed} trials failed (max_failures={self._max_failures:g})"
         ended = sum(count for state, count in self.counts.items() if state.is_final)
+        if ended != self.counts[TrialState.FAILED] or ended < self._hopeless_after:
+            return None
         # What an objective itself calls a failure is an answer: the next point may be better.
-        same = len(self._causes) == 1 and not next(iter(self._causes)).startswith("ReportedFailure")
-        if ended >= self._hopeless_after and ended == self.counts[TrialState.FAILED] and same:
-            return f"the first {ended} trials all failed with one cause; max_failures=math.inf goes on"
+        kinds = {REPORTED if cause.startswith(REPORTED) else cause for cause in self._causes}
+        enough = self._hopeless_after * (REPORTED_FACTOR if REPORTED in kinds else 1)
+        if ended >= enough and len(kinds) <= max(1, ended // TRIALS_PER_CAUSE):
+            causes = "one cause" if len(kinds) == 1 else f"{len(kinds)} causes"
+            return f"the first {ended} trials all failed with {causes}; max_failures=math.inf goes on"
         return None
 
     def stop(self, reason: str) -> list[Trial]:
@@ -438,8 +442,17 @@ class Study:
             self.best = trial
 
 
-_VARYING = re.compile(r"\b[0-9a-f]{8,}\b|-?\d+(\.\d+)?(e-?\d+)?")
-"""What differs between two messages of one cause: hexadecimal identifiers and numbers."""
+REPORTED = "ReportedFailure"
+REPORTED_FACTOR = 5
+"""So many times more trials must fail where objectives return STATUS_FAIL: few points may be feasible."""
+TRIALS_PER_CAUSE = 10
+"""So many failures for each cause, where all trials fail, are no accident of some points."""
+_VARYING = re.compile(
+    r"(?:\w+:)?[\w.~+-]*(?:[/\\][\w.~+=@%-]+)+[/\\]?"  # paths
+    r"|\btmp\w{4,}\b|\b0x[0-9a-f]+\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8,}\b"
+    r"|-?\d+(?:\.\d+)?(?:e-?\d+)?"
+)
+"""What differs between messages of one cause: paths, names of temporary files, identifiers and numbers."""
 
 
 def _since(trial: Trial, event: Cancelled) -> float | None:
@@ -484,7 +497,7 @@ def judged(trial: Trial, event: Finished) -> Trial:
     }
     if result["status"] != "ok":
         message = _own_words(result)
-        return trial.to(TrialState.FAILED, error=TrialError("ReportedFailure", message, message), **ended)
+        return trial.to(TrialState.FAILED, error=TrialError(REPORTED, message, message), **ended)
     loss = float(result["loss"])
     if math.isnan(loss):
         message = (

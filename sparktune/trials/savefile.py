@@ -69,6 +69,11 @@ def opened(path: str | os.PathLike[str], trials: StudyTrials) -> Iterator[SaveFi
         yield save
 
 
+def expanded(path: str | os.PathLike[str]) -> str:
+    """The path with ``~`` as the user's home."""
+    return os.path.expanduser(os.fspath(path))
+
+
 class SaveFile:
     """Writes a trials object as its study goes on (the driver's ``Observer``, ``Keeper`` and ``Chore``).
 
@@ -85,7 +90,8 @@ class SaveFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], trials: StudyTrials) -> None:
-        self.path = Path(path).absolute()
+        # A link stays one, and the file that it leads to is written.
+        self.path = Path(os.path.realpath(expanded(path)))
         self._trials = trials
         self._used_s: Callable[[], float] = lambda: trials._used_s
         self._journal: journal.Journal | None = None
@@ -313,7 +319,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read(path: str | os.PathLike[str], *, quietly: bool = False) -> hyperopt.Trials | None:
-    """The trials in a save file, also one that hyperopt wrote; None when there is no file.
+    """The trials in a save file, also one that hyperopt wrote; None when there is no file, or an empty one.
 
     Executes what is in the file: read only files that you trust. A journal that was cut off, or damaged, is
     read up to there.
@@ -325,7 +331,8 @@ def read(path: str | os.PathLike[str], *, quietly: bool = False) -> hyperopt.Tri
     Raises:
         SaveFileError: the file holds no trials, or those of a later version.
     """
-    if not os.path.exists(path):
+    path = expanded(path)
+    if not os.path.exists(path) or not os.path.getsize(path):
         return None
     try:
         with open(path, "rb") as file:

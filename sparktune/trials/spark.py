@@ -50,7 +50,7 @@ class SparkTrials(RunnableTrials):
         trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
         max_failures: end the study when so many of its trials have failed; ``math.inf`` for never. None ends
             it only where nothing can succeed: its first trials, 20 or twice the parallelism, all failed
-            with the same exception.
+            with one cause or few (``STATUS_FAIL``: five times as many).
         live_plot: in a notebook, draw the best loss so far while ``fmin`` runs; updated in place, about once
             a second. Elsewhere it has no effect, and a warning says so.
         watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.

@@ -420,13 +420,30 @@ def test_hyperopts_own_files_are_accepted(tmp_path: Path) -> None:
     assert len(ours) == 5
 
 
-@pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps(hyperopt.Trials())[:-20]])
+@pytest.mark.parametrize("content", [b"not a pickle", pickle.dumps(hyperopt.Trials())[:-20]])
 def test_corrupted(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "trials.pkl"
     path.write_bytes(content)
     with pytest.raises(SaveFileError, match=r"trials\.pkl' cannot be read .*give another name"):
         savefile.read(path)
     assert path.read_bytes() == content
+
+
+def test_home_an_empty_file_and_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``tempfile`` leaves one; a link may lead to another disk."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "t.pkl").touch()
+    (tmp_path / "t.pkl").symlink_to(there / "t.pkl")
+    for trials, n in ((SimulatedTrials(), 2), (None, 3)):
+        options: Any = {"trials_save_file": "~/t.pkl", "rstate": 1, "show_progressbar": False}
+        fmin(abs, hp.uniform("x", -1, 1), rand.suggest, n, trials=trials, **options)
+        saved = savefile.read("~/t.pkl")
+        assert saved is not None
+        assert len(saved) == n
+    assert (tmp_path / "t.pkl").is_symlink()
+    assert [file.name for file in there.iterdir()] == ["t.pkl"]
 
 
 def test_something_else(tmp_path: Path) -> None:

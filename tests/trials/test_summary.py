@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import tempfile
 from typing import Any
 
 import pytest
@@ -105,8 +106,39 @@ def test_a_study_whose_trials_all_fail_alike_ends() -> None:
     assert "one cause" in (trials.fmin_cancelled_reason or "")
 
 
-def test_one_success_or_another_cause_lets_it_go_on() -> None:
-    for fn in (lambda x: x if x > 0.9 else 1 / 0, lambda x: 1 / 0 if x > 0.5 else {}["missing"]):
+def alternating(x: float) -> float:
+    return 1 / 0 if x > 0.5 else {}["missing"]
+
+
+def in_a_scratch_folder(x: float) -> float:
+    raise FileNotFoundError(
+        f"no 'tran.py' in /tmp/trial-{hex(int(x * 1e9))}/code, {tempfile.gettempprefix()}{x.hex()[4:12]}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fn", "n", "causes"),
+    [
+        (alternating, 20, "2 causes"),
+        (in_a_scratch_folder, 20, "one cause"),
+        (lambda x: {"status": "fail"}, 100, "one cause"),
+        (lambda x: {"status": "fail", "error": "abcdefghijklm"[int(13 * x)]}, 100, "one cause"),
+    ],
+    ids=["alternating", "paths", "status fail", "status fail with words"],
+)
+def test_a_study_that_is_as_hopeless_ends_too(fn: Any, n: int, causes: str) -> None:
+    trials = SimulatedTrials()
+    with pytest.raises(AllTrialsFailed, match=f"the first {n} trials all failed with {causes}"):
+        tune(fn, 500, trials)
+    assert len(trials.to_dataframe()) == n
+
+
+def of_many_causes(x: float) -> float:
+    raise KeyError("abcdefgh"[int(x * 8)])
+
+
+def test_one_success_or_many_causes_let_it_go_on() -> None:
+    for fn in (lambda x: x if x > 0.9 else 1 / 0, of_many_causes):
         trials = SimulatedTrials()
         with contextlib.suppress(AllTrialsFailed):
             tune(fn, 60, trials)
