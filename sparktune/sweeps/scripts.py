@@ -17,7 +17,7 @@ from sparktune.sweeps.references import BadCommandError, Reference, Template, te
 VALUE = "SPARKTUNE_VALUE_"
 """Environment variables of a script begin with it that hold one value each."""
 _HERE = re.compile(r"<<(-?)[ \t]*((?:\\.|'[^']*'|\"[^\"]*\"|[^\s;&|<>()'\"\\])+)")
-_NESTED = re.compile(r"\b(?:ba|da|k|z)?sh\s+(?:-\w+\s+)*-\w*c\b|\beval\s|\bssh\s")
+_NESTED = re.compile(r"(?:\b(?:ba|da|k|z)?sh\s+(?:-\w+\s+)*-\w*c\b|\beval\s|\bssh\s).*\$\{\{")
 
 NESTED = (
     "a shell inside the script (sh -c, eval, ssh) reads the values in its text again, as a part of it: "
@@ -49,7 +49,7 @@ def script(command: str) -> tuple[str, Mapping[str, Template]]:
 
 
 def nests(command: str) -> bool:
-    """Whether the script seems to hand text to another shell, which reads values in it as a script."""
+    """Whether the script seems to hand a reference to another shell, which reads the value as a script."""
     return _NESTED.search(command) is not None
 
 
