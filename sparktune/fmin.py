@@ -120,8 +120,9 @@ def fmin(
             those that failed or were cancelled are.
         max_queue_len: n > 1 suggests n - 1 trials ahead of the slots.
         show_progressbar: True, False, or a context manager as in ``hyperopt.progress``.
-        early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes, with the
-            finished trials, the newest last; what it raises ends the study and leaves ``fmin``.
+        early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes or
+            fails, with the finished trials, the newest last; what it raises ends the study and leaves
+            ``fmin``.
         trials_save_file: where the trials object is kept while the study runs: a trial that has ended is on
             the disk before its slot is used again. Read at the start; a study whose process was killed goes
             on, and ``timeout`` counts what it had used. The file is a pickle: reading it executes what is in
@@ -201,7 +202,7 @@ def fmin(
             f"{type(trials).__name__}"
         )
     space = as_space(space)
-    compiling.check(hyperopt.pyll.as_apply(space))
+    compiling.check(hyperopt.pyll.as_apply(space), constants="warn")
     view = SpaceView(space)
     for document in of_hyperopt.documents(trials):
         view.check_earlier(document["tid"], config_of(document))

@@ -214,7 +214,10 @@ def test_early_stop_sees_finished_trials_only_the_newest_last(fmin: Fmin) -> Non
         (r for r in trials._records.values() if r.state == "completed"), key=lambda trial: trial.ended_s
     )
     assert seen[-1] == [trial.trial_id for trial in ended]
+    n_calls = len(seen)
+    seen = [ids for i, ids in enumerate(seen) if not i or ids != seen[i - 1]]
     assert seen == [seen[-1][: i + 1] for i in range(len(ended))]
+    assert n_calls > len(seen), "it is called after failed trials too, as by hyperopt"
     assert seen[-1] != sorted(seen[-1])
     assert trials.count_failed_trials() > 0
 
@@ -225,6 +228,20 @@ def test_early_stop_stops_what_runs(fmin: Fmin) -> None:
     tune(fmin, n=100, trials=trials, early_stop_fn=lambda trials: (len(trials) >= 5, []))
     assert counts(trials) == (5, 0, 3)
     assert trials.fmin_cancelled_reason == "early stopping condition"
+
+
+@pytest.mark.parametrize("answer", [True, None, (True,)])
+def test_an_answer_of_early_stop_that_is_no_pair_is_named(answer: Any) -> None:
+    with pytest.raises(TypeError, match=r"early_stop_fn returned .*; it must return \(stop, args\)"):
+        tune(sparktune.fmin, n=3, early_stop_fn=lambda trials: answer)
+
+
+def test_early_stop_is_asked_after_failures_where_there_is_a_loss() -> None:
+    def fn(x: float) -> Any:
+        return 1 / 0 if x > 0 else {"status": STATUS_FAIL} if x > -2 else x
+
+    trials = tune(sparktune.fmin, fn, n=200, early_stop_fn=no_progress_loss(10))
+    assert len(points(trials)) < 100
 
 
 @EITHER

@@ -55,8 +55,8 @@ class Study:
         earlier: final trials of earlier calls; they count for the best loss.
         loss_threshold: stop when the best loss is at or below it.
         max_queue_len: see ``suggest``.
-        should_stop: called after every trial that completes; True stops the study. What it raises leaves
-            ``check_stop``.
+        should_stop: called after every trial that completes or fails; True stops the study. What it raises
+            leaves ``check_stop``.
         policy: decides at each report whether the trial goes on; one that is NaN, or infinitely bad, ends it.
         goal: what is good in the reported metric.
         metric: its name, for the results of trials that were terminated early.
@@ -373,6 +373,8 @@ class Study:
         if trial.state is TrialState.FAILED:
             is_fatal = self._is_fatal is not None and self._is_fatal(trial)
             self.stop_reason = f"trial {trial.trial_id} failed" if is_fatal else self._too_many_failures()
+            if not self.is_stopping and self._should_stop is not None and self._should_stop(trial):
+                self.stop_reason = EARLY_STOPPING
             return self.is_stopping
         if trial.state is not TrialState.COMPLETED:
             return False

@@ -14,7 +14,7 @@ from sparktune.private import of_hyperopt
 from sparktune.study import progress
 from sparktune.study.study import Study
 from sparktune.study.tracker import Tracker
-from sparktune.study.trial import Trial
+from sparktune.study.trial import Trial, TrialState
 from sparktune.trials.base import StudyTrials
 
 logger = logging.getLogger("sparktune")
@@ -79,9 +79,23 @@ class EarlyStop:
         if is_news and self._view is not self._trials:
             of_hyperopt.show(self._view, document)
 
-    def __call__(self, _trial: Trial) -> bool:
-        """Whether the study is to stop (``Study``'s ``should_stop``)."""
-        stop, self._arguments = self._function(self._view, *self._arguments)
+    def __call__(self, trial: Trial) -> bool:
+        """Whether the study is to stop (``Study``'s ``should_stop``).
+
+        After a failed trial it is asked with the finished trials as they are, unless the newest has no loss,
+        which functions such as ``no_progress_loss`` read.
+        """
+        if trial.state is TrialState.FAILED:
+            newest = self._view.trials[-1:]
+            if not newest or newest[0]["result"].get("loss") is None:
+                return False
+        answer = self._function(self._view, *self._arguments)
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise TypeError(
+                f"early_stop_fn returned {answer!r}; it must return (stop, args), such as (True, []): "
+                "whether to stop, and what it is called with the next time, after the trials"
+            )
+        stop, self._arguments = answer
         return bool(stop)
 
 
