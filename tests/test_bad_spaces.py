@@ -78,11 +78,22 @@ def test_a_range_that_hangs_on_another_goes_on_with_hyperopts_random_search() ->
     assert len(trials) == 5
 
 
-def test_a_range_with_a_random_bound_is_let_pass() -> None:
+@pytest.mark.parametrize("algo", [None, *ALGORITHMS])
+@pytest.mark.parametrize("make", [sparktune.SimulatedTrials, hyperopt.Trials])
+def test_constants_are_run_with_a_warning(make: Any, algo: Any, caplog: pytest.LogCaptureFixture) -> None:
+    trials, space = make(), {"depth": 3, "kind": "rbf"}
+    options: Any = {"trials": trials, "show_progressbar": False}
+    assert sparktune.fmin(lambda p: float(p["depth"]), space, algo, 1, **options) == {}
+    assert trials.losses() == [3.0]
+    assert caplog.text.count("the search space has no hyperparameters") == 1
+
+
+def test_a_range_with_a_random_bound_is_let_pass(capfd: pytest.CaptureFixture[str]) -> None:
     space = {"x": RANGES["a range that is an expression"]}
     trials = sparktune.SimulatedTrials()
     with pytest.raises(InvalidSpace, match="high of the hyperparameter 'x' is no plain number"):
         sparktune.fmin(lambda p: 0.0, space, sparktune.rand.suggest, 5, trials=trials, show_progressbar=False)
+    assert "EXCEPTION" not in "".join(capfd.readouterr())
     sparktune.fmin(lambda p: p["x"], space, hyperopt.rand.suggest, 5, trials=trials, show_progressbar=False)
     assert len(trials) == 5
 

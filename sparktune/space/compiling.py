@@ -6,9 +6,10 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hyperopt import pyll
+from hyperopt.pyll.stochastic import implicit_stochastic_symbols
 
 from sparktune.errors import DuplicateLabel, InvalidSpace
 from sparktune.space.parameters import LARGEST_EXPONENT, Parameter
@@ -24,14 +25,14 @@ class NotKnown(InvalidSpace):
     """A parameter that our algorithms do not know, though hyperopt's may."""
 
 
-def check(expression: Any, *, may_be_constant: bool = False) -> None:
+def check(expression: Any, *, constants: Literal["refuse", "warn", "pass"] = "refuse") -> None:
     """Refuse a pyll expression that no algorithm can search; what only ours do not know is let pass.
 
     Bounds of ``hp.loguniform`` that look like values, where it takes exponents of e, are warned about.
 
     Args:
         expression: the search space.
-        may_be_constant: let a space without any hyperparameter pass.
+        constants: what becomes of a space without any hyperparameter, which ``hyperopt.fmin`` runs.
 
     Raises:
         InvalidSpace: nothing at all, no hyperparameter, an empty range, ``q`` or ``sigma`` not above 0, no
@@ -55,11 +56,14 @@ def check(expression: Any, *, may_be_constant: bool = False) -> None:
             parameter = _parameter(label, node, (), False)
             if parameter.kind == "uniform" and parameter.is_log and _look_like_values(parameter):
                 _warn_of_exponents(label, str(node.arg["obj"].name), parameter)
-    if not labels and not may_be_constant:
-        raise InvalidSpace(
-            "the search space has no hyperparameters, so that every trial would be the same; write what is "
-            "to be searched with hp, such as {'x': hp.uniform('x', 0, 1)}"
+    if not labels and constants != "pass":
+        message = (
+            "the search space has no hyperparameters, so that every trial is the same; write what is to be "
+            "searched with hp, such as {'x': hp.uniform('x', 0, 1)}"
         )
+        if constants == "refuse":
+            raise InvalidSpace(message)
+        logger.warning(message)
 
 
 def _look_like_values(parameter: Parameter) -> bool:
@@ -173,13 +177,19 @@ def _has(dist: Any, name: str) -> bool:
 
 
 def _literal(dist: Any, name: str, label: str) -> Any:
-    node = dist.arg.get(name)
     try:
-        return pyll.rec_eval(node)
+        return _evaluated(dist.arg.get(name))
     except Exception:
         raise NotKnown(
             f"{name} of the hyperparameter {label!r} is no plain number: the search needs to know the range"
         ) from None
+
+
+def _evaluated(node: Any) -> Any:
+    """What a node without randomness gives; hyperopt prints a long text where it cannot evaluate one."""
+    if node is not None and any(p.name in implicit_stochastic_symbols for p in pyll.dfs(node)):
+        raise ValueError
+    return pyll.rec_eval(node)
 
 
 def _number(dist: Any, name: str, label: str) -> float:
@@ -290,8 +300,7 @@ def _options(label: str, dist: Any, common: Mapping[str, Any]) -> Parameter:
 
 
 def _probabilities(dist: Any, label: str) -> Sequence[Any]:
-    node = dist.arg["p"]
     try:
-        return list(pyll.rec_eval(node))
+        return list(_evaluated(dist.arg["p"]))
     except Exception:
         raise NotKnown(f"the probabilities of hp.pchoice({label!r}) are no plain numbers") from None

@@ -38,9 +38,6 @@ def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
                 "parameter's name, as in "
                 f"hp.{name}('x', {given})"
             )
-        options = args[0] if args else kwargs.get("options", kwargs.get("p_options"))
-        if name in ("choice", "pchoice") and isinstance(options, list | tuple) and not options:
-            raise InvalidSpace(f"hp.{name}({label!r}) has no options")
         try:
             return function(label, *args, **kwargs)
         except ValueError as error:

@@ -59,7 +59,7 @@ class Points:
 def draw(space: Any, n: int, rng: Any) -> Points:
     """See ``sample``; here an option that is None is told from a parameter that is not active."""
     expression = pyll.as_apply(as_space(space))
-    compiling.check(expression, may_be_constant=True)
+    compiling.check(expression, constants="pass")
     compiled, view = SearchSpace(expression), SpaceView(expression)
     rows = compiled.sample(n, np.random.default_rng(rng))
     return Points(compiled, view.labels, [view.params(compiled.config(row)) for row in rows])

@@ -49,6 +49,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sparktune")
 
 
+class _Lock:
+    """A lock that pickles as a free one: people pickle the ``__dict__`` of trials, without their session."""
+
+    def __init__(self) -> None:
+        lock = threading.Lock()
+        self.acquire, self.release, self.locked = lock.acquire, lock.release, lock.locked
+
+    def __reduce__(self) -> tuple[type[_Lock], tuple[()]]:
+        return _Lock, ()
+
+
 class StudyStart(NamedTuple):
     """What there was when a study began.
 
@@ -208,7 +219,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         self._warned_of_slots = False
         self._unfinished, self._used_s, self._saved_by = False, 0.0, None
         self._algo, self._parameters = "", {}
-        self._in_use = threading.Lock()
+        self._in_use = _Lock()
         self.run_id: str | None = None
         """The MLflow parent run of the latest ``fmin`` call, or None."""
         self.share_saved: float | None = None
@@ -544,7 +555,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         new: Self = super().view(exp_key=exp_key, refresh=False)
         for name, value in vars(self).items():
             new.__dict__.setdefault(name, value)
-        new._in_use = threading.Lock()
+        new._in_use = _Lock()
         if refresh:
             new.refresh()
         return new
@@ -605,4 +616,4 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             generator, began_with = state.pop("_rng"), state.pop("_rng_began_with")
             state["_stream"] = None if generator is None else SeedStream(generator, began_with)
         self.__dict__.update(state)
-        self._in_use = threading.Lock()
+        self._in_use = _Lock()

@@ -101,7 +101,7 @@ class RunnableTrials(StudyTrials):
         timeout = arguments.limit_of(timeout)
         with interrupts.raised(), self._claimed(), savefile.opened(trials_save_file, self) as save:
             space = as_space(space)
-            compiling.check(hyperopt.pyll.as_apply(space))
+            compiling.check(hyperopt.pyll.as_apply(space), constants="warn")
             self._space = space
             domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)
             if not domain.pass_expr_memo_ctrl:

@@ -169,10 +169,11 @@ def test_what_hyperopt_refuses_is_told_with_the_label() -> None:
         hp.uniform(1, 0, 1)
 
 
-@pytest.mark.parametrize("name", ["choice", "pchoice"])
-def test_a_choice_of_nothing(name: str) -> None:
-    with pytest.raises(InvalidSpace, match=rf"hp.{name}\('c'\) has no options"):
-        getattr(hp, name)("c", [])
+def test_a_choice_of_nothing_can_be_built_as_in_hyperopt() -> None:
+    with pytest.raises(InvalidSpace, match=r"hp.choice or hp.randint\('c'\) has no options"):
+        sparktune.fmin(abs, hp.choice("c", []), trials=sparktune.SimulatedTrials())
+    with pytest.raises(InvalidSpace, match=r"hp.pchoice\('c', \[\]\)"):
+        hp.pchoice("c", [])
 
 
 def test_nodes_are_hyperopts() -> None:

@@ -230,12 +230,12 @@ def test_the_first_reason_to_stop_stays() -> None:
     assert study_.stop_reason == "first"
 
 
-def test_early_stop_is_asked_after_completed_trials_only() -> None:
+def test_early_stop_is_asked_after_completed_and_failed_trials() -> None:
     asked: list[int] = []
 
     def should_stop(trial: Trial) -> bool:
         asked.append(trial.trial_id)
-        return len(asked) == 2
+        return len(asked) == 4
 
     study_ = study(should_stop=should_stop)
     for event in (finished(0, 1.0), Failed(1, 1.0, ERROR), finished(2, math.nan), finished(3, 2.0)):
@@ -243,7 +243,7 @@ def test_early_stop_is_asked_after_completed_trials_only() -> None:
         trial = study_.tell(event)
         assert trial is not None
         study_.check_stop(trial)
-    assert asked == [0, 3]
+    assert asked == [0, 1, 2, 3]
     assert study_.stop_reason == EARLY_STOPPING
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparktune import SparkTrials, fmin, hp, rand
+from sparktune import SimulatedTrials, SparkTrials, fmin, hp, rand
 from tests.conftest import ON_CONNECT
 
 
@@ -37,3 +37,16 @@ def test_a_deep_copy_shares_no_trials(spark: Any) -> None:
     assert made["first"] is made["second"]
     fmin(lambda p: p["x"], space, rand.suggest, 2, trials=made["first"], rstate=0, show_progressbar=False)
     assert (len(trials), len(made["first"])) == (1, 2)
+
+
+def test_the_dict_without_the_session_can_be_pickled() -> None:
+    """As people do with ``SparkTrials`` of hyperopt's, whose session cannot be."""
+    trials = SimulatedTrials()
+    options: Any = {"rstate": 0, "show_progressbar": False}
+    fmin(abs, hp.uniform("x", 0, 1), rand.suggest, 2, trials=trials, **options)
+    kept = {key: value for key, value in trials.__dict__.items() if key not in ("_spark", "_spark_context")}
+    read = SimulatedTrials()
+    read.__dict__.update(pickle.loads(pickle.dumps(kept)))
+    assert read.losses() == trials.losses()
+    fmin(abs, hp.uniform("x", 0, 1), rand.suggest, 4, trials=read, **options)
+    assert len(read) == 4
