@@ -122,11 +122,14 @@ class Cluster:
             self.close()
             raise
 
-    def add_worker(self, cores: int, *, wait: bool = True) -> Process:
-        """One more worker machine; returns when the master knows it, unless it is not to ``wait``."""
+    def add_worker(self, cores: int, *, host: str = "127.0.0.1", wait: bool = True) -> Process:
+        """One more worker machine; returns when the master knows it, unless it is not to ``wait``.
+
+        Machines of other addresses of this one's (``host``) are other machines to Spark.
+        """
         work_dir = self._folder / f"work-{len(self._started)}"
         options = ["--cores", str(cores), "--memory", "1g", "--work-dir", str(work_dir)]
-        worker = self._daemon("worker.Worker", *options, self.url)
+        worker = self._daemon("worker.Worker", *options, self.url, host=host)
         self._work_dirs[worker.pid] = work_dir
         if wait:
             worker.until("Successfully registered with master")
@@ -149,9 +152,9 @@ class Cluster:
         for process in reversed(self._started):
             process.kill()
 
-    def _daemon(self, name: str, *arguments: str) -> Process:
+    def _daemon(self, name: str, *arguments: str, host: str = "127.0.0.1") -> Process:
         command = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{name}"]
-        command += ["--host", "127.0.0.1", "--port", "0", "--webui-port", "0", *arguments]
+        command += ["--host", host, "--port", "0", "--webui-port", "0", *arguments]
         self._started.append(Process(command, self.env, self._folder))
         return self._started[-1]
 

@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable
 
+from sparktune.backends.claims import Claims
 from sparktune.backends.control_port import Ports, listening, unbracketed
 from sparktune.backends.encryption import Encryption
 from sparktune.worker.channel import (
@@ -18,8 +19,11 @@ from sparktune.worker.channel import (
     ANSWER_BODY,
     ASK,
     BEGIN,
+    CLAIM,
+    CLAIM_BODY,
     GIVE,
     GO_ON,
+    GRANT,
     HEADER,
     HELLO_BYTES,
     ID,
@@ -84,6 +88,7 @@ class ControlServer:
         self._running: dict[int, asyncio.StreamWriter] = {}
         self._reporting: dict[int, asyncio.StreamWriter] = {}  # also a child of the worker's may report
         self._wanting: dict[int, asyncio.StreamWriter] = {}
+        self._claims: Claims[asyncio.StreamWriter] = Claims(_grant)
         self._connections: set[asyncio.Task[None]] = set()
         self._refused = 0
         self._sockets = listening(bind, ports or Ports())
@@ -99,6 +104,11 @@ class ControlServer:
     def kill(self, trial_id: int) -> None:
         """End the worker process that runs this trial now, if there is one."""
         self._tell(self._running, trial_id, KILL)
+
+    def refuse(self, trial_id: int) -> None:
+        """Let no other worker begin this trial, where a copy of its task waits for that."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._claims.end, trial_id)
 
     def prepare(self, trial_id: int) -> None:
         """Have the worker that runs this trial, if there is one, do what is to be done before a kill.
@@ -178,6 +188,7 @@ class ControlServer:
                 loop.run_until_complete(asyncio.sleep(0))
             for server in servers:
                 server.close()
+            self._claims = Claims(_grant)  # who waits is not to begin when the others are cancelled
             for task in self._connections:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
@@ -203,6 +214,7 @@ class ControlServer:
                 if self._running.get(trial_id) is writer:
                     del self._running[trial_id]
                     self._sink(Gone(trial_id))
+            self._claims.lose(writer)
             for number in [number for number, one in self._wanting.items() if one is writer]:
                 del self._wanting[number]
             if self._encryption is None:
@@ -251,10 +263,14 @@ class ControlServer:
             if length > MAX_FRAME_BYTES:
                 raise ValueError(f"a frame of {length} bytes; the limit is {MAX_FRAME_BYTES}")
             body = await reader.readexactly(length)
-            if kind == BEGIN:
+            if kind == CLAIM:
+                trial_id, first = CLAIM_BODY.unpack(body)
+                self._claims.ask(trial_id, first, writer)
+            elif kind == BEGIN:
                 begun = Begun(*pickle.loads(body))
                 current[:] = [begun.trial_id]
                 self._running[begun.trial_id] = writer
+                self._claims.begin(begun.trial_id, begun.attempt)
                 self._sink(begun)
             elif kind == REPORT:
                 told = Told(*REPORT_BODY.unpack(body))
@@ -279,3 +295,9 @@ class ControlServer:
                 # First: the slot is free when the worker knows, and whom the sink wakes would delay it.
                 writer.write(HEADER.pack(ID.size, ACK) + ID.pack(trial_id))
                 self._sink(Arrived(trial_id, body[ID.size :]))
+                self._claims.end(trial_id)
+
+
+def _grant(writer: asyncio.StreamWriter, trial_id: int, attempt: int) -> None:
+    body = CLAIM_BODY.pack(trial_id, attempt)
+    writer.write(HEADER.pack(len(body), GRANT) + body)

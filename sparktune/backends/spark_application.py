@@ -32,6 +32,7 @@ class Application(Protocol):
         master: Spark's master, ``local[4]`` or a URL.
         is_near: its workers run on this machine, and see its files.
         is_fixed: it runs in one process: its slots never change.
+        has_copies: Spark may run a trial's task a second time while the first attempt runs.
         slots_ttl_s: how long a number of slots is taken as known.
         n_ahead: how many jobs may wait at Spark for a trial (``run_waiting``) while all slots are busy with
             short ones, so that the next is planned by then.
@@ -41,6 +42,7 @@ class Application(Protocol):
     master: str
     is_near: bool
     is_fixed: bool
+    has_copies: bool
     slots_ttl_s: float
     n_ahead: int
     may_wait: bool

@@ -17,6 +17,7 @@ from pyspark import inheritable_thread_target
 from sparktune.backends import spark_package, spark_slots
 from sparktune.backends.spark_application import Sent
 from sparktune.backends.spark_cluster import (
+    copies,
     encrypts,
     is_cancelled,
     is_local,
@@ -55,7 +56,6 @@ class ClassicApplication:
 
     slots_ttl_s = 1.0
     n_ahead = 0  # planning such a job takes little
-    may_wait = True
 
     def __init__(
         self, spark: SparkSession, profile: ResourceProfile | None = None, *, fresh_worker: bool = False
@@ -69,6 +69,8 @@ class ClassicApplication:
         self._cancel_names = self._names_of_caller()
         self.is_near = is_local(self.master)
         self.is_fixed = is_one_process(self.master)
+        self.has_copies = not self.is_fixed and copies(self._sc.getConf())
+        self.may_wait = not self.has_copies  # the copy of a job that waits would take its trial
 
     def slots_now(self) -> int:
         """See ``Application``."""

@@ -82,6 +82,20 @@ def encrypts(conf: Any) -> bool:
     return any(str(conf.get(key, "false")).strip().lower() == "true" for key in ENCRYPTION)
 
 
+COPIES = "spark.speculation.task.duration.threshold"
+
+
+def copies(conf: Any) -> bool:
+    """Whether Spark copies slow tasks of jobs with one task to other machines; ``conf`` as in ``grown``.
+
+    Without this setting it does not: it would compare a task with others of its job
+    (https://spark.apache.org/docs/latest/configuration.html#scheduling).
+    """
+    if str(conf.get("spark.speculation", "false")).strip().lower() != "true":
+        return False
+    return conf.get(COPIES, None) is not None
+
+
 class Waiting:
     """Says in the log that no executor can run a trial, and when that is over.
 

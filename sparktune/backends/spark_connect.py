@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from sparktune.backends import spark_package, spark_slots
 from sparktune.backends.control_port import unbracketed
 from sparktune.backends.spark_application import Sent
-from sparktune.backends.spark_cluster import encrypts, is_cancelled, is_local, is_one_process, refused
+from sparktune.backends.spark_cluster import copies, encrypts, is_cancelled, is_local, is_one_process, refused
 from sparktune.backends.spark_package import Package
 from sparktune.private import of_pyspark
 from sparktune.worker.parcel import Artifact
@@ -100,6 +100,9 @@ class ConnectApplication:
         self.master = _masters[spark]
         self.is_near = self._host in LOOPBACK and is_local(self.master)
         self.is_fixed = is_one_process(self.master)
+        self.has_copies = not self.is_fixed and copies(self)
+        if self.has_copies:  # the copy of a job that waits would take its trial
+            self.n_ahead, self.may_wait = 0, False
 
     def get(self, key: str, default: Any = None) -> Any:
         """A setting of the application's, as ``SparkConf.get``."""

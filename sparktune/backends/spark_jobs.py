@@ -27,6 +27,7 @@ from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_ahead import JobsAhead
 from sparktune.backends.spark_application import Application
 from sparktune.backends.spark_cluster import (
+    COPIES,
     Ending,
     Losses,
     Waiting,
@@ -302,6 +303,7 @@ class SparkBackend:
             return
         if run.stopping_since is None:
             run.stopping_since = time.monotonic()
+            self._control.refuse(trial_id)
             if run.objective_runs and self._ends_within_s > 0 and not self._is_dead:
                 run.preparing_until = run.stopping_since + self._ends_within_s
                 self._control.prepare(trial_id)
@@ -541,7 +543,16 @@ class SparkBackend:
             self._control.endpoint,
             reports,
         )
+        self._warn_of_copies()
         return self._presumed(0.0)
+
+    def _warn_of_copies(self) -> None:
+        if self._app.has_copies:
+            logger.warning(
+                "%s is set: Spark may run a trial on two workers at the same time, and these cannot wait for "
+                "one another, because they do not reach this machine. Remedy: spark.speculation=false",
+                COPIES,
+            )
 
     def _presumed(self, silent_s: float) -> list[Event]:
         """Take trials for begun that were handed to Spark ``silent_s`` ago, and of which nothing is heard."""
@@ -567,6 +578,7 @@ class SparkBackend:
             self._look_for_end(signal.error)
             if self._ended_by is not None:
                 run.stopping_since = time.monotonic()  # not the trial's own failure
+                self._control.refuse(run.task.trial_id)
         if run.stopping_since is not None:
             if run.objective_runs:
                 if not run.is_preparing:
@@ -817,6 +829,7 @@ class SparkBackend:
             run_context=context,
             watched=self._watched,
             fresh_worker=self._fresh_worker,
+            has_copies=self._app.has_copies,
         )
 
     def _listen(self, ports: control_port.Ports | None) -> ControlServer:
@@ -828,5 +841,6 @@ class SparkBackend:
         if encryption.is_possible():
             return ControlServer(self._hear, bind, advertise, ports, encryption.for_study())
         logger.warning(encryption.MISSING)
+        self._warn_of_copies()
         self._is_reached = self._may_be_reached = False
         return ControlServer(self._hear, "127.0.0.1", "127.0.0.1")

@@ -18,7 +18,10 @@ from sparktune.worker.channel import (
     ANSWER_BODY,
     ASK,
     BEGIN,
+    CLAIM,
+    CLAIM_BODY,
     GIVE,
+    GRANT,
     HEADER,
     ID,
     KILL,
@@ -92,6 +95,8 @@ class ControlClient:
         self._ponged = threading.Event()
         self._heard_at = time.monotonic()
         self._taking, self._gift = -1, b""
+        self._granted = threading.Event()
+        self._attempt = 0
         self._reports = 0
         self._is_doomed = False
         self._prepared: int | None = None
@@ -152,6 +157,21 @@ class ControlClient:
         if not self.is_open:
             raise OSError("the driver closed the study's control connection")
         return self._gift.decode("ascii")
+
+    def claim(self, trial_id: int, first_attempt: int) -> int:
+        """Wait until no other worker runs this trial; which attempt this is then, 0 when the trial has ended.
+
+        Raises:
+            OSError: the driver cannot be reached.
+        """
+        self._current = trial_id
+        self._granted.clear()
+        if self.is_open:  # else nobody would end the wait
+            self._send(CLAIM, CLAIM_BODY.pack(trial_id, first_attempt))
+            self._granted.wait()
+        if not self.is_open:
+            raise OSError("the driver closed the study's control connection")
+        return self._attempt
 
     def begin(
         self, trial_id: int, attempt: int, host: str, on_run: Callable[[str | None], None] | None = None
@@ -273,6 +293,9 @@ class ControlClient:
                     end_with_descendants()
                 elif kind == PREPARE:  # in a thread of its own: a kill does not wait for it
                     threading.Thread(target=self._prepare, args=(trial_id,), daemon=True).start()
+                elif kind == GRANT:
+                    self._attempt = CLAIM_BODY.unpack(body)[1]
+                    self._granted.set()
                 elif kind == ACK:
                     self._acked.set()
                 elif kind == RUN:
@@ -286,6 +309,7 @@ class ControlClient:
             self._acked.set()
             self._answered.set()
             self._given.set()
+            self._granted.set()
             self._ponged.set()
             self._on_run(None)
             self._end_prepared()  # nobody is left to kill it

@@ -45,6 +45,8 @@ LEFT_PROCESSES = (
 )
 RETRY_S = 300.0
 """How long a driver that could not be reached is not tried again, which takes seconds."""
+OVER = 0
+"""In place of the number of an attempt: the trial has ended."""
 KEPT_STUDIES = 2
 """How many studies' objectives a worker process keeps: one, and another that runs at the same time."""
 
@@ -96,6 +98,7 @@ class Assignment:
         fresh_worker: the process is not used again.
         first_attempt: the number of the first attempt of its Spark job.
         last_attempt: the number of the last one that may run the objective, however often Spark tries.
+        has_copies: Spark may start a later attempt while an earlier one runs.
     """
 
     study_id: str
@@ -111,6 +114,7 @@ class Assignment:
     fresh_worker: bool = False
     first_attempt: int = 1
     last_attempt: int = sys.maxsize
+    has_copies: bool = False
 
 
 ANNOUNCEMENT = "sparktune.trial"
@@ -284,11 +288,12 @@ def run_assignment(assignment: Assignment, rows: Any) -> list[bytes]:
 def _outcomes(assignment: Assignment) -> tuple[list[bytes], bool]:
     """What ``run_assignment`` returns, and whether this process is to end."""
     _leave_parents_connections()
-    attempt = _attempt(assignment)
+    client, attempt = _turn(assignment)
+    if attempt == OVER:
+        return [], False
     if attempt > assignment.last_attempt:
-        return [_spent(attempt)], False
+        return [_spent(attempt)], assignment.has_copies
     host = socket.gethostname()
-    client = _client(assignment)
     arrival = _arrival(assignment, client)
     if client is not None:
         try:
@@ -316,6 +321,11 @@ def _not_run(assignment: Assignment) -> list[bytes]:
     This one ends: its task has not read its input.
     """
     attempt = _attempt(assignment)
+    if assignment.has_copies:
+        _leave_parents_connections()
+        attempt = _turn(assignment)[1]
+        if attempt == OVER:
+            return []
     # A job that is run again counts its attempts from the first: after a loss the driver does that.
     return [NOT_RUN if attempt == assignment.first_attempt else _spent(attempt)]
 
@@ -515,6 +525,23 @@ def _client(assignment: Assignment) -> ControlClient | None:
             old.close()
     kept[assignment.study_id] = client or time.monotonic() + RETRY_S
     return client
+
+
+def _turn(assignment: Assignment) -> tuple[ControlClient | None, int]:
+    """The driver's connection, and this attempt's number; ``OVER`` when the trial is not to run any more.
+
+    Where Spark copies tasks, this waits while another worker runs the trial; one that does not reach the
+    driver cannot. Spark takes the first result, and ends the other attempts: even one that is not to run the
+    trial has to wait before it says so. What it has claimed is given back by the end of its process.
+    """
+    client = _client(assignment)
+    if client is None or not assignment.has_copies:
+        return client, _attempt(assignment)
+    while client is not None:
+        with contextlib.suppress(OSError):  # the connection was lost: another one claims the trial
+            return client, client.claim(assignment.trial_id, assignment.first_attempt)
+        client = _client(assignment)
+    return None, OVER
 
 
 def _attempt(assignment: Assignment) -> int:

@@ -14,6 +14,7 @@ from sparktune.backends.spark_cluster import (
     Ending,
     Losses,
     attempts_of,
+    copies,
     default_attempts,
     ending_of,
     import_path,
@@ -22,6 +23,13 @@ from sparktune.backends.spark_cluster import (
     with_remedy,
 )
 from sparktune.study.trial import TrialError
+
+
+def test_spark_copies_tasks_of_one_task_jobs_after_a_time_alone() -> None:
+    after = {"spark.speculation.task.duration.threshold": "1min"}
+    assert not copies({"spark.speculation": "true"})
+    assert not copies(after)
+    assert copies({"spark.speculation": "True", **after})
 
 
 @pytest.mark.parametrize(

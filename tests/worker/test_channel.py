@@ -110,6 +110,59 @@ def test_a_job_whose_driver_goes_before_it_answers(
             asking.result(30)
 
 
+def wait_for_copy(caplog: pytest.LogCaptureFixture, n: int) -> None:
+    until = time.monotonic() + 30
+    while sum("the copy waits" in record.getMessage() for record in caplog.records) < n:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_one_worker_at_a_time_claims_a_trial(
+    server: ControlServer, signals: Signals, caplog: pytest.LogCaptureFixture, is_stopped: bool
+) -> None:
+    caplog.set_level(logging.INFO, "sparktune")
+    first, second, third, late = (ControlClient(server.endpoint) for _ in range(4))
+    with ThreadPoolExecutor(2) as pool:
+        assert first.claim(7, 3) == 3
+        assert first.claim(7, 3) == 3, "it has not begun"
+        first.begin(7, 3, "h")
+        assert late.claim(8, 1) == 1
+        seconds = pool.submit(second.claim, 7, 3)
+        wait_for_copy(caplog, 1)
+        thirds = pool.submit(third.claim, 7, 3)
+        wait_for_copy(caplog, 2)
+        if is_stopped:
+            server.refuse(7)
+            assert (seconds.result(30), thirds.result(30)) == (0, 0)
+        else:
+            first.close()
+            assert seconds.result(30) == 4
+            assert not thirds.done()
+            second.begin(7, 4, "h")
+            assert second.end(7, b"outcome")
+            assert thirds.result(30) == 0
+        assert late.claim(7, 3) == 0
+        assert third.claim(9, 1) == 1
+    for client in first, second, third, late:
+        client.close()
+
+
+def test_a_copy_whose_driver_goes_does_not_run(
+    server: ControlServer, client: ControlClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sparktune")
+    copy = ControlClient(server.endpoint)
+    with ThreadPoolExecutor(1) as pool:
+        assert client.claim(1, 1) == 1
+        claim = pool.submit(copy.claim, 1, 1)
+        wait_for_copy(caplog, 1)
+        server.close()
+        with pytest.raises(OSError, match="control connection"):
+            claim.result(30)
+    copy.close()
+
+
 def test_a_big_outcome(client: ControlClient, signals: Signals) -> None:
     data = os.urandom(1 << 20) * 50
     client.begin(0, 1, "h")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -76,6 +77,29 @@ def test_an_outcome_that_cannot_be_sent_is_a_failure(monkeypatch: pytest.MonkeyP
     outcome = pickle.loads(row)
     assert outcome.payload is None
     assert outcome.error.type_name == "MemoryError"
+
+
+@pytest.mark.parametrize("is_outdated", [False, True])
+def test_a_copy_that_is_not_to_run_the_trial_waits_before_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, is_outdated: bool
+) -> None:
+    """Its outcome would be the job's, and end the attempt that runs."""
+    monkeypatch.setattr(spark_task, "_is_outdated", lambda _: is_outdated)
+    server = ControlServer(lambda _: None, "127.0.0.1", "127.0.0.1")
+    with contextlib.closing(server), ThreadPoolExecutor(1) as pool:
+        first = channel_client.ControlClient(server.endpoint)
+        assert first.claim(3, 1) == 1
+        first.begin(3, 1, "h")
+        study = Assignment(f"copied {is_outdated}", 3, {"x": 1.0}, Broadcast, endpoint=server.endpoint)
+        copy = pool.submit(
+            spark_task.run_assignment, dataclasses.replace(study, last_attempt=1, has_copies=True), []
+        )
+        with pytest.raises(TimeoutError):
+            copy.result(0.5)
+        first.close()
+        (row,) = copy.result(30)
+        outcome = pickle.loads(row)
+        assert (outcome.spent, outcome.attempt) == (True, 2)
 
 
 def test_a_connection_that_is_lost_in_a_trial_costs_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
