@@ -74,15 +74,6 @@ def test_a_save_file_of_another_study_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("trials", [SimulatedTrials, Trials])
-@pytest.mark.parametrize("space", [{"x": 1}, [1, 2], {"x": pyll.scope.int(2.5)}])
-def test_a_space_without_hyperparameters_is_refused(trials: Any, space: Any) -> None:
-    calls: list[Any] = []
-    with pytest.raises(InvalidSpace, match="no hyperparameter"):
-        fmin(calls.append, space, rand.suggest, 3, trials=trials(), show_progressbar=False)
-    assert not calls
-
-
 def warnings_of(space: Any, caplog: pytest.LogCaptureFixture) -> list[str]:
     caplog.clear()
     with caplog.at_level(logging.WARNING, "sparktune"):

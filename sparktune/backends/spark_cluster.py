@@ -15,7 +15,7 @@ from sparktune.backends.missing_modules import ways_to_bring
 from sparktune.backends.spark_application import Application
 from sparktune.errors import ObjectiveNotPicklable, StudyCancelled
 from sparktune.private import of_pyspark
-from sparktune.study.trial import TrialError
+from sparktune.study.trial import TrialError, text_of
 
 logger = logging.getLogger("sparktune")
 
@@ -238,8 +238,8 @@ _CANCELLED_WITH_CALLER = (
 
 def cancelled_with_caller(error: BaseException) -> StudyCancelled:
     """What ``fmin`` raises where ``is_cancelled`` holds."""
-    found = _CANCELLED.search(str(error))
-    line = "" if found is None else str(error)[found.start() :].splitlines()[0]
+    found = _CANCELLED.search(text_of(error))
+    line = "" if found is None else text_of(error)[found.start() :].splitlines()[0]
     reason = line.partition(" SQLSTATE")[0].strip()[:200]
     return StudyCancelled(_CANCELLED_WITH_CALLER.format(reason=reason or type(error).__name__))
 
@@ -252,7 +252,7 @@ def is_cancelled(error: BaseException | None, names: Collection[str] | None) -> 
         names: the job groups and tags that are meant; None where they are not known.
     """
     while error is not None:
-        found = _CANCELLED_WITH.search(_NOT_SPARKS.split(str(error), maxsplit=1)[0])
+        found = _CANCELLED_WITH.search(_NOT_SPARKS.split(text_of(error), maxsplit=1)[0])
         if found is not None:
             return found["name"] is None or names is None or found["name"] in names
         error = error.__cause__ or error.__context__

@@ -52,6 +52,8 @@ def _branch(space: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _node(label: str, value: Any) -> Any:
     if isinstance(value, list | tuple | range | np.ndarray) or type(value).__name__ in ("Series", "Index"):
+        if len(value) == 0:
+            raise InvalidSpace(f"hp.choice({label!r}) has no options")
         # As literals: an option that is a list, or an array, is handed on as it is.
         return hp.choice(label, [pyll.Literal(_plain(option)) for option in value])
     if hasattr(value, "rvs") and not type(value).__module__.startswith("scipy.stats"):

@@ -216,8 +216,7 @@ class RunnableTrials(StudyTrials):
             lines = summary.lines(study.best, self, time.monotonic() - began, tracker.link())
             for line in lines:
                 logger.info("%s", line)
-            # In a script without logging, standard error is the log.
-            if show_progressbar and verbose and (progress.someone_watches() or not logger.hasHandlers()):
+            if show_progressbar and verbose and progress.someone_watches():
                 print("\n".join(lines), file=sys.stderr)
         return _answer(self, study, space, return_argmin)
 

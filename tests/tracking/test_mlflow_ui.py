@@ -66,12 +66,12 @@ def ui(chromium: Any, server: Server, study: Any) -> Ui:
 
 def test_the_parent_has_a_name_and_its_children_are_nested(ui: Ui) -> None:
     ui.open(f"experiments/{ui.trials.experiment_id}/runs")
-    ui.wait_for_text("objective tpe 8 trials", "9 matching runs")
+    ui.wait_for_text("a study of the tests", "9 matching runs")
     assert "trial 7" not in ui.chromium.execute_script(f"return {TEXT}")
     wait_for(ui.chromium, "document.querySelector('[role=row] button[class*=expander], [role=row] svg')")
     ui.chromium.execute_script(
         "const row = [...document.querySelectorAll('[role=row]')]"
-        ".find(row => row.innerText.includes('objective tpe 8 trials'));"
+        ".find(row => row.innerText.includes('a study of the tests'));"
         "row.querySelector('button').click()"
     )
     ui.wait_for_text("trial 0", "trial 7")
@@ -81,7 +81,7 @@ def test_the_parent_has_a_name_and_its_children_are_nested(ui: Ui) -> None:
 def test_the_best_trial_is_found_by_its_tag(ui: Ui) -> None:
     query = quote("tags.`sparktune.best` = 'true'")
     ui.open(f"experiments/{ui.trials.experiment_id}/runs?searchFilter={query}")
-    ui.wait_for_text("2 matching runs", "objective tpe 8 trials")  # the parent of a match is shown, too
+    ui.wait_for_text("2 matching runs", "a study of the tests")  # the parent of a match is shown, too
     assert ui.complaints() == []
 
 

@@ -430,7 +430,7 @@ def test_an_objective_without_mlflow_does_not_import_it_and_subprocesses_see_the
         "MLFLOW_REGISTRY_URI=http://registry",
         "MLFLOW_RUN_ID=r1",
         "MLFLOW_TRACKING_URI=http://server",
-        "False",
+        "True",  # a region says where, not who
     ]
 
 

@@ -58,13 +58,12 @@ def test_of_so_many_trials(n: int) -> None:
 
 
 def test_of_5000_trials_in_a_moment() -> None:
-    trials = SimulatedTrials()
-    trials._records = {
-        n: Trial(n, {"x": n}, {"x": n}, TrialState.COMPLETED, loss=math.sin(n), ended_s=float(n))
+    trials = [
+        Trial(n, {"x": n}, {"x": n}, TrialState.COMPLETED, loss=math.sin(n), ended_s=float(n))
         for n in range(5000)
-    }
+    ]
     began = time.perf_counter()
-    text = trials._repr_html_()
+    text = html_view.of_trials("5000 trials", trials, None)
     assert time.perf_counter() - began < 1.0
     assert len(text) < 100_000
     assert "10 of 5000 trials, the best first" in text

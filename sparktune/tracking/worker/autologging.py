@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,26 +40,9 @@ def noted() -> Callable[[], None]:
     return restore
 
 
-class _Pause:
-    """Of this process: how many blocks want it, and what ends it."""
-
-    lock = threading.Lock()
-    wanted = 0
-    end = contextlib.ExitStack()
-
-
 @contextlib.contextmanager
 def paused() -> Iterator[None]:
-    """While the block runs, in whichever threads, nothing is logged automatically in this process."""
-    with _Pause.lock:
-        _Pause.wanted += 1
-        utils: Any = sys.modules.get(_UTILS)
-        if _Pause.wanted == 1 and utils is not None:
-            _Pause.end.enter_context(utils.disable_autologging())
-    try:
+    """While the block runs, nothing of this trial is logged automatically; each trial has its own switch."""
+    utils: Any = sys.modules.get(_UTILS)
+    with contextlib.nullcontext() if utils is None else utils.disable_autologging():
         yield
-    finally:
-        with _Pause.lock:
-            _Pause.wanted -= 1
-            if _Pause.wanted == 0:
-                _Pause.end.close()

@@ -1,0 +1,1 @@
+from sparktune.trials.spark import *
