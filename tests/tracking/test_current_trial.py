@@ -277,6 +277,11 @@ def recorded(
     return study(request.param, request, folder, empty_database)
 
 
+@pytest.mark.xfail(
+    int(mlflow.__version__.partition(".")[0]) < 3,
+    reason="with MLflow 2.13 a run below a trial of DriverTrials may stay RUNNING",
+    strict=False,
+)
 def test_every_run_is_the_studys_a_trials_or_below_one(recorded: Recorded) -> None:
     parent = recorded.where.parent
     trials = {run.info.run_id for run in recorded.of_call.values()}
@@ -285,7 +290,10 @@ def test_every_run_is_the_studys_a_trials_or_below_one(recorded: Recorded) -> No
     above = {run.data.tags.get("mlflow.parentRunId") for run in recorded.runs}
     assert above <= {None, parent, *trials}
     assert [run.info.run_id for run in recorded.runs if "mlflow.parentRunId" not in run.data.tags] == [parent]
-    assert {run.info.status for run in recorded.runs if run.info.run_id != parent} == {"FINISHED", "FAILED"}
+    others = [run for run in recorded.runs if run.info.run_id != parent]
+    not_ended = {run.info.run_name: dict(run.data.tags) for run in others if run.info.status == "RUNNING"}
+    assert not_ended == {}
+    assert {run.info.status for run in others} == {"FINISHED", "FAILED"}
 
 
 def test_nothing_of_the_process_is_changed(recorded: Recorded) -> None:
