@@ -13,7 +13,7 @@ def as_whole(value: Any) -> int | None:
     ``4``, ``4.0``, ``numpy.int64(4)`` and ``numpy.float64(4)`` are 4; ``True``, ``"4"`` and infinity are
     none.
     """
-    if isinstance(value, bool):
+    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):  # numpy's is an index below 1.24
         return None
     try:
         return operator.index(value)
