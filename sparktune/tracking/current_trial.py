@@ -243,13 +243,16 @@ class CurrentTrial:
         runs = of_mlflow.stack(_fluent())
         if not runs:
             self._has_logged = False
-        elif self._is_drivers(runs[-1]):
-            run_id = runs.pop().info.run_id
-            of_mlflow.set_last_run_id(_fluent(), run_id)
-            of_mlflow.stop_monitor(_fluent(), run_id)
-            of_mlflow.flush(_fluent())
-        else:
-            originals["end_run"](status)
+            return
+        # Not by MLflow's end_run: that of 2.13 keeps the run in a variable of the module, so that
+        # of two threads that end their runs at the same time, one ends the other's.
+        run = runs.pop()
+        run_id = run.info.run_id
+        of_mlflow.set_last_run_id(_fluent(), run_id)
+        if not self._is_drivers(run):
+            _fluent().MlflowClient().set_terminated(run_id, status)
+        of_mlflow.stop_monitor(_fluent(), run_id)
+        of_mlflow.flush(_fluent())
 
     def _is_drivers(self, run: Any) -> bool:
         own = self._run

@@ -277,11 +277,6 @@ def recorded(
     return study(request.param, request, folder, empty_database)
 
 
-@pytest.mark.xfail(
-    int(mlflow.__version__.partition(".")[0]) < 3,
-    reason="with MLflow 2.13 a run below a trial of DriverTrials may stay RUNNING",
-    strict=False,
-)
 def test_every_run_is_the_studys_a_trials_or_below_one(recorded: Recorded) -> None:
     parent = recorded.where.parent
     trials = {run.info.run_id for run in recorded.of_call.values()}
