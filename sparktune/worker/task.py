@@ -336,7 +336,8 @@ def _is_outdated(assignment: Assignment) -> bool:
     if assignment.fresh_worker or assignment.study_id in _process.originals:
         return _process.is_outdated
     try:
-        path = _original(assignment).import_path()
+        with presence.left_to_driver():
+            path = _original(assignment).import_path()
     except Exception:  # raised again, as the trial's
         return False
     _process.is_outdated = bool(imports.outdated(path))
