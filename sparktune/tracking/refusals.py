@@ -34,6 +34,8 @@ _BAD_FILE = ("readonly database", "unable to open database file", "file is not a
 things."""
 _PACKAGES = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 """Module -> the package that has it, where that is called otherwise."""
+_NO_DATABRICKS_LOGIN = ("credential configuration failed", "malformed Databricks CLI profile")
+"""What MLflow 3 and MLflow 2 say."""
 _OAUTH = ("DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET", "ARM_CLIENT_ID")
 """With these Databricks is asked for a token; MLflow does not tell whether it refused, or did not answer."""
 _WITHOUT = "To record nothing: SparkTrials(mlflow=False)"
@@ -156,7 +158,7 @@ def _of_answer(error: Exception, uri: str) -> str | None:
     cause: Any = error.__cause__
     if isinstance(error, RefusedError) and cause is not None:
         code, status = getattr(cause, "error_code", None), getattr(cause, STATUS, None)
-    if places.is_databricks(uri) and "credential configuration failed" in str(error):
+    if places.is_databricks(uri) and any(said in str(error) for said in _NO_DATABRICKS_LOGIN):
         if any(name in os.environ for name in _OAUTH):
             return None
         return (
