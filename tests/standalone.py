@@ -61,7 +61,9 @@ class Process:
             except queue.Empty:
                 line = None
             if line is None:
-                written = "\n".join(self.lines)[-10000:]
+                written = "\n".join(self.lines)
+                if len(written) > 20000:  # the first fault is at its beginning, the last one at its end
+                    written = f"{written[:10000]}\n[...]\n{written[-10000:]}"
                 raise AssertionError(f"the process has not written {pattern!r}, but:\n{written}")
             self.lines.append(line)
             found = re.search(pattern, line)

@@ -87,8 +87,12 @@ print(f"GATEWAY {parameters.port} {parameters.auth_token}", flush=True)
 sys.stdin = os.fdopen(os.open(sys.argv[2], os.O_RDONLY))
 sys.stdin.readline()
 import psutil
-executors = [process for process in psutil.Process().children(recursive=True)
-             if any("CoarseGrainedExecutorBackend" in part for part in process.cmdline())]
+def is_executor(process):
+    try:
+        return any("CoarseGrainedExecutorBackend" in part for part in process.cmdline())
+    except psutil.NoSuchProcess:  # a Python worker that has just ended
+        return False
+executors = [process for process in psutil.Process().children(recursive=True) if is_executor(process)]
 for process in executors:
     process.kill()
 print(f"KILLED {len(executors)}", flush=True)
