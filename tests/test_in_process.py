@@ -45,8 +45,8 @@ def test_trials_are_nested_runs_of_the_active_one(mlflow_store: str) -> None:
         assert run.data.params["kind"] in ("a", "b")
         assert run.info.status == "FINISHED"
         assert document["misc"]["run_id"] == run.info.run_id
-    params = mlflow.get_run(parent.info.run_id).data.params
-    assert params["sparktune.best_x"] == str(best["x"])
+    tags = mlflow.get_run(parent.info.run_id).data.tags
+    assert tags["sparktune.best_x"] == str(best["x"])
 
 
 def test_what_the_objective_logs_in_steps_hides_no_final_value(mlflow_store: str) -> None:
@@ -181,7 +181,7 @@ def test_a_parent_is_made_and_ended_where_an_experiment_was_set(mlflow_store: st
     ]
     assert parent.info.status == "FINISHED"
     assert len(children(parent.info.run_id)) == 2
-    assert parent.data.params["best_x"]
+    assert parent.data.tags["best_x"]
 
 
 QUICK_LOOK = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -23,6 +24,7 @@ import pytest
 from sparktune import BanditPolicy, SparkTrials, Trials, auto, hp, optuna_sampler, rand, report, tpe
 from sparktune.early_termination import Curve, Decision
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
+from sparktune.study.study import best_of
 from sparktune.study.tracker import default_study_name
 from sparktune.tracking import artifacts
 from sparktune.tracking import lease as leases
@@ -424,6 +426,94 @@ def test_a_save_file_of_another_study_warns(mlflow_store: str, tmp_path: Path, c
     tune(5, abs, hp.uniform("x", 0, 2), trials_save_file=path, study_name="job B")
     assert "'x' was hp.uniform(0, 1) and is hp.uniform(0, 2)" in caplog.text
     assert "the study was 'a study of the tests' and is 'job B'" in caplog.text
+
+
+BRANCHES = hp.choice(
+    "kind", [{"k": 0, "x": hp.uniform("x", 1, 2)}, {"k": 1, "run_id": hp.uniform("run_id", 0, 1)}]
+)
+
+
+def by_branch(order: list[int]) -> Any:
+    """The points of a study whose trials take the branches in this order; the second one is the better."""
+    return [{"kind": k} | ({"x": 1.5 - n / 10} if k == 0 else {"run_id": 0.5}) for n, k in enumerate(order)]
+
+
+def of_branch(point: Any) -> float:
+    return float(point.get("x", -1))
+
+
+def said_of_the_best(run_id: str, trials: Any, prefix: str = "", suffix: str = "") -> dict[str, str]:
+    """What the parent's tags say of the best, having compared the other surfaces with it."""
+    run = mlflow.get_run(run_id)
+    study_id = run.data.tags[f"fmin_uuid{suffix}"]
+    assert not any("best_" in key for key in run.data.params)
+    tags = {key: tag for key, tag in run.data.tags.items() if "best_" in key and key.endswith(suffix)}
+    best = trials.best_trial["tid"]
+    assert tags.pop(f"sparktune.best_trial_id{suffix}") == str(best)
+    assert tags.pop(f"sparktune.best_run_id{suffix}") == trials.best_run_id
+    [marked] = mlflow.search_runs(
+        filter_string=f"tags.fmin_uuid = '{study_id}' and tags.sparktune.best = 'true'",
+        output_format="list",
+    )
+    assert marked.info.run_id == trials.best_run_id
+    assert best_of(recorded_snapshot(run_id).trials).trial_id == best
+    file = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/best_point{suffix}.json"))
+    assert file == {"trial": best, "point": trials.best_point}
+    if not suffix:  # a run of the user's has the description of the first of its studies
+        assert f"([trial {best}]" in run.data.tags["mlflow.note.content"]
+    return {key.removeprefix(f"{prefix}best_").removesuffix(suffix): tag for key, tag in tags.items()}
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+@pytest.mark.parametrize("again", ["resume", "the same trials"])
+def test_the_parent_tells_the_best_of_all_calls_and_no_other(
+    again: str, is_own: bool, mlflow_store: str
+) -> None:
+    """The best of the first call is beaten by one of another branch, after an interruption."""
+    points = by_branch([0, 0, 1])
+    begun: list[Any] = []
+
+    def fn(point: Any) -> float:
+        begun.append(point)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return of_branch(point)
+
+    prefix, suffix = ("", "") if is_own else ("sparktune.", "_1")
+    options = {"space": BRANCHES, "algo": rand.suggest, "points_to_evaluate": points}
+    first = RecordedTrials(1)
+    with contextlib.nullcontext() if is_own else mlflow.start_run():
+        if not is_own:  # by another study, of which nothing may change
+            tune(1, of_branch, BRANCHES, algo=rand.suggest, points_to_evaluate=by_branch([0]))
+        with pytest.raises(KeyboardInterrupt):
+            tune(4, fn, trials=first, **options)
+    run_id = str(first.run_id)
+    before = mlflow.get_run(run_id).data.tags
+    assert said_of_the_best(run_id, first, prefix, suffix) == {"kind": "option 0", "x": "1.4"}
+    assert before[f"sparktune.stop_reason{suffix}"] == "fmin run cancelled by user"
+
+    second = first if again == "the same trials" else RecordedTrials(1)
+    how = {} if again == "the same trials" else {"resume": run_id}
+    tune(4, of_branch, trials=second, **options, **how)
+    assert second.run_id == run_id
+    assert said_of_the_best(run_id, second, prefix, suffix) == {"kind": "option 1", "param_run_id": "0.5"}
+    after = mlflow.get_run(run_id).data.tags
+    assert f"sparktune.stop_reason{suffix}" not in after
+    others = {key for key in before if key.startswith("sparktune.best_") and not key.endswith("_1")}
+    assert is_own or len(others) == 4
+    assert is_own or {key: before[key] for key in others} == {key: after[key] for key in others}
+
+
+def test_an_error_that_a_resumed_study_has_left_behind(mlflow_store: str) -> None:
+    def raises(trials: Any) -> Any:
+        raise LookupError("of early_stop_fn")
+
+    trials = RecordedTrials(1)
+    with pytest.raises(LookupError):
+        tune(3, trials=trials, early_stop_fn=raises)
+    assert mlflow.get_run(trials.run_id).data.tags["sparktune.error"] == "LookupError: of early_stop_fn"
+    tune(3, trials=trials)
+    assert "sparktune.error" not in mlflow.get_run(trials.run_id).data.tags
 
 
 def test_the_users_own_run_is_gone_on_with_and_stays_open(mlflow_store: str) -> None:

@@ -26,6 +26,7 @@ REQUESTS = (
     "CreateExperiment",
     "CreateRun",
     "DeleteRun",
+    "DeleteTag",
     "GetExperiment",
     "GetExperimentByName",
     "GetMetricHistory",

@@ -48,6 +48,7 @@ class RunRecord:
         run_id: once the run exists.
         uncertain: the run may exist although ``run_id`` is None: look for it before creating it.
         params, tags, metrics, artifacts: still to be written; artifacts are file name -> text.
+        removed: tags that the run is not to have any more.
         status, end_ms: how and when the run ended; still to be written.
         claimable_s: the writer's time from which on a worker may create the run itself, or None: from then on
             it is looked for before it is created.
@@ -70,6 +71,7 @@ class RunRecord:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: list[Point] = field(default_factory=list)
     artifacts: dict[str, str] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
     status: str | None = None
     end_ms: int | None = None
     claimable_s: float | None = None
@@ -90,7 +92,7 @@ class RunRecord:
     @property
     def dirty(self) -> bool:
         """Whether anything is still to be written."""
-        content = self.params or self.tags or self.metrics or self.artifacts or self.status
+        content = self.params or self.tags or self.metrics or self.artifacts or self.removed or self.status
         return bool(content) or self.run_id is None
 
 
@@ -104,14 +106,21 @@ class Content:
     artifacts: dict[str, str]
     status: str | None
     end_ms: int | None
+    removed: list[str] = field(default_factory=list)
 
     @classmethod
     def take(cls, record: RunRecord) -> Content:
         """Empty the record."""
         content = cls(
-            record.params, record.tags, record.metrics, record.artifacts, record.status, record.end_ms
+            record.params,
+            record.tags,
+            record.metrics,
+            record.artifacts,
+            record.status,
+            record.end_ms,
+            record.removed,
         )
-        record.params, record.tags, record.metrics, record.artifacts = {}, {}, [], {}
+        record.params, record.tags, record.metrics, record.artifacts, record.removed = {}, {}, [], {}, []
         record.status = record.end_ms = None
         return content
 
@@ -121,6 +130,7 @@ class Content:
         record.tags = self.tags | record.tags
         record.metrics = self.metrics + record.metrics
         record.artifacts = self.artifacts | record.artifacts
+        record.removed = self.removed + record.removed
         if record.status is None:
             record.status, record.end_ms = self.status, self.end_ms
 

@@ -280,7 +280,10 @@ class MlflowStore:
         return self._context_tags | {PARENT_TAG: record.parent.run_id, ROOT_TAG: root}
 
     def write(self, run_id: str, content: Content) -> None:
-        """See ``records.Store``: batches, then the end of the run, then artifacts."""
+        """See ``records.Store``: tags that go, batches, then the end of the run, then artifacts."""
+        while content.removed:
+            self._remove_tag(run_id, content.removed[-1])
+            content.removed.pop()
         for batch in list(batches(content.params, content.tags, content.metrics)):
             self._log(run_id, batch)
             for key in batch.params:
@@ -293,6 +296,13 @@ class MlflowStore:
         for name in list(content.artifacts):
             self._artifact(run_id, name, content.artifacts[name])
             del content.artifacts[name]
+
+    def _remove_tag(self, run_id: str, key: str) -> None:
+        try:
+            with refusals():
+                self._store.delete_tag(run_id, key)
+        except RefusedError as refusal:  # it is gone: by an attempt that nobody answered, or by somebody else
+            logger.debug("run %s: the tag %s was not removed: %s", run_id, key, refusal)
 
     def _log_batch(self, run_id: str, batch: Batch) -> None:
         from mlflow.entities import Metric, Param, RunTag

@@ -6,9 +6,10 @@ import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from sparktune.study.columns import parameter_columns
 from sparktune.study.tracker import StudyInfo, StudySummary, UnrecordableError
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import description, schema
@@ -24,6 +25,8 @@ logger = logging.getLogger("sparktune")
 
 PROGRESS_EVERY_S = 1.0
 """How often the run's metrics are written while the study runs."""
+STOP_REASON, ERROR = "sparktune.stop_reason", "sparktune.error"
+BEST_TRIAL_ID, BEST_RUN_ID = "sparktune.best_trial_id", "sparktune.best_run_id"
 
 
 class StudyRun:
@@ -137,6 +140,7 @@ class StudyRun:
         tags = schema.parent_tags(self._info)
         if self._joined is not None:  # a run that was created has it from the beginning
             tags[schema.STUDY_TAG] = self._info.study_id
+        params = {self._own(key): value for key, value in schema.parent_params(self._info).items()}
         record = self._study_record()
         note: dict[str, str] = {}
         if self._is_own and self.is_to_be_described(None):
@@ -144,9 +148,11 @@ class StudyRun:
                 lambda: description.of_running_study(self._info, record.began_s, self._foreword)
             )
         with self._lock:
-            self.record.params |= self._free(self._own(schema.parent_params(self._info)), "params")
+            self.record.params |= self._free(params, "params")
             self.record.tags |= self._tags | self._free(tags, "tags") | record.tags() | {STATE: record.state}
             self.record.tags |= note
+            # They told of an end that has been undone.
+            self.record.removed = self._left_behind([STOP_REASON, ERROR])
 
     def _note(self, make: Callable[[], str]) -> dict[str, str]:
         """The tags of a description, which is never worth a study."""
@@ -211,17 +217,7 @@ class StudyRun:
             trials: the study's own; all of the summary by default.
             described: write the description.
         """
-        params: dict[str, str] = {}
-        tags: dict[str, str] = {}
-        if summary.best is not None:
-            params = schema.params_of(summary.best.params, prefix="best_")
-            tags["sparktune.best_trial_id"] = str(summary.best.trial_id)
-            if summary.best.trial_id in run_ids:
-                tags["sparktune.best_run_id"] = run_ids[summary.best.trial_id]
-        if summary.stop_reason:
-            tags["sparktune.stop_reason"] = schema.cut(summary.stop_reason, schema.MAX_TAG_VALUE)
-        if summary.error:
-            tags["sparktune.error"] = schema.cut(summary.error, schema.MAX_TAG_VALUE)
+        results = self._results(summary, run_ids)
         table = f"trials_{self._number}.json" if self._number else "trials.json"
         # What the user or an exception has ended may be gone on with; all else came to its end.
         is_cut_off = schema.parent_status(summary) != "FINISHED"
@@ -243,8 +239,11 @@ class StudyRun:
         with self._lock:
             if self.record.run_id is None:  # never opened: the file of unwritten runs is to hold all of it
                 self._describe()
-            self.record.params |= self._free(self._own(params), "params")
-            self.record.tags |= self._free(tags, "tags") | self._logged_table(table)
+            self.record.tags |= {
+                self._numbered(key): text for key, text in results.items() if text is not None
+            }
+            self.record.tags |= self._logged_table(table)
+            self.record.removed += self._left_behind(key for key, text in results.items() if text is None)
             self.record.tags |= record.tags() | {STATE: record.state} | note
             self.record.artifacts[table] = schema.trials_table(summary.trials, run_ids)
             if summary.best is not None and summary.best_point is not None:
@@ -256,6 +255,36 @@ class StudyRun:
                 self._add("compute_saved_share", summary.share_saved, now_ms, 0)
             if self._ends:
                 self.record.status, self.record.end_ms = schema.parent_status(summary), now_ms
+
+    def _results(self, summary: StudySummary, run_ids: Mapping[int, str]) -> dict[str, str | None]:
+        """Tag -> what came of the study; None for what may have come of it when it ended before.
+
+        They are tags because a study that goes on changes them, and a param never changes.
+        """
+        best = summary.best
+        params = {} if best is None else best.params
+        labels = dict.fromkeys(label for trial in summary.trials for label in trial.params)
+        found: dict[str, str | None] = {}
+        for label, name in parameter_columns(labels, ("trial_id", "run_id")).items():
+            value = schema.param_value(params[label]) if label in params else None
+            found[self._own(schema.valid_key(f"best_{name}"))] = value
+        found |= {
+            BEST_TRIAL_ID: None if best is None else str(best.trial_id),
+            BEST_RUN_ID: None if best is None else run_ids.get(best.trial_id),
+            STOP_REASON: summary.stop_reason or None,
+            ERROR: summary.error or None,
+        }
+        return {
+            key: None if text is None else schema.cut(text, schema.MAX_TAG_VALUE)
+            for key, text in found.items()
+        }
+
+    def _left_behind(self, keys: Iterable[str]) -> list[str]:
+        """Of the tags in ``_results``, those that this study has in the run, where it goes on."""
+        if self._info.continues is None:
+            return []
+        known = None if self._taken is None else self._taken.tags
+        return [key for key in map(self._numbered, keys) if known is None or key in known]
 
     def _place(self) -> tuple[str, str] | None:
         """Where MLflow's UI shows the run; None where it has no run yet, or places of another form."""
@@ -280,15 +309,17 @@ class StudyRun:
                 continue
             self._add(f"{name}_trials_count", float(count), now_ms, self._n_ended)
 
-    def _own(self, params: Mapping[str, str]) -> dict[str, str]:
-        """Params as they are called in the run: in the user's own they must not stand in the user's way.
+    def _own(self, key: str) -> str:
+        """A key as it is called in the run: in the user's own it must not stand in the user's way.
 
-        A param cannot be logged again with another value: ``mlflow.log_param("best_C", ...)`` after ``fmin``
+        A param cannot be logged again with another value: ``mlflow.log_param("algo", ...)`` after ``fmin``
         would raise.
         """
-        if self._is_own:
-            return dict(params)
-        return {schema.valid_key(f"sparktune.{key}"): value for key, value in params.items()}
+        return key if self._is_own else schema.valid_key(f"sparktune.{key}")
+
+    def _numbered(self, key: str) -> str:
+        """A key that every study has in a run of its own, and finds again when it goes on."""
+        return schema.with_suffix(key, set(), self._number) if self._number else key
 
     def _add(self, metric: str, value: float, now_ms: int, step: int) -> None:
         self.record.metrics.append(Point(self._free_key(metric, "metrics"), value, now_ms, step))

@@ -67,6 +67,7 @@ class Unwritten:
             "tags": record.tags,
             "metrics": record.metrics,
             "artifacts": record.artifacts,
+            "removed": record.removed,
             "status": record.status,
             "end_ms": record.end_ms,
             "child": is_child,

@@ -88,9 +88,9 @@ def test_a_study_is_a_parent_with_a_run_for_every_trial(kind: str, request: pyte
     assert mlflow.active_run() is None
     assert parent.info.status == "FINISHED"
     assert MlflowClient().get_experiment(parent.info.experiment_id).name == "whole study"
-    expected = {"algo", "max_evals", "parallelism", "timeout", "max_queue_len", "best_C"}
+    expected = {"algo", "max_evals", "parallelism", "timeout", "max_queue_len"}
     assert set(parent.data.params) == expected
-    assert parent.data.params["best_C"] == "0.1"
+    assert parent.data.tags["best_C"] == "0.1"
     assert parent.data.metrics == {
         "best_trial_loss": 0.1,
         "successful_trials_count": 3,
@@ -144,17 +144,28 @@ def test_an_active_run_is_joined_and_not_ended(sqlite_uri: str) -> None:
     assert len(MlflowClient().search_runs([run.info.experiment_id])) == 3
 
 
+def test_long_and_empty_values_of_the_best(sqlite_uri: str) -> None:
+    tracker = MlflowTracker()
+    tracker.begin(info())
+    trial = completed(running(0, text="é" * 9_000, nothing="", none=None), 0.5)
+    tracker.ended(trial, document(trial))
+    tracker.finish(StudySummary([trial], trial))
+    tags = run_of(tracker).data.tags
+    assert tags["best_text"] == "é" * 4_999 + "…"
+    assert (tags["best_nothing"], tags["best_none"]) == ("", "None")
+
+
 def test_nothing_of_ours_is_in_the_way_of_what_the_user_logs_later(sqlite_uri: str) -> None:
     tracker = MlflowTracker()
     with mlflow.start_run() as mine:
         study(tracker, [0.3, 0.1])
         mlflow.log_params({"best_C": "another", "algo": "mine", "max_evals": 7, "parallelism": "x"})
         mlflow.log_metric("best_trial_loss", 5.0)
-        mlflow.set_tag("space", "mine")
+        mlflow.set_tags({"space": "mine", "best_C": "a tag of mine"})
     run = mlflow.get_run(mine.info.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["best_C"] == "another"
-    assert run.data.params["sparktune.best_C"] == "0.1"
+    assert (run.data.params["best_C"], run.data.tags["best_C"]) == ("another", "a tag of mine")
+    assert run.data.tags["sparktune.best_C"] == "0.1"
 
 
 def test_trials_belong_to_the_root_of_the_users_tree(sqlite_uri: str) -> None:
@@ -457,7 +468,7 @@ def test_a_description_that_cannot_be_made_costs_nothing_else(
     tracker = MlflowTracker()
     study(tracker, [0.5, 0.25])
     run = run_of(tracker)
-    assert (run.info.status, run.data.params["best_C"]) == ("FINISHED", "0.1")
+    assert (run.info.status, run.data.tags["best_C"]) == ("FINISHED", "0.1")
     assert "mlflow.note.content" not in run.data.tags
     assert "the run gets no description: OverflowError: no such number" in caplog.text
 
@@ -740,7 +751,7 @@ def test_a_server_that_falls_silent(silent: Silent, server: Server, tmp_path: Pa
     assert {name: run.data.metrics for name, run in children.items()} == {
         f"trial {number}": {"loss": float(number)} for number in range(4)
     }
-    assert run_of(tracker).data.params["best_C"] == "0.0"
+    assert run_of(tracker).data.tags["best_C"] == "0.0"
 
 
 def test_a_file_is_left_even_where_the_working_directory_takes_none(
@@ -801,5 +812,5 @@ def test_a_server_that_never_answers(
     assert children["trial 2"].data.metrics == {"loss": 2.0}
     assert children["trial 2"].data.params == {"C": "0.2"}
     assert parent.data.params["algo"] == "hyperopt.tpe.suggest"
-    assert parent.data.params["best_C"] == "0.0"
+    assert parent.data.tags["best_C"] == "0.0"
     assert parent.info.status == "FINISHED"

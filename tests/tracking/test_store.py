@@ -10,7 +10,7 @@ import mlflow
 import pytest
 
 from sparktune.tracking import store
-from sparktune.tracking.records import RefusedError
+from sparktune.tracking.records import Content, RefusedError
 from sparktune.tracking.refusals import is_refusal
 from sparktune.tracking.store import MlflowStore
 
@@ -64,6 +64,23 @@ def test_a_server_that_is_away_is_asked_once_and_refuses_nothing(
         active_experiment(f"http://127.0.0.1:{port}")
     assert not is_refusal(caught.value)
     assert time.monotonic() - began < 30  # MLflow's own way takes minutes
+
+
+@pytest.mark.parametrize("kind", ["sqlite_uri", "server"])
+def test_a_tag_is_removed_and_one_that_is_gone_is_no_refusal(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(kind)
+    with mlflow.start_run(tags={"stays": "1", "goes": "1"}) as run:
+        pass
+    opened = MlflowStore(mlflow.get_tracking_uri())
+    opened.open()
+    for _ in range(2):
+        content = Content({}, {"new": "1"}, [], {}, None, None, removed=["goes"])
+        opened.write(run.info.run_id, content)
+        assert not content.removed
+        tags = mlflow.get_run(run.info.run_id).data.tags
+        assert {"stays", "goes", "new"} & tags.keys() == {"stays", "new"}
 
 
 def test_a_server_whose_database_connections_are_in_use_refuses_nothing() -> None:

@@ -132,4 +132,4 @@ def test_a_study_in_a_vendors_store(
     if where == "spark":
         assert found["elsewhere"]
         assert found["halves"] == 4
-        assert mlflow.MlflowClient(server.uri).get_run(found["run_id"]).data.params["best_x"]
+        assert mlflow.MlflowClient(server.uri).get_run(found["run_id"]).data.tags["best_x"]
