@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +81,34 @@ def test_missing_java_is_said_with_the_remedy(java_home, run, tmp_path: Path) ->
     assert one_line_of_remedy(done.stderr, "Install Java 17")
 
 
+def test_how_far_unfinished_studies_are(run, mlflow_store: str) -> None:
+    """Trials that were cut off run again, and one that has two runs is one trial."""
+    from sparktune.trials import unfinished
+    from tests.recorded_trials import RecordedTrials, objective, tune
+    from tests.test_resume import interrupt_after
+
+    def ctrl_c_at(n: int, total: int, **options: Any) -> str:
+        begun: list[Any] = []
+
+        def fn(point: Any) -> Any:
+            begun.append(point)
+            if len(begun) == n:
+                raise KeyboardInterrupt
+            return objective(point)
+
+        with pytest.raises(KeyboardInterrupt):
+            tune(total, fn, **options)
+        return unfinished.table(mlflow_store).splitlines()[1]
+
+    run_id = interrupt_after(3)
+    assert "  3 of 14  " in ctrl_c_at(1, 14, resume=run_id)
+    assert "  5 of 14  " in ctrl_c_at(3, 14, resume=run_id)
+    tune(14, resume=run_id)
+    assert "has no unfinished study" in unfinished.table(mlflow_store)
+    trials = tune(4, trials=RecordedTrials(1))  # one fails, and counts for this call alone, as in hyperopt
+    assert "  4 of 9  " in ctrl_c_at(2, 9, trials=trials)
+
+
 def test_unfinished_studies_are_listed(run, mlflow_store: str) -> None:
     from tests.recorded_trials import tune
     from tests.test_resume import interrupt_after
@@ -95,6 +124,7 @@ def test_unfinished_studies_are_listed(run, mlflow_store: str) -> None:
     assert header.split() == ["run", "began", "trials", "algorithm", "driver"]
     assert first.startswith(newer)
     assert second.startswith(older)
-    assert "4 of 14  tpe.suggest  is gone" in first
+    assert "3 of 14  tpe.suggest  is gone" in first
+    assert "2 of 14  tpe.suggest  is gone" in second
     assert f'resume="{newer}"' in advice
     assert run([*command[:-1], "nothing"]).returncode == 2

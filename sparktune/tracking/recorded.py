@@ -32,6 +32,7 @@ SETTLE_S = 0.5
 DOWNLOADS = 8
 """How many documents that are artifacts are read at a time."""
 INTERRUPTED_TAG = "sparktune.interrupted"
+DONE = frozenset(state for state in TrialState if state.is_final and state is not TrialState.CANCELLED)
 
 T = TypeVar("T")
 
@@ -296,8 +297,13 @@ class Reader:
         return found
 
     def count_ended(self, study: RecordedStudy) -> int:
-        """How many trials of a study have ended."""
-        return sum(run.info.status != "RUNNING" for run in self._children(study))
+        """How many of a study's ``max_evals`` are done: what was cut off runs again when it goes on.
+
+        Read from tags that are always there, without the trials' documents.
+        """
+        tags = [run.data.tags for run in self._children(study)]
+        done = {known.get(schema.TRIAL_ID_TAG) for known in tags if _is_done(known)}
+        return study.record.n_before + len(done)
 
     def running_below(self, experiment_id: str, run_id: str) -> list[str]:
         """The runs below a run, at any depth, that have not ended."""
@@ -358,6 +364,11 @@ class Reader:
             f"MLflow at {self._shown} does not answer ({type(cause).__name__}: {text[:300]}); is "
             "MLFLOW_TRACKING_URI right, and does the server run?"
         ) from cause
+
+
+def _is_done(tags: Mapping[str, str]) -> bool:
+    """Whether the trial of a run has ended, and does not run again."""
+    return tags.get("trial_status") in DONE and INTERRUPTED_TAG not in tags
 
 
 def is_driven(study: RecordedStudy) -> bool | None:
