@@ -8,7 +8,6 @@ process would not do, because what they have registered elsewhere, and threads t
 
 from __future__ import annotations
 
-import importlib
 import importlib.abc
 import importlib.machinery
 import os
@@ -129,7 +128,10 @@ def outdated(path: Sequence[str]) -> list[str]:
 
     That is, other than when they were imported, the files have changed, or other files come first.
     """
-    importlib.invalidate_caches()
+    for finder in sys.path_importer_cache.values():
+        # Of folders alone: an archive would be read again, which for PySpark's own takes 0.1 s and more.
+        if isinstance(finder, importlib.machinery.FileFinder):
+            finder.invalidate_caches()
     return [
         name
         for name, origin in _watch.origins.items()
