@@ -207,7 +207,7 @@ def test_another_version_beside_this_one_on_workers_that_see_the_files(
 
 
 @needs_connect
-def test_processes_with_one_session_and_with_one_server(
+def test_five_processes_with_one_session_and_with_one_server(
     clean_env: dict[str, str], second_edition: str, tmp_path: Path
 ) -> None:
     started: list[Process] = []
@@ -221,6 +221,7 @@ def test_processes_with_one_session_and_with_one_server(
             return started[-1]
 
         at_once = [(1, start(shared)), (1, start(shared)), (2, start(own, 2)), (1, start(address))]
+        at_once.append((2, start(address, 2)))
         for n, process in at_once:
             check_told(process, n)
         check_told(start(shared, 2), 2)  # after the others: an update, and the session was attached to again
