@@ -24,6 +24,7 @@ from sparktune.search.history import config_of
 from sparktune.space import compiling
 from sparktune.space.distributions import as_space, space_eval
 from sparktune.space.view import SpaceView
+from sparktune.study import interrupts
 from sparktune.study.numeric import as_whole
 from sparktune.study.randomness import as_generator
 from sparktune.trials import arguments, in_process, savefile, side_effects
@@ -194,7 +195,8 @@ def fmin(
             )
         options |= {"resume": resume, "take_over": take_over, "warm_start": warm_start}
         options |= {"study_name": study_name, "noisy": noisy}
-        return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
+        with interrupts.Brief():
+            return trials.fmin(fn, space, points_to_evaluate=points_to_evaluate, **options)
     if resume is not None or warm_start:
         given = f"resume={resume!r}" if resume is not None else f"warm_start={warm_start!r}"
         raise ValueError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hyperopt
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +103,47 @@ def test_bounds_that_are_meant_as_exponents_are_not(
 def test_logarithms_of_bounds_are_never_warned_about(low: float, high: float) -> None:
     parameter = next(compiling.compiled(pyll.as_apply(hp.loguniform("x", math.log(low), math.log(high)))))
     assert not compiling._look_like_values(parameter)
+
+
+def log(low: float, high: float) -> tuple[float, float]:
+    return math.log(low), math.log(high)
+
+
+ROUNDED = [
+    (
+        hp.quniform("q", 1, 10, 4),
+        (1, 10),
+        {0},
+        "hp.quniform('q', 4, 8, 4), or steps that begin at 1: 1 + hp.quniform('q', 0, 8, 4)",
+    ),
+    (hp.quniform("q", 1, 11, 4), (1, 11), {0, 12}, "gives 0 and 12 for 'q'"),
+    (hp.quniform("q", -11, -1, 4), (-11, -1), {-12, 0}, "gives -12 and 0 for 'q'"),
+    (hp.quniform("q", 1, 3, 4), (1, 3), {0, 4}, "take a smaller q"),
+    (hp.qloguniform("q", *log(1, 10), 4), (1, 10), {0}, "hp.qloguniform('q', math.log(4), math.log(8), 4)"),
+    (hp.uniformint("q", 0.2, 3.7), (0.2, 3.7), {0, 4}, "hp.quniform('q', 1, 3, 1)"),
+    (hp.choice("c", [5, hp.quniform("q", 1, 10, 4)]), (1, 10), {0}, "gives 0 for 'q'"),
+    (hp.quniform("q", 0, 1, 0.1), (0, 1), set(), ""),
+    (hp.quniform("q", 0.1, 0.7, 0.1), (0.1, 0.7), set(), ""),
+    (hp.quniform("q", 50, 500, 100), (50, 500), set(), ""),
+    (hp.quniform("q", 0, 10, 4), (0, 10), set(), ""),
+    (hp.qloguniform("q", *log(1, 1000), 1), (1, 1000), set(), ""),
+    (hp.uniformint("q", 2, 8), (2, 8), set(), ""),
+    (hp.qnormal("q", 0, 1, 4), (-math.inf, math.inf), set(), ""),
+]
+
+
+@pytest.mark.parametrize(("space", "bounds", "outside", "said"), ROUNDED)
+def test_values_that_rounding_takes_out_of_the_bounds_are_named(
+    space: Any, bounds: tuple[float, float], outside: set[float], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is said is what hyperopt draws."""
+    drawn = {float(hyperopt.pyll.stochastic.sample(space, np.random.default_rng(n))) for n in range(300)}
+    near = 1e-9
+    found = {value for value in drawn if not bounds[0] - near <= value <= bounds[1] + near}
+    assert found == outside
+    texts = warnings_of(space, caplog)
+    assert len(texts) == bool(outside)
+    assert all(said in text for text in texts)
 
 
 @pytest.mark.parametrize("use", [lambda s: sample(s, 3, rng=0), lambda s: Searcher(s)])

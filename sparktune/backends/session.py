@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import SparkNotAvailable
 from sparktune.private import of_pyspark
-from sparktune.study import progress
+from sparktune.study import console
 
 if TYPE_CHECKING:
     from pyspark.resource import ResourceProfile
@@ -120,7 +120,7 @@ def get_or_create(meanwhile: Callable[[], None] | None = None) -> SparkSession:
         return SparkSession.builder.getOrCreate()
     _require_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    progress.tell("starting Spark")
+    console.tell("starting Spark", logger)
     try:
         # Only with Java running does a SparkConf know spark-defaults.conf and what spark-submit was told.
         if not of_pyspark.start_java(SparkContext):

@@ -28,7 +28,8 @@ class NotKnown(InvalidSpace):
 def check(expression: Any, *, constants: Literal["refuse", "warn", "pass"] = "refuse") -> None:
     """Refuse a pyll expression that no algorithm can search; what only ours do not know is let pass.
 
-    Bounds of ``hp.loguniform`` that look like values, where it takes exponents of e, are warned about.
+    Bounds of ``hp.loguniform`` that look like values, where it takes exponents of e, are warned about; and
+    those of ``hp.quniform`` and the like that rounding to multiples of ``q`` leaves.
 
     Args:
         expression: the search space.
@@ -56,6 +57,8 @@ def check(expression: Any, *, constants: Literal["refuse", "warn", "pass"] = "re
             parameter = _parameter(label, node, (), False)
             if parameter.kind == "uniform" and parameter.is_log and _look_like_values(parameter):
                 _warn_of_exponents(label, str(node.arg["obj"].name), parameter)
+            elif parameter.kind == "uniform" and parameter.q is not None:
+                _warn_of_rounding(label, str(node.arg["obj"].name), parameter, parameter.q)
     if not labels and constants != "pass":
         message = (
             "the search space has no hyperparameters, so that every trial is the same; write what is to be "
@@ -81,6 +84,32 @@ def _warn_of_exponents(label: str, name: str, parameter: Parameter) -> None:
         "the bounds of hp.%s(%r, %g, %g) are exponents of e: it searches %.3g to %.3g. Were the values "
         "meant, write hp.%s(%r, math.log(%g), math.log(%g)), or hp.auto(%r, %g, %g)",
         name, label, low, high, math.exp(low), math.exp(high), name, label, low, high, label, low, high,
+    )  # fmt: skip
+
+
+def _warn_of_rounding(label: str, name: str, parameter: Parameter, q: float) -> None:
+    """Say which values lie outside of the bounds, as in hyperopt: 0 for ``hp.quniform(label, 1, 10, 4)``."""
+    low, high = parameter.low, parameter.high
+    if parameter.is_log:
+        low, high = math.exp(low), math.exp(min(high, LARGEST_EXPONENT))
+    near = 1e-9  # of a step: 3 * 0.1 is no value outside of 0.3, and a bound itself is as good as never drawn
+    least, most = round(low / q + near) * q, round(high / q - near) * q
+    outside = [f"{least:g}"] if least < low - near * q else []
+    outside += [f"{most:g}"] if most > high + near * q else []
+    if not outside:
+        return
+    first, last = math.ceil(low / q - near) * q, math.floor(high / q + near) * q
+    form = "math.log(%g)" if parameter.is_log else "%g"
+    remedy = f"bounds that are multiples: hp.{name}({label!r}, {form % first}, {form % last}, {q:g})"
+    if first >= last:
+        remedy = "a smaller q"
+    elif not parameter.is_log:
+        steps = math.floor((high - low) / q + near) * q
+        remedy += f", or steps that begin at {low:g}: {low:g} + hp.{name}({label!r}, 0, {steps:g}, {q:g})"
+    logger.warning(
+        "hp.%s gives %s for %r, outside of its bounds %g and %g: as in hyperopt, values are rounded to "
+        "multiples of %g. For values inside take %s",
+        name, " and ".join(outside), label, low, high, q, remedy,
     )  # fmt: skip
 
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import logging
 import math
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, TracebackType
+
+logger = logging.getLogger("sparktune")
 
 ONE_WISH_S = 2.0
 """Interrupts that follow another within so many seconds are one wish with it."""
@@ -75,6 +78,25 @@ def raised() -> Iterator[None]:
             if hasattr(builtins, "get_ipython"):  # a notebook's kernel does not end by SystemExit
                 signal.raise_signal(signal.SIGTERM)
             raise SystemExit(128 + signal.SIGTERM) from None
+
+
+class Brief:
+    """Has a ``KeyboardInterrupt`` leave the block without the frames inside of it.
+
+    Where the wait for a trial ended says nothing to a user, and a notebook shows 70 lines of it below what
+    the study tells. The whole is in the log, at level DEBUG.
+    """
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drop the frames; the exception goes on."""
+        if isinstance(error, KeyboardInterrupt):
+            logger.debug("interrupted here", exc_info=error)
+            error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from sparktune.study.console import someone_watches
 from sparktune.study.trial import TrialState
 from sparktune.study.words import in_words
 
@@ -108,20 +109,6 @@ class _Lines:
 def lines(initial: int, total: int) -> Iterator[Any]:
     """A line in the log now and then, where no bar can be drawn in place."""
     yield _Lines(initial, total)
-
-
-def someone_watches() -> bool:
-    """Whether a person looks on: a terminal or a notebook, not a log file."""
-    if "ipykernel" in sys.modules:
-        return True
-    return bool(getattr(sys.stderr, "isatty", lambda: False)())
-
-
-def tell(text: str) -> None:
-    """Tell what is being done: in the log, and on standard error where a person looks on."""
-    logger.info("%s", text)
-    if someone_watches():
-        print(text, file=sys.stderr, flush=True)
 
 
 def reporter(show: bool | Reporter, verbose: bool) -> Reporter:

@@ -274,9 +274,9 @@ def _best(args: argparse.Namespace) -> int:
 
 def _log() -> None:
     """Log to standard error: with times and every trial, unless somebody watches the progress bar."""
-    from sparktune.study import progress
+    from sparktune.study import console
 
-    watched = progress.someone_watches()
+    watched = console.someone_watches()
     handler = logging.StreamHandler()
     handler.setFormatter(
         logging.Formatter("%(message)s" if watched else "%(asctime)s %(levelname)s %(message)s")

@@ -21,7 +21,7 @@ from sparktune.space import compiling
 from sparktune.space.distributions import as_space
 from sparktune.space.signature import differences, signature
 from sparktune.space.view import SpaceView
-from sparktune.study import interrupts, progress, randomness, words
+from sparktune.study import console, interrupts, progress, randomness, words
 from sparktune.study.backend import Backend, Reported
 from sparktune.study.cut_off import cut_off_reason
 from sparktune.study.driver import Chore, Driver, Observer
@@ -39,7 +39,7 @@ from sparktune.study.tracker import (
     objective_name,
 )
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, live_plot, observers, reports, savefile, summary
+from sparktune.trials import arguments, familiar, live_plot, observers, reports, savefile, summary
 from sparktune.trials import resume as resuming
 from sparktune.trials import warm_start as warming
 from sparktune.trials.base import StudyStart, StudyTrials
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
     from sparktune.tracking.recorded import RecordedStudy
 
 logger = logging.getLogger("sparktune")
-# Lines that unattended jobs look for in their logs, under the name they know.
-familiar = logging.getLogger("hyperopt-spark")
 
 NOTHING_TO_RETURN = "There are no evaluation tasks, cannot return argmin of task losses."
 
@@ -99,7 +97,12 @@ class RunnableTrials(StudyTrials):
                 logger.warning("the timeout of %s goes before that of fmin", type(self).__name__)
             timeout = self.timeout
         timeout = arguments.limit_of(timeout)
-        with interrupts.raised(), self._claimed(), savefile.opened(trials_save_file, self) as save:
+        with (
+            interrupts.Brief(),
+            interrupts.raised(),
+            self._claimed(),
+            savefile.opened(trials_save_file, self) as save,
+        ):
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space), constants="warn")
             self._space = space
@@ -214,10 +217,9 @@ class RunnableTrials(StudyTrials):
                 ).run()
                 self.elapsed_s = backend.now() - began_s
             lines = summary.lines(study.best, self, time.monotonic() - began, tracker.link())
+            is_aloud = bool(show_progressbar and verbose)
             for line in lines:
-                logger.info("%s", line)
-            if show_progressbar and verbose and progress.someone_watches():
-                print("\n".join(lines), file=sys.stderr)
+                console.tell(line, familiar.logger) if is_aloud else logger.info("%s", line)
         return _answer(self, study, space, return_argmin)
 
     def _to_resume(
@@ -544,7 +546,7 @@ def _concluded(
     error = None
     try:
         yield
-        familiar.debug("fmin thread exits normally.")
+        familiar.logger.debug("fmin thread exits normally.")
     except BaseException as raised:
         reason = cut_off_reason(raised)
         if reason is None:
@@ -576,8 +578,8 @@ def _settle(trials: StudyTrials, study: Study, tracker: Tracker, save: savefile.
     trials.share_saved = study.share_saved()
     reason = trials._fmin_cancelled_reason = study.stop_reason
     if reason is not None:
-        familiar.warning("fmin cancelled because of %s", reason)
-        familiar.warning("fmin is cancelled, so new trials will not be launched.")
+        familiar.logger.warning("fmin cancelled because of %s", reason)
+        familiar.logger.warning("fmin is cancelled, so new trials will not be launched.")
     if save is not None:
         save.keep()
 
@@ -612,7 +614,7 @@ def _record_end(
         trials._is_cut_off = error is not None or study.stop_reason in CUT_OFF
         if save is not None:
             save.finish(anew=True)
-    familiar.info("Total Trials: %s.", words.counted(trials.counts()))
+    familiar.logger.info("Total Trials: %s.", words.counted(trials.counts()))
 
 
 def _best_point(trials: StudyTrials, study: Study) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sparktune.study import progress
+from sparktune.study import console, progress
 from sparktune.study.trial import TrialState
 
 
@@ -155,7 +155,7 @@ def test_what_is_done_is_told_where_a_person_looks_on(monkeypatch: pytest.Monkey
     terminal, file = Terminal(), io.StringIO()
     for stream in (terminal, file):
         monkeypatch.setattr(sys, "stderr", stream)
-        progress.tell("starting Spark")
+        console.tell("starting Spark", logging.getLogger("sparktune"))
     assert (terminal.getvalue(), file.getvalue()) == ("starting Spark\n", "")
 
 

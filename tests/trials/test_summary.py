@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from sparktune.search.suggestion import is_adaptive
 from sparktune.study import words
 from sparktune.study.trial import TrialState
 from sparktune.tracking.places import where_to_look
+from tests.test_demo import in_a_terminal
 
 SPACE = hp.uniform("x", 0, 1)
 
@@ -243,3 +246,57 @@ def test_a_metric_that_is_to_be_maximized_is_shown_as_it_is(caplog: pytest.LogCa
     best = max(document["result"]["accuracy"] for document in trials.trials)
     assert f"best accuracy {best:.6g} (trial" in caplog.text
     assert "best loss" not in caplog.text
+
+
+SCRIPT = """
+import logging, sys
+exec(sys.argv[1])
+import hyperopt, sparktune
+from sparktune import hp, rand
+from sparktune.study import console
+from tests.recorded_trials import RecordedTrials
+exec(sys.argv[2])
+fmin = hyperopt.fmin if sys.argv[3] == "hyperopt" else sparktune.fmin
+console.tell("a beginning", logging.getLogger("sparktune"))
+fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 3, trials=RecordedTrials(1))
+"""
+CONFIGURED = "logging.basicConfig(level=logging.INFO, format='LOG %(message)s')"
+INTO_A_FILE = "logging.basicConfig(level=logging.INFO, filename='log.txt')"
+
+
+@pytest.mark.parametrize("fmin_of", ["hyperopt", "sparktune"])
+@pytest.mark.parametrize(
+    ("before", "after"), [("", ""), (CONFIGURED, ""), ("", CONFIGURED), ("", INTO_A_FILE)]
+)
+@pytest.mark.parametrize("place", ["terminal", "script"])
+def test_the_end_is_told_once(
+    place: str,
+    before: str,
+    after: str,
+    fmin_of: str,
+    subprocess_env: dict[str, str],
+    run: Any,
+    tmp_path: Path,
+) -> None:
+    """Where logging is configured before or after hyperopt gave its logger a handler, or not at all."""
+    env = subprocess_env | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    command = [sys.executable, "-c", SCRIPT, before, after, fmin_of]
+    if place == "terminal":
+        seen, _ = in_a_terminal(command, env, tmp_path / "work")
+    else:
+        done = run(command, env=env)
+        assert (done.returncode, done.stdout) == (0, "")
+        seen = done.stderr
+    for text in ("Total Trials: 3: 3 succeeded", "best loss 0.", "runs in MLflow: mlflow ui"):
+        assert seen.count(text) == 1, seen
+    is_told = place == "terminal" or CONFIGURED in (before, after)
+    assert seen.count("a beginning") == is_told
+    log = tmp_path / "work" / "log.txt"
+    if after == INTO_A_FILE:
+        assert [log.read_text().count(text) for text in ("Total Trials: 3", "best loss 0.")] == [1, 1]
+
+
+def test_a_quiet_call_stays_quiet_at_its_end(run: Any) -> None:
+    code = SCRIPT.replace("RecordedTrials(1)", "sparktune.SimulatedTrials(), show_progressbar=False")
+    done = run([sys.executable, "-c", code, "", "", "sparktune"])
+    assert "best loss" not in done.stderr

@@ -1,0 +1,35 @@
+"""The logger of hyperopt's ``SparkTrials``, under which unattended jobs look for lines that they know.
+
+hyperopt gives it a handler of its own where logging was not configured when it was imported, so that a script
+shows these lines without any set-up. Logging that is configured later would show each of them twice.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sparktune.study import console
+
+logger = logging.getLogger("hyperopt-spark")
+
+
+class _UnlessShown(logging.Filter):
+    """Drops what another handler shows on the console."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this handler alone shows the record."""
+        return not console.shows(logger, record.levelno, besides=self._handler)
+
+
+def _step_back() -> None:
+    """Have hyperopt's handler step back; it has no format, by which it is told from the user's own."""
+    for handler in logger.handlers:
+        if type(handler) is logging.StreamHandler and handler.formatter is None:
+            handler.addFilter(_UnlessShown(handler))
+
+
+_step_back()
