@@ -134,17 +134,12 @@ def rule_of(space: SearchSpace) -> Rule:
     is_always: list[bool] = []
     for parameter in space.parameters:
         led_by = set(parameter.conditions)
-        is_always.append(
-            not led_by
-            or any(
-                is_always[parent] and all((parent, option) in led_by for option in _options(space, parent))
-                for parent, _ in led_by
-            )
-        )
+        is_always.append(not led_by or any(_is_led(space, p, led_by) for p, _ in led_by if is_always[p]))
     n_choices = sum(parameter.kind == "options" for parameter in space.parameters)
     return rule(len(space), is_always.count(False), n_choices)
 
 
-def _options(space: SearchSpace, column: int) -> list[int]:
-    """The options of a parameter that may be chosen."""
-    return [i for i, weight in enumerate(space.parameters[column].probabilities) if weight > 0]
+def _is_led(space: SearchSpace, parent: int, led_by: set[tuple[int, int]]) -> bool:
+    """Whether each option of a parameter that may be chosen is one of these."""
+    options = np.flatnonzero(space.parameters[parent].possible).tolist()
+    return all((parent, option) in led_by for option in options)

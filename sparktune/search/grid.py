@@ -132,7 +132,7 @@ def levels(parameter: Parameter) -> Levels | range:
         InvalidSpace: there are infinitely many.
     """
     if parameter.kind == "options":
-        return tuple(i for i, share in enumerate(parameter.probabilities) if share > 0)
+        return tuple(np.flatnonzero(parameter.possible).tolist())
     q = parameter.q
     if parameter.kind != "uniform" or q is None:
         raise InvalidSpace(

@@ -6,12 +6,15 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 from hyperopt import pyll
 from hyperopt.pyll.stochastic import implicit_stochastic_symbols
 
 from sparktune.errors import DuplicateLabel, InvalidSpace
+from sparktune.space import switches
 from sparktune.space.parameters import LARGEST_EXPONENT, Parameter
 
 logger = logging.getLogger("sparktune")
@@ -160,17 +163,18 @@ def _collect(
             if before is not None:
                 before.add(condition)
         return
-    if node.name == "switch":
-        index = node.pos_args[0]
-        while index.name in ("int", "float"):
-            index = index.pos_args[0]
-        if index.name == "hyperopt_param":
-            _collect(index, condition, nodes, conditions, seen)
-            label = str(index.arg["label"].obj)
-            first = _first(index.arg["obj"])
-            for option, branch in enumerate(node.pos_args[1:]):
-                _collect(branch, (label, option - first), nodes, conditions, seen)
-            return
+    if node.name == "switch" and (parent := switches.choosing(node)) is not None:
+        _collect(parent, condition, nodes, conditions, seen)
+        label, branches = str(parent.arg["label"].obj), node.pos_args[1:]
+        options = _parameter(label, parent, (), True)
+        for option, value in enumerate(options.value(range(options.n_options))):
+            try:
+                chosen = switches.branch(node, options.plain(value))
+            except Exception:  # its trials will fail, and tell why
+                continue
+            if chosen in range(len(branches)):
+                _collect(branches[chosen], (label, option), nodes, conditions, seen)
+        return
     for part in node.inputs():
         _collect(part, condition, nodes, conditions, seen)
 
@@ -194,10 +198,6 @@ def _parents_first(
     for label in sorted(nodes):
         visit(label)
     return order
-
-
-def _first(dist: Any) -> int:
-    return int(_literal(dist, "low", "")) if dist.name == "randint" and _has(dist, "high") else 0
 
 
 def _has(dist: Any, name: str) -> bool:
@@ -247,7 +247,8 @@ def _parameter(label: str, node: Any, when: tuple[tuple[int, int], ...], is_bran
         low, high = _number(dist, "low", label), _number(dist, "high", label)
         text = f"hp.{name}({low:g}, {high:g}{'' if q is None else f', {q:g}'})"
         _check_range(label, text, low, high, is_log)
-        return Parameter(kind="uniform", low=low, high=high, text=text, **common)
+        found = Parameter(kind="uniform", low=low, high=high, text=text, **common)
+        return _counted(found) if is_branching else found
     if name in ("normal", "qnormal", "lognormal", "qlognormal"):
         mu, sigma = _number(dist, "mu", label), _number(dist, "sigma", label)
         text = f"hp.{name}({mu:g}, {sigma:g}{'' if q is None else f', {q:g}'})"
@@ -266,6 +267,17 @@ def _parameter(label: str, node: Any, when: tuple[tuple[int, int], ...], is_bran
     raise NotKnown(
         f"the hyperparameter {label!r} has the distribution {name!r}, which the search does not know; use "
         "those of hp"
+    )
+
+
+def _counted(parameter: Parameter) -> Parameter:
+    """A parameter of whole numbers on which others depend: each number is an option of its own."""
+    n_shares = 2**16
+    values = parameter.value(parameter.quantile((np.arange(n_shares) + 0.5) / n_shares)).astype(int)
+    first = int(values.min())
+    shares = np.bincount(values - first) / n_shares
+    return replace(
+        parameter, kind="options", probabilities=tuple(shares.tolist()), first=first, q=None, is_log=False
     )
 
 

@@ -63,6 +63,11 @@ class Parameter:
         return len(self.probabilities)
 
     @functools.cached_property
+    def possible(self) -> NDArray[np.bool_]:
+        """Which options may be chosen: those whose probability is above 0; shape ``(n_options,)``."""
+        return np.asarray(self.probabilities) > 0
+
+    @functools.cached_property
     def cumulative(self) -> Array:
         """``P(option <= i)``, shape ``(n_options,)``."""
         return np.cumsum(self.probabilities)

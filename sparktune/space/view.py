@@ -11,6 +11,7 @@ import numpy as np
 from hyperopt import pyll
 
 from sparktune.errors import InvalidPoint, InvalidSpace
+from sparktune.space import switches
 from sparktune.space.naming import named, without_addresses
 
 Render = Callable[[Any], Any]
@@ -40,8 +41,9 @@ class SpaceView:
         self._inner: dict[str, dict[int, str]] = {}
         """Label of a choice -> index of an option that is itself a choice -> label of that one."""
         self._reverse_logs: set[str] = set()
-        switches = [node.pos_args[0] for node in nodes if node.name == "switch"]
-        self._has_computed_choice = any(index.name != "hyperopt_param" for index in switches)
+        self._has_unknown_branches = any(
+            node.name == "switch" and switches.choosing(node) is None for node in nodes
+        )
         for node in nodes:
             if node.name != "hyperopt_param":
                 continue
@@ -114,8 +116,8 @@ class SpaceView:
         try:
             self.active_labels(config)
         except InvalidPoint:
-            # Where a choice is computed, what is active is not known here.
-            fits = fits and self._has_computed_choice
+            # hyperopt's algorithms give the branch that is active, of which more is not known here.
+            fits = fits and self._has_unknown_branches
         except IndexError:
             fits = False
         if not fits:
@@ -200,9 +202,9 @@ def _walk(node: Any, config: Mapping[str, Any]) -> list[str]:
                 f"points_to_evaluate has a point without a value for {label!r}: {dict(config)!r}"
             )
         return [str(label)]
-    if node.name == "switch" and node.pos_args[0].name == "hyperopt_param":
-        chosen = _walk(node.pos_args[0], config)
-        return chosen + _walk(node.pos_args[1 + int(config[chosen[0]])], config)
+    if node.name == "switch" and (parent := switches.choosing(node)) is not None:
+        [label] = _walk(parent, config)
+        return [label, *_walk(node.pos_args[1 + switches.branch(node, config[label])], config)]
     return [label for part in node.inputs() for label in _walk(part, config)]
 
 

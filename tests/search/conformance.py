@@ -34,6 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from sparktune.errors import InvalidSpace
 from tests.search.spaces import (
+    COMPUTED,
     CONDITIONAL,
     FINITE,
     FINITE_KINDS,
@@ -107,6 +108,7 @@ class SuggestConformance:
         name: of the golden file and for the fresh process, ``module:function``; None for algorithms not ours.
         finite_only: infinite spaces are refused.
         many_ids: one call may ask for several trials.
+        computed_choices: spaces whose choices are computed can be searched.
         uses_seed: another seed gives other points.
         uses_blas: its points depend on the BLAS: golden ones are those of OpenBLAS for one kind of processor.
     """
@@ -115,6 +117,7 @@ class SuggestConformance:
     name: ClassVar[str | None] = None
     finite_only: ClassVar[bool] = False
     many_ids: ClassVar[bool] = True
+    computed_choices: ClassVar[bool] = True
     uses_seed: ClassVar[bool] = True
     uses_blas: ClassVar[bool] = False
 
@@ -190,6 +193,13 @@ class SuggestConformance:
     def test_conditional_parameters(self) -> None:
         points = self.study(self.space, FINITE_SIZE if self.finite_only else 30)
         assert len({point["model"] for point in points}) > 1
+
+    @pytest.mark.parametrize("kind", COMPUTED)
+    def test_choices_that_are_computed(self, kind: str) -> None:
+        if self.finite_only or not self.computed_choices:
+            pytest.skip("not of these")
+        for point in self.study(COMPUTED[kind], 25):
+            assert_point_fits(COMPUTED[kind], point)
 
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(data=st.data())

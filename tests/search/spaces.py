@@ -33,6 +33,31 @@ KINDS: dict[str, Any] = {
 SHARED = hp.uniform("shared", 0, 1)
 SHARED_CHOICE = hp.choice("shared choice", [{"deep": hp.normal("deep", 0, 1)}, {"no": 1}])
 
+COMPUTED: dict[str, Any] = {
+    "whole number": pyll.scope.switch(
+        hp.uniformint("n", 0, 2), {"a": hp.uniform("a", 0, 1)}, hp.normal("b", 0, 1), hp.choice("c", "xy")
+    ),
+    "of every second": pyll.scope.switch(
+        pyll.scope.int(hp.quniform("n", 0, 2, 2)), hp.uniform("a", 0, 1), "never", hp.uniform("c", 0, 1)
+    ),
+    "sum": pyll.scope.switch(
+        pyll.scope.sub(hp.randint("r", 1, 4), 1), hp.uniform("a", 0, 1), 0.5, hp.uniform("c", 0, 1)
+    ),
+    "by name": pyll.scope.kwswitch(
+        hp.choice("name", ["one", "two"]), one=hp.uniform("a", 0, 1), two=hp.uniform("b", 0, 1)
+    ),
+    "several parameters": pyll.scope.switch(
+        pyll.scope.add(hp.randint("r", 2), hp.randint("s", 2)),
+        hp.uniform("a", 0, 1),
+        0.5,
+        hp.uniform("c", 0, 1),
+    ),
+    "a number cut": pyll.scope.switch(
+        pyll.scope.int(hp.uniform("n", 0, 1.9)), hp.uniform("a", 0, 1), hp.uniform("b", 0, 1)
+    ),
+}
+"""Choices whose index the space computes."""
+
 CONDITIONAL: dict[str, Any] = {
     "lr": hp.loguniform("lr", -10, 0),
     "model": hp.choice(

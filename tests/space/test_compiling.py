@@ -10,6 +10,7 @@ import pytest
 from hyperopt import hp, pyll
 
 from sparktune.errors import InvalidSpace
+from sparktune.space.compiling import compiled
 from sparktune.space.search_space import SearchSpace
 from tests.search.spaces import CONDITIONAL, KINDS
 
@@ -113,3 +114,26 @@ def test_one_label_twice() -> None:
     # Told apart by name where hyperopt's own exception is expected.
     with pytest.raises(hyperopt.exceptions.DuplicateLabel):
         SearchSpace(twice)
+
+
+def test_each_value_of_a_computed_choice_leads_to_its_branch() -> None:
+    x, y = hp.uniform("x", 0, 1), hp.uniform("y", 0, 1)
+    whole = {p.label: p for p in compiled(pyll.scope.switch(hp.uniformint("n", 0, 2), x, y, x))}
+    assert whole["n"].probabilities == pytest.approx((0.25, 0.5, 0.25), abs=1e-4), "as they are rounded"
+    assert whole["n"].plain(1.0) == 1.0
+    assert type(whole["n"].plain(1.0)) is float, "as hyperopt tells it"
+    assert whole["x"].conditions == ((0, 0), (0, 2))
+    assert whole["y"].conditions == ((0, 1),)
+
+    index = pyll.scope.sub(3, hp.randint("r", 1, 4))
+    turned = {p.label: p for p in compiled(pyll.scope.switch(index, x, y))}
+    assert turned["x"].conditions == ((0, 2),), "where r is 3"
+    assert turned["y"].conditions == ((0, 1),)
+
+    for unknown in (hp.uniform("n", 0, 2), hp.quniform("n", 0, 2, 0.5)):
+        cut = {p.label: p for p in compiled(pyll.scope.switch(pyll.scope.int(unknown), x, y))}
+        assert cut["n"].kind == "uniform", "it may be needed elsewhere, as it is"
+        assert not cut["x"].conditions
+
+    some = pyll.scope.switch(pyll.scope.sub(2, hp.choice("c", ["a text", 2, 1])), x, y)
+    assert {p.label: p.conditions for p in compiled(some)} == {"c": (), "x": ((0, 1),), "y": ((0, 2),)}

@@ -171,3 +171,20 @@ def test_a_point_is_reduced_to_its_active_labels() -> None:
 def test_wrong_points_are_refused(point: Any, message: str) -> None:
     with pytest.raises(InvalidPoint, match=message):
         SpaceView(MODELS).checked_point(point)
+
+
+@pytest.mark.parametrize(
+    ("index", "values"),
+    [
+        (hp.uniformint("i", 0, 1), (0, 1)),
+        (scope.int(hp.quniform("i", 0, 2, 1)), (0.0, 1.0)),
+        (scope.sub(hp.randint("i", 1, 3), 1), (1, 2)),
+        (scope.sub(2, hp.choice("i", [1, 2])), (1, 0)),
+    ],
+)
+def test_points_of_a_computed_choice_need_the_labels_of_their_branch(index: Any, values: Any) -> None:
+    view = SpaceView({"m": scope.switch(index, hp.uniform("x", 0, 1), hp.uniform("y", 0, 1))})
+    for value, label, other in zip(values, "xy", "yx", strict=True):
+        assert view.checked_point({"i": value, label: 0.5, other: 0.1}) == {"i": value, label: 0.5}
+        with pytest.raises(InvalidPoint, match=f"without a value for '{label}'"):
+            view.checked_point({"i": value, other: 0.5})

@@ -34,7 +34,7 @@ def drawn_branch(space: SearchSpace, best_first: Array, pending: Array, rng: np.
         option = draw_option(
             parameter.coordinate(seen[~np.isnan(seen)]).astype(int),
             parameter.coordinate(running[~np.isnan(running)]).astype(int),
-            parameter.n_options,
+            parameter.possible,
             rng,
         )
         row[0, i] = parameter.value(option)

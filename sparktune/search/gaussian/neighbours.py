@@ -115,7 +115,7 @@ def _other_units(parameter: Parameter, value: float) -> Array:
     """Other values of a discrete parameter, as numbers in [0, 1)."""
     if parameter.kind == "options":
         others = _levels(float(parameter.coordinate(value)), 0, parameter.n_options - 1)
-        others = others[np.array([parameter.probabilities[int(k)] > 0 for k in others], bool)]
+        others = others[parameter.possible[others.astype(int)]]
         return np.asarray(parameter.cdf(others))
     if parameter.q is None:
         return np.empty(0)

@@ -41,7 +41,7 @@ def n_best(n: int) -> int:
 def draw_option(
     tried: NDArray[np.intp],
     pending: NDArray[np.intp],
-    n_options: int,
+    possible: NDArray[np.bool_],
     rng: np.random.Generator,
     challenge: float = CHALLENGES,
 ) -> int:
@@ -50,11 +50,11 @@ def draw_option(
     Args:
         tried: the options of the finished trials that had the choice, best trial first.
         pending: the options of those that run.
-        n_options: how many options there are.
+        possible: which options there are that may be chosen, shape ``(n_options,)``.
         rng: what it is drawn from.
         challenge: how often an option that is drawn and holds the best trial is set aside for another one.
     """
-    left = np.arange(n_options)
+    n_options, left = len(possible), np.flatnonzero(possible)
     while len(tried):
         drawn = int(left[_thompson(tried, pending, n_options, rng)[left].argmax()])
         leader = tried[0]

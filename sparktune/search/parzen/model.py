@@ -118,7 +118,7 @@ class TreeModel:
                 option = draw_option(
                     parameter.coordinate(seen[~np.isnan(seen)]).astype(int),
                     parameter.coordinate(running[~np.isnan(running)]).astype(int),
-                    parameter.n_options,
+                    parameter.possible,
                     self._rng,
                     challenge,
                 )

@@ -19,6 +19,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from sparktune.space.parameters import Parameter
 
 MOST_MULTIPLES = 2**31
@@ -82,8 +84,7 @@ def dimension(parameter: Parameter, *, is_choice: bool) -> Dimension:
     p = parameter
     if p.kind == "options":
         if is_choice or len(set(p.probabilities)) > 1:
-            possible = [i for i, weight in enumerate(p.probabilities) if weight > 0]
-            return Dimension(p, "option", CategoricalDistribution(possible))
+            return Dimension(p, "option", CategoricalDistribution(np.flatnonzero(p.possible).tolist()))
         return Dimension(p, "integer", IntDistribution(p.first, p.first + p.n_options - 1))
     if p.kind == "normal":
         return Dimension(p, "quantile", FloatDistribution(0.0, 1.0))

@@ -8,11 +8,12 @@ import pytest
 from sparktune.search.parzen.branches import CHALLENGES, challenge_rate, draw_option, n_best
 
 NONE = np.empty(0, int)
+ALL = np.ones(3, bool)
 
 
 def shares(tried: list[int], pending: list[int], n_options: int = 3, draws: int = 600) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    drawn = [draw_option(np.array(tried, int), np.array(pending, int), n_options, rng) for _ in range(draws)]
+    rng, possible = np.random.default_rng(0), np.ones(n_options, bool)
+    drawn = [draw_option(np.array(tried, int), np.array(pending, int), possible, rng) for _ in range(draws)]
     return np.bincount(drawn, minlength=n_options) / draws
 
 
@@ -49,20 +50,20 @@ def test_the_leader_keeps_most_of_the_trials() -> None:
 def test_challengers_are_judged_among_themselves(challenge: float, least: float, most: float) -> None:
     """As long as the leader plays too, none of their trials is a success, and both are drawn alike."""
     rng = np.random.default_rng(0)
-    drawn = [draw_option(np.array(TUNED), NONE, 3, rng, challenge) for _ in range(2000)]
+    drawn = [draw_option(np.array(TUNED), NONE, ALL, rng, challenge) for _ in range(2000)]
     _, second, last = np.bincount(drawn, minlength=3)
     assert least < second / last < most
 
 
 def test_the_only_option_that_was_tried_is_challenged_by_those_that_were_not() -> None:
     rng = np.random.default_rng(0)
-    drawn = {draw_option(np.zeros(50, int), np.array([1]), 3, rng, challenge=1.0) for _ in range(600)}
+    drawn = {draw_option(np.zeros(50, int), np.array([1]), ALL, rng, challenge=1.0) for _ in range(600)}
     assert drawn <= {1, 2}
     assert 2 in drawn
 
 
 def test_one_option_is_always_drawn() -> None:
-    assert draw_option(np.zeros(5, int), NONE, 1, np.random.default_rng(0), challenge=1.0) == 0
+    assert draw_option(np.zeros(5, int), NONE, ALL[:1], np.random.default_rng(0), challenge=1.0) == 0
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
@@ -73,3 +74,10 @@ def test_all_choices_together_are_challenged_at_one_rate(n: int) -> None:
 @pytest.mark.parametrize(("n", "best"), [(1, 1), (4, 1), (5, 2), (16, 2), (100, 5), (10_000, 50)])
 def test_few_trials_count_as_best(n: int, best: int) -> None:
     assert n_best(n) == best
+
+
+@pytest.mark.parametrize("tried", [[], [0], [2, 2, 0], [1, 0]])
+def test_an_option_without_probability_is_never_drawn(tried: list[int]) -> None:
+    rng, possible = np.random.default_rng(0), np.array([True, False, True])
+    drawn = {draw_option(np.array(tried, int), NONE, possible, rng) for _ in range(300)}
+    assert drawn == {0, 2}
