@@ -13,6 +13,7 @@ from typing import Any
 
 from sparktune.private import of_mlflow
 from sparktune.study.tracker import RunContext, Tell
+from sparktune.tracking import tasks
 from sparktune.tracking.current_trial import CurrentTrial, in_context
 from sparktune.tracking.interception import intercepted
 from sparktune.tracking.places import without_password
@@ -40,6 +41,7 @@ class DriverRuns:
             return
         arrival = RunArrival(context.run_id, lambda: ask(arrival.tell))
         trial = CurrentTrial(context, arrival)
+        tasks.follow()
         with intercepted(), _own_stack(), in_context(trial):
             failed = True
             try:

@@ -164,6 +164,58 @@ def starts_a_process(_where: Where) -> Any:
     return shown.stdout.strip()
 
 
+def in_joblibs_processes() -> set[str]:
+    """The runs that tasks see: of more than joblib sends at first, so that its own threads send some."""
+    joblib = pytest.importorskip("joblib")
+
+    def task(number: int) -> str:
+        import mlflow
+
+        mlflow.log_metric(f"task {number}", number)
+        return str(mlflow.active_run().info.run_id)
+
+    return set(joblib.Parallel(n_jobs=2, batch_size=1)(joblib.delayed(task)(n) for n in range(7)))
+
+
+@body
+def uses_joblib(_where: Where) -> Any:
+    return in_joblibs_processes()
+
+
+@body
+def uses_joblib_again(_where: Where) -> Any:
+    return in_joblibs_processes()
+
+
+@body
+def uses_joblib_and_fails(_where: Where) -> Any:
+    in_joblibs_processes()
+    raise ValueError("no such point")
+
+
+@body
+def has_blocks_in_joblibs_processes(_where: Where) -> Any:
+    joblib = pytest.importorskip("joblib")
+    if "MLFLOW_RUN_ID" in os.environ:  # SparkTrials: MLflow there knows the run by this variable alone
+        return
+
+    def task(number: int) -> None:
+        import mlflow
+
+        with mlflow.start_run(), mlflow.start_run(nested=True, run_name=f"task {number}"):
+            mlflow.log_metric("of the task", number)
+
+    joblib.Parallel(n_jobs=2)(joblib.delayed(task)(n) for n in range(3))
+
+
+@body
+def uses_joblibs_threads(_where: Where) -> Any:
+    joblib = pytest.importorskip("joblib")
+    with joblib.parallel_config("threading"):
+        calls = [joblib.delayed(mlflow.log_metric)(f"task {n}", n) for n in range(3)]
+        joblib.Parallel(n_jobs=2)(calls)
+
+
 @body
 def fits_with_autologging(_where: Where) -> Any:
     from sklearn.linear_model import LogisticRegression
@@ -190,6 +242,7 @@ class Recorded:
         told: body -> what it returned.
         logged: messages of sparktune's logger.
         before, after: MLflow's state in this process.
+        kind: of the trials.
     """
 
     uri: str
@@ -200,6 +253,7 @@ class Recorded:
     logged: list[str]
     before: dict[str, Any]
     after: dict[str, Any]
+    kind: str
     client: MlflowClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -266,7 +320,7 @@ def study(kind: str, request: pytest.FixtureRequest, folder: Path, database: byt
         name = names[document["misc"]["vals"]["call"][0]]
         of_call[name] = by_id[document["misc"]["run_id"]]
         told[name] = document["result"].get("told")
-    return Recorded(uris[0], where, runs, of_call, told, logged, before, after)
+    return Recorded(uris[0], where, runs, of_call, told, logged, before, after, kind)
 
 
 @pytest.fixture(scope="module", params=["Trials", "DriverTrials", "SparkTrials"])
@@ -388,6 +442,37 @@ def test_a_trial_that_fails_inside_a_block(recorded: Recorded) -> None:
 
 def test_a_process_that_the_objective_starts_finds_the_run(recorded: Recorded) -> None:
     assert recorded.told["starts_a_process"] == recorded.of_call["starts_a_process"].info.run_id
+
+
+@pytest.mark.parametrize("name", ["uses_joblib", "uses_joblib_again", "uses_joblib_and_fails"])
+def test_processes_that_joblib_keeps_log_to_the_trial_that_uses_them(recorded: Recorded, name: str) -> None:
+    run = recorded.of_call[name]
+    assert {key for key in run.data.metrics if key.startswith("task")} == {f"task {n}" for n in range(7)}
+    if name == "uses_joblib_and_fails":
+        assert run.info.status == "FAILED"
+    else:
+        assert recorded.told[name] == {run.info.run_id}
+
+
+def test_blocks_in_joblibs_processes(recorded: Recorded) -> None:
+    if recorded.kind == "SparkTrials":
+        return
+    run = recorded.of_call["has_blocks_in_joblibs_processes"]
+    assert run.info.status == "FINISHED"
+    assert [below.info.run_name for below in recorded.below(run.info.run_id)] == [
+        "task 0",
+        "task 1",
+        "task 2",
+    ]
+
+
+def test_joblibs_threads_are_the_trials(recorded: Recorded) -> None:
+    metrics = recorded.of_call["uses_joblibs_threads"].data.metrics
+    assert {key: metrics.get(key) for key in ("task 0", "task 1", "task 2")} == {
+        "task 0": 0.0,
+        "task 1": 1.0,
+        "task 2": 2.0,
+    }
 
 
 def test_autologging(recorded: Recorded) -> None:
