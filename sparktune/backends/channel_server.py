@@ -16,6 +16,7 @@ from sparktune.backends.control_port import Ports, listening, unbracketed
 from sparktune.backends.encryption import Encryption
 from sparktune.worker.channel import (
     ACK,
+    ADMIT,
     ANSWER_BODY,
     ASK,
     BEGIN,
@@ -31,10 +32,12 @@ from sparktune.worker.channel import (
     MAX_FRAME_BYTES,
     NONCE_BYTES,
     OUTCOME,
+    OVER,
     PING,
     PONG,
     PREPARE,
     PREPARED,
+    REFUSE,
     REPORT,
     REPORT_BODY,
     RUN,
@@ -90,6 +93,8 @@ class ControlServer:
         self._wanting: dict[int, asyncio.StreamWriter] = {}
         self._claims: Claims[asyncio.StreamWriter] = Claims(_grant)
         self._connections: set[asyncio.Task[None]] = set()
+        self._workers: set[asyncio.StreamWriter] = set()
+        self._stopped: set[int] = set()
         self._refused = 0
         self._sockets = listening(bind, ports or Ports())
         port = self._sockets[0].getsockname()[1]
@@ -106,9 +111,14 @@ class ControlServer:
         self._tell(self._running, trial_id, KILL)
 
     def refuse(self, trial_id: int) -> None:
-        """Let no other worker begin this trial, where a copy of its task waits for that."""
+        """From now on, let no worker begin this trial."""
+
+        def end() -> None:
+            self._stopped.add(trial_id)
+            self._claims.end(trial_id)
+
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._claims.end, trial_id)
+            self._loop.call_soon_threadsafe(end)
 
     def prepare(self, trial_id: int) -> None:
         """Have the worker that runs this trial, if there is one, do what is to be done before a kill.
@@ -189,6 +199,8 @@ class ControlServer:
             for server in servers:
                 server.close()
             self._claims = Claims(_grant)  # who waits is not to begin when the others are cancelled
+            for writer in self._workers:
+                writer.write(HEADER.pack(ID.size, OVER) + ID.pack(0))
             for task in self._connections:
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*self._connections, return_exceptions=True))
@@ -203,6 +215,7 @@ class ControlServer:
         try:
             keep_alive(writer.get_extra_info("socket"))
             if await self._admit(reader, writer):
+                self._workers.add(writer)
                 await self._listen(reader, writer, current)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
@@ -210,6 +223,7 @@ class ControlServer:
             logger.exception("the control connection from %s broke", writer.get_extra_info("peername"))
         finally:
             self._connections.discard(task)
+            self._workers.discard(writer)
             for trial_id in current:
                 if self._running.get(trial_id) is writer:
                     del self._running[trial_id]
@@ -268,6 +282,10 @@ class ControlServer:
                 self._claims.ask(trial_id, first, writer)
             elif kind == BEGIN:
                 begun = Begun(*pickle.loads(body))
+                is_stopped = begun.trial_id in self._stopped
+                writer.write(HEADER.pack(ID.size, REFUSE if is_stopped else ADMIT) + ID.pack(begun.trial_id))
+                if is_stopped:
+                    continue
                 current[:] = [begun.trial_id]
                 self._running[begun.trial_id] = writer
                 self._claims.begin(begun.trial_id, begun.attempt)

@@ -487,6 +487,8 @@ class SparkBackend:
             return []
         run = self._runs.get(signal.trial_id)
         if run is None:
+            if isinstance(signal, Begun):  # another attempt, of a trial that has ended
+                self._control.kill(signal.trial_id)
             return []
         events: list[Event] = []
         match signal:

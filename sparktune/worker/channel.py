@@ -10,16 +10,18 @@ Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker `
 (pickled, as everything between Spark and its Python workers), ``REPORT`` (trial's id, number of the report,
 step, value), ``ASK`` (the trial's id: which MLflow run is it?), ``TAKE`` (a job's number: which trial does
 it run?) and ``PING``, which is answered however busy the study is: a connection can be lost without a word to
-either side. From the driver ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's
-id, and the number of the report that is answered), ``RUN`` (the trial's id and its run's, empty where there
-is none to be had), which may come unasked, ``GIVE`` (the job's number and what announces its trial, empty
-where it is to run none) and ``PONG``.
+either side. From the driver ``ADMIT``, the answer to ``BEGIN``, or ``REFUSE`` where the trial was stopped
+meanwhile, ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id, and the number
+of the report that is answered), ``RUN`` (the trial's id and its run's, empty where there is none to be had),
+which may come unasked, ``GIVE`` (the job's number and what announces its trial, empty where it is to run
+none) and ``PONG``.
 Where Spark may start a copy of a trial's task, ``CLAIM`` (the trial's id, and the number of its job's
 first attempt) asks before ``BEGIN`` whether the trial is this worker's to run. ``GRANT`` (the trial's id, and
 the number of the attempt) says so when no other worker runs it any more; 0 says that it has ended. The end
 of the connection gives the trial back.
 ``PREPARE`` (from the driver) says that ``KILL`` is to come: the worker does what is to be done before it, and
-answers with ``PREPARED``; both hold the trial's id.
+answers with ``PREPARED``; both hold the trial's id. ``OVER``, before the driver closes its end, says that the
+study has ended, and nothing of it is to begin.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ MAX_FRAME_BYTES = 2**31
 
 BEGIN, OUTCOME, REPORT, ASK, TAKE, PREPARED, PING = b"B", b"O", b"R", b"Q", b"W", b"D", b"?"
 CLAIM, GRANT = b"C", b"Y"
+ADMIT, REFUSE, OVER = b"M", b"F", b"Z"
 ACK, KILL, GO_ON, TERMINATE, RUN, GIVE, PREPARE, PONG = b"A", b"K", b"G", b"T", b"I", b"N", b"P", b"!"
 REPORT_BODY = struct.Struct("!qqqd")
 CLAIM_BODY = struct.Struct("!qq")

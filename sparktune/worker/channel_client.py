@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from sparktune.worker.channel import (
     ACK,
+    ADMIT,
     ANSWER_BODY,
     ASK,
     BEGIN,
@@ -28,10 +29,12 @@ from sparktune.worker.channel import (
     MAX_FRAME_BYTES,
     NONCE_BYTES,
     OUTCOME,
+    OVER,
     PING,
     PONG,
     PREPARE,
     PREPARED,
+    REFUSE,
     REPORT,
     REPORT_BODY,
     RUN,
@@ -82,6 +85,10 @@ class ControlClient:
     ends it, too. A process that this one forks has no part in the connection: it would keep it open when this
     process is dead.
 
+    Attributes:
+        is_open: the connection stands, as far as is known.
+        is_over: the driver has said that the study has ended.
+
     Raises:
         OSError: the driver cannot be reached, or is not the study's driver.
     """
@@ -89,6 +96,10 @@ class ControlClient:
     def __init__(self, endpoint: Endpoint) -> None:
         self._current: int | None = None
         self._on_run: Callable[[str | None], None] = _ignore
+        self.endpoint = endpoint
+        self.is_over = False
+        self._decided = threading.Event()
+        self._is_refused = False
         self._acked = threading.Event()
         self._answered = threading.Event()
         self._given = threading.Event()
@@ -176,7 +187,7 @@ class ControlClient:
     def begin(
         self, trial_id: int, attempt: int, host: str, on_run: Callable[[str | None], None] | None = None
     ) -> None:
-        """Tell the driver that the objective of this trial begins now.
+        """Tell the driver that the objective of this trial begins now; ``is_admitted`` waits for its answer.
 
         ``on_run`` takes the trial's MLflow run when the driver tells it, in another thread; None says that
         there is none to be had.
@@ -184,7 +195,15 @@ class ControlClient:
         self.join(trial_id)
         self._on_run = on_run or _ignore
         self._acked.clear()
+        self._decided.clear()
+        self._is_refused = False
         self._send(BEGIN, pickle.dumps((trial_id, attempt, host, os.getpid())))
+
+    def is_admitted(self) -> bool:
+        """Whether the objective may begin: not where the trial has been stopped, or the study has ended."""
+        if self.is_open:  # else nobody would end the wait
+            self._decided.wait(ANSWER_S)
+        return not (self._is_refused or self.is_over)
 
     def join(self, trial_id: int) -> None:
         """Be able to report for a trial that another process has begun, and will end."""
@@ -281,6 +300,9 @@ class ControlClient:
                 if kind == PONG:
                     self._ponged.set()
                     continue
+                if kind == OVER:
+                    self.is_over = True
+                    continue
                 trial_id = ID.unpack_from(body)[0]
                 if kind == GIVE:
                     if trial_id == self._taking:
@@ -296,6 +318,9 @@ class ControlClient:
                 elif kind == GRANT:
                     self._attempt = CLAIM_BODY.unpack(body)[1]
                     self._granted.set()
+                elif kind in (ADMIT, REFUSE):
+                    self._is_refused = kind == REFUSE
+                    self._decided.set()
                 elif kind == ACK:
                     self._acked.set()
                 elif kind == RUN:
@@ -306,6 +331,7 @@ class ControlClient:
                         self._answered.set()
         except OSError:
             self.is_open = False
+            self._decided.set()
             self._acked.set()
             self._answered.set()
             self._given.set()

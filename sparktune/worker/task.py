@@ -303,6 +303,8 @@ def _outcomes(assignment: Assignment) -> tuple[list[bytes], bool]:
     children = processes.children()
     with presence.left_to_driver():
         outcome = _run(assignment, client, arrival, attempt, host)
+    if outcome is None:
+        return [], False
     if _process.pid != os.getpid():
         # The objective called os.fork, and its child came here too: the trial's outcome is not its to tell.
         os._exit(0 if outcome.error is None else 1)
@@ -427,9 +429,14 @@ class TrialReporter:
                 self._client = None
 
 
+class _Stopped(BaseException):
+    """The trial was stopped while its worker prepared it."""
+
+
 def _run(
     assignment: Assignment, client: ControlClient | None, arrival: RunArrival, attempt: int, host: str
-) -> Outcome:
+) -> Outcome | None:
+    """Run the objective; None where the driver does not let it begin."""
     started = time.perf_counter()
     payload: bytes | None = None
     error: TrialError | None = None
@@ -448,10 +455,14 @@ def _run(
         if assignment.seed is not None:
             state.seed(assignment.seed)
         objective = original.copy()
+        if client is not None and not client.is_admitted():
+            raise _Stopped
         started = time.perf_counter()
         with redirect(assignment.run_context, arrival) as notes:
             result, attachments = objective.evaluate(assignment.trial_id, assignment.config, assignment.point)
         payload = dumps_result(result, attachments)
+    except _Stopped:
+        return None
     except reporting.TrialTerminated:
         terminated = True
     except BaseException as raised:  # sys.exit() too: Spark would run the trial again, up to four times
@@ -516,6 +527,8 @@ def _client(assignment: Assignment) -> ControlClient | None:
         return known
     if assignment.endpoint is None or (isinstance(known, float) and time.monotonic() < known):
         return None
+    if isinstance(known, ControlClient):
+        known.close()
     kept.pop(assignment.study_id, None)
     client: ControlClient | None = None
     with contextlib.suppress(OSError):
@@ -535,6 +548,9 @@ def _turn(assignment: Assignment) -> tuple[ControlClient | None, int]:
     driver cannot. Spark takes the first result, and ends the other attempts: even one that is not to run the
     trial has to wait before it says so. What it has claimed is given back by the end of its process.
     """
+    known = _process.clients.get(assignment.study_id)
+    if isinstance(known, ControlClient) and known.is_over and known.endpoint == assignment.endpoint:
+        return None, OVER
     client = _client(assignment)
     if client is None or not assignment.has_copies:
         return client, _attempt(assignment)

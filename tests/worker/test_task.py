@@ -102,6 +102,27 @@ def test_a_copy_that_is_not_to_run_the_trial_waits_before_it_says_so(
         assert (outcome.spent, outcome.attempt) == (True, 2)
 
 
+def test_an_objective_does_not_begin_when_its_trial_was_stopped_or_its_study_has_ended() -> None:
+    """Spark says that a cancelled job is over while its worker still prepares the trial."""
+    signals: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    server = ControlServer(signals.put, "127.0.0.1", "127.0.0.1")
+    study = Assignment("stopped", 3, {"x": 1.0}, Broadcast, endpoint=server.endpoint)
+    with contextlib.closing(server):
+        server.refuse(3)
+        assert spark_task.run_assignment(study, []) == []
+        assert signals.empty()
+        assert spark_task.run_assignment(dataclasses.replace(study, trial_id=4), []) == []
+        assert [type(signals.get(timeout=30)).__name__ for _ in range(2)] == ["Begun", "Arrived"]
+    assert spark_task.run_assignment(dataclasses.replace(study, trial_id=5), []) == []
+    assert signals.empty()
+    other = ControlServer(signals.put, "127.0.0.1", "127.0.0.1")
+    with contextlib.closing(other):  # the same study goes on, in another call
+        again = dataclasses.replace(study, trial_id=5, endpoint=other.endpoint)
+        assert spark_task.run_assignment(again, []) == []
+        assert [type(signals.get(timeout=30)).__name__ for _ in range(2)] == ["Begun", "Arrived"]
+        spark_task._process.clients.pop("stopped").close()
+
+
 def test_a_connection_that_is_lost_in_a_trial_costs_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A firewall that forgets it, say: the worker connects anew, and the driver's verdict is felt."""
     monkeypatch.setattr(channel_client, "IDLE_S", 0.02)
