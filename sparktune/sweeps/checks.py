@@ -16,9 +16,9 @@ from sparktune.sweeps.policies import policy_of
 from sparktune.sweeps.problems import Problem, listed, nearest, shown
 from sparktune.sweeps.references import BadCommandError, Reference
 from sparktune.sweeps.space import space_of
+from sparktune.tracking.schema import is_own_tag
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-_OWN_TAGS = ("mlflow.parentRunId", "mlflow.runName")
 LARGEST_EXPONENT = 700.0
 """exp() of more is no number of Python's."""
 
@@ -134,7 +134,7 @@ class _Checker:
             if not re.fullmatch(r"\w[\w.-]*", name):
                 self._refuse(("outputs", name), "a name must have letters, digits, _, . and - only")
         for name in self._model.tags:
-            if name in _OWN_TAGS or name.startswith("sparktune."):
+            if is_own_tag(name):
                 self._refuse(("tags", name), "sparktune sets this tag itself: call yours otherwise")
         code = trial.code
         if code is not None and "://" in code:

@@ -283,7 +283,7 @@ class Reader:
 
     def run_name(self, run_id: str) -> str:
         """What a run is called; empty where it has no name."""
-        return self._tried(lambda: self._store.snapshot(run_id)).tags.get("mlflow.runName", "")
+        return self._tried(lambda: self._store.snapshot(run_id)).tags.get(schema.NAME_TAG, "")
 
     def experiment_id(self, name: str) -> str:
         """The id of an experiment.

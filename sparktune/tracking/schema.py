@@ -41,6 +41,7 @@ ROLE_TAG = "sparktune.role"
 TRIAL_ID_TAG = "sparktune.trial_id"
 PARENT_TAG = "mlflow.parentRunId"
 ROOT_TAG = "mlflow.rootRunId"
+NAME_TAG = "mlflow.runName"
 DOCUMENT_TAG = "sparktune.trial"
 POINT_TAG = "sparktune.point"
 BEST_TAG = "sparktune.best"
@@ -139,6 +140,14 @@ def valid_key(label: str) -> str:
     digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:10]
     stem = _NOT_KEY.sub("_", label).replace("/", "_").strip(". ")[: MAX_KEY - len(digest) - 1]
     return f"{stem or 'param'}-{digest}"
+
+
+def is_own_tag(key: str) -> bool:
+    """Whether a tag tells MLflow or sparktune what a run is, so that nobody else may set it.
+
+    Further studies in one run number their ids: ``fmin_uuid_1``.
+    """
+    return key in (PARENT_TAG, ROOT_TAG, NAME_TAG) or key.startswith((STUDY_TAG, "sparktune."))
 
 
 def storable(text: str) -> str:

@@ -146,6 +146,8 @@ def test_a_good_file() -> None:
             "tags.mlflow.parentRunId: sparktune sets this tag",
         ),
         ("limits:", "tags: {sparktune.role: x}\nlimits:", "tags.sparktune.role: sparktune sets this tag"),
+        ("limits:", "tags: {fmin_uuid: x}\nlimits:", "tags.fmin_uuid: sparktune sets this tag"),
+        ("limits:", "tags: {mlflow.rootRunId: x}\nlimits:", "tags.mlflow.rootRunId: sparktune sets this tag"),
         (
             "limits:",
             "inputs: {data: {path: no/a.csv}}\nlimits:",
