@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -153,10 +154,10 @@ def as_result(returned: Any) -> dict[str, Any]:
     try:
         result = dict(returned)
     except (TypeError, ValueError):
-        raise BadResult(
-            f"the objective returned {_short(returned)} ({type(returned).__name__}); return the loss as a "
-            "number, or a dict with 'status' and 'loss'"
-        ) from None
+        what = f"the objective returned {_short(returned)} ({type(returned).__name__})"
+        if _holds_one(returned):
+            raise BadResult(f"{what}, {_why(returned)}") from None
+        raise BadResult(f"{what}; return the loss as a number, or a dict with 'status' and 'loss'") from None
     if "status" not in result:
         raise BadResult(
             f"the objective's result has no 'status' (its keys: {sorted(map(str, result))}); add "
@@ -186,9 +187,15 @@ def as_result(returned: Any) -> dict[str, Any]:
 
 def _why(loss: Any) -> str:
     """Why a loss is refused, and what to do."""
-    if hasattr(loss, "item") and getattr(loss, "size", 0) == 1:
+    if _holds_one(loss):
         return "an array, not a number: return loss.item()"
     return "which is no number"
+
+
+def _holds_one(value: Any) -> bool:
+    """Whether it is an array, or a tensor, of one element."""
+    shape = getattr(value, "shape", None)
+    return hasattr(value, "item") and isinstance(shape, tuple) and math.prod(shape) == 1
 
 
 def _hyperopts(name: str, result: Any, message: str) -> Exception:

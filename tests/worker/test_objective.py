@@ -55,6 +55,13 @@ def test_dicts_keep_their_entries() -> None:
         (None, BadResult, "returned None .NoneType.; return the loss as a number"),
         ("0.5", BadResult, "returned '0.5'"),
         ([0.5], BadResult, r"returned \[0.5\] .list."),
+        (
+            np.array([1.5]),
+            BadResult,
+            r"returned array\(\[1.5\]\) .ndarray., an array.*: return loss.item\(\)",
+        ),
+        (np.array(1.5), BadResult, r"return loss.item\(\)"),
+        (np.array([1.5, 2.5]), BadResult, "return the loss as a number"),
         ("x" * 1000, BadResult, r"x\.\.\. .str."),
         ({"loss": 0.5}, BadResult, r"has no 'status' .its keys: \['loss'\]"),
         ({"status": "great"}, InvalidResultStatus, "status 'great'; it must be one of"),
