@@ -179,7 +179,8 @@ def fmin(
     if trials is None:
         saved = savefile.read(trials_save_file, quietly=True) if trials_save_file else None
         trials = saved if isinstance(saved, RunnableTrials) else SparkTrials()
-        _warn_of_side_effects(fn)
+        if isinstance(trials, SparkTrials):
+            _warn_of_side_effects(fn)
     if not isinstance(trials, hyperopt.Trials):
         raise TypeError(f"trials is {trials!r}; it must be a trials object, such as SparkTrials()")
     if in_process.is_hyperopts_spark_trials(trials):

@@ -85,11 +85,18 @@ class Plan:
 
     Attributes:
         parallelism: the most trials at once, or None.
-        max_evals: how many it has in all, or None.
+        max_evals: how many trials the search is asked for, or None.
+        n_given: how many points of the user's come on top.
     """
 
     parallelism: int | None = None
     max_evals: int | None = None
+    n_given: int = 0
+
+    @property
+    def is_search(self) -> bool:
+        """Whether there is anything that results may teach."""
+        return self.max_evals != 0
 
 
 def growth_of(conf: Any, profile: Any = None) -> Growth:
@@ -176,7 +183,8 @@ def limit(size: Size, plan: Plan) -> int:
         wanted = slots
     else:
         evals = ASSUMED_EVALS if plan.max_evals is None else plan.max_evals
-        wanted = max(slots, math.ceil(evals / LEARNING_SHARE))
+        trials = evals + plan.n_given
+        wanted = max(slots, math.ceil(trials / LEARNING_SHARE) if plan.is_search else trials)
     return int(max(1, min(wanted, max(slots, size.most))))
 
 
@@ -228,9 +236,12 @@ def explained(size: Size, plan: Plan) -> str:
         why = "as many as slots are allowed there"
     elif plan.max_evals is None:
         why = "as there is no max_evals; parallelism=N sets another number"
+    elif not plan.is_search:
+        why = "as many as there are points_to_evaluate; parallelism=N sets another number"
     else:
+        of = "" if not plan.n_given else f" and {plan.n_given} points_to_evaluate"
         why = (
-            f"a tenth of max_evals={plan.max_evals}, so that the search learns from results; "
+            f"a tenth of max_evals={plan.max_evals}{of}, so that the search learns from results; "
             "parallelism=N sets another number"
         )
     return f"{begin}: at most {most} trial{'s' if most > 1 else ''} at once, {why}"

@@ -231,6 +231,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     # -- where trials run ------------------------------------------------------------------------------
 
     _max_evals: int | None = None  # of the latest ``fmin`` call
+    _n_given: int = 0
 
     @abc.abstractmethod
     def _backend(self, objective: Objective) -> Backend:

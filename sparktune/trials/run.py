@@ -158,7 +158,7 @@ class RunnableTrials(StudyTrials):
                 curves=self._curves,
             )
             self._fmin_cancelled_reason = self.elapsed_s = None
-            self._max_evals = limit
+            self._max_evals, self._n_given = limit, len(queued)
             n_earlier = sum(trial.state.is_final for trial in earlier)
             total = sys.maxsize if n_new is None else n_earlier + len(queued) + n_new
             low_level = bool(domain.pass_expr_memo_ctrl)

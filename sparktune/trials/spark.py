@@ -143,7 +143,7 @@ class SparkTrials(RunnableTrials):
         return size.now or 0 if size.kind is Kind.FIXED else spark_slots.limit(size, self._plan())
 
     def _plan(self) -> Plan:
-        return Plan(self._asked_parallelism, self._max_evals)
+        return Plan(self._asked_parallelism, self._max_evals, self._n_given)
 
     def _at_once(self, slots: int) -> int:
         size = self._growing_size()

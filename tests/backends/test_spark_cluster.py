@@ -16,6 +16,7 @@ from sparktune.backends.spark_cluster import (
     attempts_of,
     copies,
     default_attempts,
+    encrypts,
     ending_of,
     import_path,
     is_cancelled,
@@ -30,6 +31,21 @@ def test_spark_copies_tasks_of_one_task_jobs_after_a_time_alone() -> None:
     assert not copies({"spark.speculation": "true"})
     assert not copies(after)
     assert copies({"spark.speculation": "True", **after})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "spark.network.crypto.enabled",
+        "spark.authenticate.enableSaslEncryption",
+        "spark.ssl.enabled",
+        "spark.ssl.rpc.enabled",
+    ],
+)
+def test_who_has_spark_encrypt_does_not_expect_the_study_in_clear(setting: str) -> None:
+    assert encrypts({setting: " True"})
+    assert not encrypts({setting: "false"})
+    assert not encrypts({})
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,9 @@ def test_a_profile_says_what_an_executor_holds(
         (Size(2, 3, DYNAMICALLY), Plan(None, 40), 3, 2, 1),
         (Size(None, math.inf), Plan(None, 40), 4, 4, 0),
         (Size(None, math.inf), Plan(None, 5), 1, 1, 0),
+        (Size(None, math.inf), Plan(None, 5, 15), 2, 2, 0),
+        (Size(None, math.inf), Plan(None, 0, 12), 12, 12, 0),  # nothing to learn
+        (Size(1, 8, BY_DATABRICKS), Plan(None, 0, 12), 8, 1, 4),
         (Size(None, math.inf), Plan(16, 40), 16, 16, 0),
     ],
 )
@@ -152,6 +155,8 @@ def test_a_cluster_that_follows_its_load_grows_to_the_limit_and_no_further() -> 
         (UNLIMITED, Plan(None, None), "at most 10 trials at once, as there is no max_evals"),
         (UNLIMITED, Plan(None, 20), "at most 2 trials at once, as many as there are slots"),
         (Size(2, 3, DYNAMICALLY), Plan(None, 40), "at most 3 trials at once, as many as slots are allowed"),
+        (UNLIMITED, Plan(None, 35, 5), "at most 4 trials at once, a tenth of max_evals=35 and 5 points_to_"),
+        (UNLIMITED, Plan(None, 0, 5), "at most 5 trials at once, as many as there are points_to_evaluate"),
         (Size(None, math.inf), Plan(None, 10), "does not say how many slots there are: at most 1 trial at"),
     ],
 )
