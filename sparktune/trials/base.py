@@ -37,7 +37,7 @@ from sparktune.study.outcome import outcome_of, times_of
 from sparktune.study.randomness import SeedStream
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.tracker import NullTracker, Tracker
-from sparktune.study.trial import Trial, TrialState
+from sparktune.study.trial import Trial, TrialState, shown_value
 from sparktune.trials import arguments, documents, html_view, journal
 from sparktune.worker.objective import Objective
 
@@ -185,14 +185,17 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         parts += [f"{unfinished} not finished"] if unfinished else []
         text = f"{n} trials" + (f": {', '.join(parts)}" if parts else "")
         losses = [loss for loss in self.losses() if loss is not None]
-        best = f"; best loss {self.best_trial['result']['loss']:.6g}" if losses else ""
-        return f"{type(self).__name__}({text}{best})"
+        best = self._record_of(self.best_trial) if losses else None
+        name, value = shown_value(best, self.metric, self.goal)
+        told = "" if value is None else f"; best {name} {value:.6g}"
+        return f"{type(self).__name__}({text}{told})"
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
         """What notebooks show: the best trial, its curve, a table."""
-        return html_view.of_trials(repr(self), self._all_records(), self.run_id)
+        records = self._all_records()
+        return html_view.of_trials(repr(self), records, self.run_id, self.metric, self.goal)
 
     def _all_records(self) -> list[Trial]:
         """The record of every document; also of those that were inserted since the latest ``fmin`` call."""

@@ -1,4 +1,4 @@
-"""A small any-time curve as SVG: the best loss so far, and the losses of the trials behind it.
+"""A small any-time curve as SVG: the best so far, and the values of the trials behind it.
 
 Drawn here, without a plotting library, so that a notebook shows it at once and offline. Colours are of the
 palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind people can tell apart.
@@ -46,17 +46,28 @@ def bounds(losses: Sequence[float]) -> tuple[float, float]:
     return (low - pad, high + pad) if math.isfinite(pad) else (low, high)
 
 
-def svg(losses: Sequence[float | None], *, label: str = "loss") -> str:
+def svg(
+    losses: Sequence[float | None],
+    *,
+    label: str = "loss",
+    values: Sequence[float | None] | None = None,
+    goal: str = "minimize",
+) -> str:
     """The curve as an ``<svg>`` element; empty without a trial.
 
     Args:
         losses: of the trials in the order in which they ended; None for one without a loss. What is not
-            finite counts as that.
-        label: of the vertical axis.
+            finite counts as that. They tell which trial is the best.
+        label: of the vertical axis; see ``shown_value``.
+        values: what is drawn of each trial; its loss by default.
+        goal: what is good in the values; of those to be maximized, high ones are in view.
     """
     if not losses:
         return ""
-    known = [(n, x) for n, x in enumerate(losses, 1) if x is not None and math.isfinite(x)]
+    sign = -1.0 if goal == "maximize" else 1.0
+    # Drawn as if they were minimized, and mirrored.
+    drawn = [None if x is None else sign * x for x in (losses if values is None else values)]
+    known = [(n, x) for n, x in enumerate(drawn, 1) if x is not None and math.isfinite(x)]
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     n_most = len(losses)
     low, high = bounds([x for _, x in known]) if known else (0.0, 1.0)
@@ -64,10 +75,10 @@ def svg(losses: Sequence[float | None], *, label: str = "loss") -> str:
     def at_x(n: float) -> float:
         return width * (n - 0.5) / n_most
 
-    def at_y(loss: float) -> float:
+    def at_y(x: float) -> float:
         # Halves, so that a range of the largest floats does not overflow.
-        share = (high / 2 - loss / 2) / (high / 2 - low / 2)
-        return min(max(share, -1.0), 2.0) * height
+        share = (high / 2 - x / 2) / (high / 2 - low / 2)
+        return min(max(share if sign > 0 else 1 - share, -1.0), 2.0) * height
 
     every = math.ceil(len(known) / MAX_DOTS)
     dots = "".join(
@@ -79,19 +90,22 @@ def svg(losses: Sequence[float | None], *, label: str = "loss") -> str:
     without = [n for n in range(1, n_most + 1) if n not in has_loss]
     every = math.ceil(len(without) / MAX_DOTS)
     crosses = "".join(f"M{at_x(n):.1f} {height}v-6" for n in without[::every]) if without else ""
-    steps = best_so_far(losses)
+    at = dict(known)
+    steps = [(n, at[n]) for n, _ in best_so_far(losses) if n in at]
     path = ""
     for index, (n, x) in enumerate(steps):
         path += f"{'M' if index == 0 else 'H'}{at_x(n):.1f}{' ' if index == 0 else 'V'}{at_y(x):.1f}"
     path += f"H{at_x(n_most + 0.5):.1f}" if steps else ""
     title = "no trial has a loss"
     if steps:
-        title = f"best loss {steps[-1][1]:.6g}, found after {steps[-1][0]} of {n_trials(n_most)}"
+        n, best = steps[-1]
+        title = f"best {label} {sign * best + 0.0:.6g}, found after {n} of {n_trials(n_most)}"
+    shown = (low, high) if sign > 0 else (-high + 0.0, -low + 0.0)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{WIDTH}" height="{HEIGHT}" '
         f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11" fill="currentColor">'
-        f"<title>{title}</title>"
-        f"{_axes(n_most, (low, high) if known else None, label, bool(without))}"
+        f"<title>{html.escape(title)}</title>"
+        f"{_axes(n_most, shown if known else None, label, bool(without))}"
         # What lies outside of an inner <svg> is not drawn.
         f'<svg x="{LEFT}" y="{TOP}" width="{width}" height="{height}">'
         f'<g fill="{ENDED}" fill-opacity="0.7">{dots}</g>'

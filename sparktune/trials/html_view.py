@@ -8,7 +8,7 @@ from typing import Any
 
 from sparktune.study.columns import parameter_columns
 from sparktune.study.study import best_of
-from sparktune.study.trial import Trial, TrialState, format_value
+from sparktune.study.trial import Trial, TrialState, format_value, shown_value
 from sparktune.study.words import in_words
 from sparktune.trials import curve
 
@@ -21,29 +21,37 @@ MAX_TEXT = 100
 _CELL = "text-align: left; padding: 2px 8px;"
 
 
-def of_trials(title: str, trials: Sequence[Trial], run_id: str | None) -> str:
+def of_trials(
+    title: str, trials: Sequence[Trial], run_id: str | None, metric: str = "loss", goal: str = "minimize"
+) -> str:
     """The trials as HTML. All text of the user's is escaped.
 
     Args:
         title: says what it is, in one line.
         trials: in the order of their ids.
         run_id: the MLflow run of the study, or None.
+        metric: of the study.
+        goal: of the study.
     """
     parts = [f"<div><b>{_text(title, 500)}</b></div>"]
     best = best_of(trials)
+    name, value = shown_value(best, metric, goal)
     if best is not None:
-        loss = "" if best.loss is None else f", loss {best.loss:.6g}"
+        told = "" if value is None else f", {name} {value:.6g}"
         values = ", ".join(f"{label}={format_value(value)}" for label, value in best.params.items())
-        parts.append(f"<div>best: trial {best.trial_id}{loss}: {_text(values, 500)}</div>")
+        parts.append(f"<div>best: trial {best.trial_id}{_text(told)}: {_text(values, 500)}</div>")
     if run_id is not None:
         parts.append(f"<div>MLflow run: <code>{_text(run_id)}</code></div>")
     ended = sorted(
         (trial for trial in trials if trial.state.is_final),
         key=lambda trial: (trial.ended_s or 0.0, trial.trial_id),
     )
-    parts.append(curve.svg([trial.loss if _counts(trial) else None for trial in ended]))
+    counted = [trial if _counts(trial) else None for trial in ended]
+    losses = [None if trial is None else trial.loss for trial in counted]
+    drawn = [shown_value(trial, metric, goal)[1] for trial in counted]
+    parts.append(curve.svg(losses, label=name, values=drawn, goal=goal))
     if trials:
-        parts.append(_table(trials))
+        parts.append(_table(trials, metric, goal))
     return f"<div>{''.join(parts)}</div>"
 
 
@@ -60,18 +68,20 @@ def leading(trials: Iterable[Trial], n: int = ROWS) -> list[Trial]:
     return [*ranked[:n], *reversed(rest[-max(0, n - len(ranked)) :] if len(ranked) < n else [])]
 
 
-def _table(trials: Sequence[Trial]) -> str:
+def _table(trials: Sequence[Trial], metric: str, goal: str) -> str:
     labels = list(dict.fromkeys(label for trial in trials for label in trial.params))
     rows = leading(trials)
     has_errors = any(trial.error is not None for trial in rows)
-    head, errors = ["trial", "state", "loss", "time"], ["error"] if has_errors else []
+    name, _ = shown_value(None, metric, goal)
+    head, errors = ["trial", "state", name, "time"], ["error"] if has_errors else []
     head += [*parameter_columns(labels[:COLUMNS], [*head, *errors]).values(), *errors]
     cells = [f"<tr>{_cells(head, 'th')}</tr>"]
     for trial in rows:
+        _, value = shown_value(trial, metric, goal)
         values: list[Any] = [
             trial.trial_id,
             trial.state.value.replace("_", " "),
-            "" if trial.loss is None else f"{trial.loss:.6g}",
+            "" if value is None else f"{value:.6g}",
             "" if trial.duration_s is None else in_words(trial.duration_s),
             *(format_value(trial.params[n]) if n in trial.params else "" for n in labels[:COLUMNS]),
         ]

@@ -1,4 +1,4 @@
-"""A curve in the notebook that follows the study: the best loss so far, drawn anew in place."""
+"""A curve in the notebook that follows the study: the best so far, drawn anew in place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sparktune.study.trial import Trial, TrialState
+from sparktune.study.trial import Trial, TrialState, shown_value
 from sparktune.study.words import n_trials
 from sparktune.trials import curve
 
@@ -33,13 +33,25 @@ class LivePlot:
         handle: of IPython's display, or None to draw nothing.
         name: of the trials' class.
         earlier: trials of earlier calls that have ended.
+        metric: of the study.
+        goal: of the study.
     """
 
-    def __init__(self, handle: Any, name: str, earlier: Sequence[Trial] = ()) -> None:
+    def __init__(
+        self,
+        handle: Any,
+        name: str,
+        earlier: Sequence[Trial] = (),
+        metric: str = "loss",
+        goal: str = "minimize",
+    ) -> None:
         self._handle, self._name = handle, name
+        self._metric, self._goal = metric, goal
         ended = sorted((t for t in earlier if t.state.is_final), key=lambda trial: trial.ended_s or 0.0)
         self._losses: list[float | None] = []
+        self._values: list[float | None] = []
         self._best = math.inf
+        self._best_value: float | None = None
         for trial in ended:
             self._add(trial)
         self._drawn = -1
@@ -52,10 +64,13 @@ class LivePlot:
 
     def _add(self, trial: Trial) -> None:
         # As in the study, what was terminated early does not count for the best.
-        loss = trial.loss if trial.state is TrialState.COMPLETED else None
+        counted = trial if trial.state is TrialState.COMPLETED else None
+        loss = None if counted is None else counted.loss
+        _, value = shown_value(counted, self._metric, self._goal)
         self._losses.append(loss)
-        if loss is not None:
-            self._best = min(self._best, loss)
+        self._values.append(value)
+        if loss is not None and loss < self._best:
+            self._best, self._best_value = loss, value
 
     def due_in_s(self) -> float | None:
         """See ``Chore``."""
@@ -79,9 +94,12 @@ class LivePlot:
 
     def html(self) -> str:
         """What the notebook shows now."""
-        best = f"best loss {self._best:.6g}" if math.isfinite(self._best) else "no loss yet"
+        name, _ = shown_value(None, self._metric, self._goal)
+        value = self._best_value if math.isfinite(self._best) else None
+        best = f"no {name} yet" if value is None else f"best {name} {value:.6g}"
         head = html.escape(f"{self._name}: {n_trials(len(self._losses))}, {best}")
-        return f"<div><div>{head}</div>{curve.svg(self._losses)}</div>"
+        drawn = curve.svg(self._losses, label=name, values=self._values, goal=self._goal)
+        return f"<div><div>{head}</div>{drawn}</div>"
 
 
 class _Html:
@@ -106,7 +124,8 @@ def shown(wanted: bool, trials: StudyTrials, earlier: Sequence[Trial] = ()) -> I
         trials: whose curve it is.
         earlier: those of earlier calls.
     """
-    plot = LivePlot(_handle() if wanted else None, type(trials).__name__, earlier)
+    handle = _handle() if wanted else None
+    plot = LivePlot(handle, type(trials).__name__, earlier, trials.metric, trials.goal)
     plot.do()
     try:
         yield plot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import math
+import re
 import time
 import xml.etree.ElementTree as ET
 from typing import Any
@@ -117,6 +118,24 @@ def test_many_parameters_are_cut() -> None:
     assert "8 of 50 parameters" in text
 
 
+def test_a_metric_to_be_maximized_is_shown_as_it_is() -> None:
+    results = iter([0.25, 0.75, {"status": "ok", "loss": 0.125, "accuracy": 0.5}])
+
+    def fn(_point: Any) -> Any:
+        told = next(results)
+        return told if isinstance(told, dict) else {"status": "ok", "accuracy": told}
+
+    trials = SimulatedTrials(slots=1, metric="accuracy", goal="maximize")
+    fmin(fn, SPACE, rand.suggest, 3, trials=trials, rstate=0, show_progressbar=False)
+    assert str(trials) == "SimulatedTrials(3 trials: 3 completed; best accuracy 0.75)"
+    text = trials._repr_html_()
+    Balanced(text)
+    assert "best: trial 1, accuracy 0.75: " in text
+    assert "best accuracy 0.75, found after 2 of 3 trials" in text
+    assert "-0." not in text
+    assert ">loss<" not in text
+
+
 # -- the curve ---------------------------------------------------------------------------------------------
 
 
@@ -149,6 +168,21 @@ def test_no_curve_without_trials() -> None:
 def test_the_curve_has_every_improvement() -> None:
     assert curve.best_so_far([3.0, None, 2.0, 5.0, math.nan, 1.0]) == [(1, 3.0), (3, 2.0), (6, 1.0)]
     assert "best loss 1, found after 6 of 6 trials" in curve.svg([3.0, None, 2.0, 5.0, math.nan, 1.0])
+
+
+def test_the_curve_of_a_metric_to_be_maximized_has_the_highest_on_top() -> None:
+    text = curve.svg([-0.5, -0.75], label="a<b", values=[0.5, 0.75], goal="maximize")
+    ET.fromstring(text)
+    assert "<title>best a&lt;b 0.75, found after 2 of 2 trials</title>" in text
+    ticks = re.findall(r'text-anchor="end">([^<]*)</text>', text)[1:]
+    assert [float(tick) for tick in ticks] == [0.762, 0.625, 0.487]
+    first, second = (float(y) for y in re.findall(r'cy="([^"]*)"', text))
+    assert second < first
+
+
+def test_the_loss_tells_the_best_where_the_metric_differs() -> None:
+    text = curve.svg([0.3, 0.2], label="accuracy", values=[0.9, 0.8], goal="maximize")
+    assert "best accuracy 0.8, found after 2 of 2 trials" in text
 
 
 def test_one_bad_trial_does_not_flatten_the_others() -> None:

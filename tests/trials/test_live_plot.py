@@ -52,6 +52,17 @@ def test_it_is_drawn_when_there_is_news_and_not_too_often() -> None:
     assert len(handle.shown) == 2
 
 
+def test_it_tells_a_metric_that_is_to_be_maximized() -> None:
+    handle = Handle()
+    plot = LivePlot(handle, "SparkTrials", [ended(0, None)], "accuracy", "maximize")
+    plot.do()
+    assert "1 trial, no accuracy yet" in handle.shown[-1]
+    plot.changed(ended(1, -0.5))
+    plot.changed(ended(2, -0.25))
+    assert "3 trials, best accuracy 0.5" in plot.html()
+    assert "loss 0" not in plot.html()
+
+
 def test_a_notebook_that_has_gone_costs_no_study(caplog: pytest.LogCaptureFixture) -> None:
     plot = LivePlot(Handle(fails=True), "SparkTrials", [ended(0, 1.0)])
     plot.do()
