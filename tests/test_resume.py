@@ -21,11 +21,11 @@ import mlflow
 import numpy as np
 import pytest
 
-from sparktune import BanditPolicy, SparkTrials, Trials, auto, hp, optuna_sampler, rand, report, tpe
+from sparktune import BanditPolicy, SparkTrials, Trials, auto, fmin, hp, optuna_sampler, rand, report, tpe
 from sparktune.early_termination import Curve, Decision
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
 from sparktune.study.study import best_of
-from sparktune.study.tracker import default_study_name
+from sparktune.study.tracker import default_study_name, objective_name
 from sparktune.tracking import artifacts
 from sparktune.tracking import lease as leases
 from sparktune.tracking.history import recorded_snapshot
@@ -372,6 +372,38 @@ def test_an_id_that_is_given_with_another_name_warns(mlflow_store: str, caplog) 
     assert f"the study of run {run_id} was begun as 'job A', and this call is 'job B'" in caplog.text
 
 
+def test_trials_that_are_given_with_another_name_warn(mlflow_store: str, caplog) -> None:
+    run_id = interrupt_after(2, study_name="job A")
+    tune(trials=RecordedTrials.from_mlflow(run_id), study_name="job B")
+    said = f"the study of run {run_id} was begun as 'job A', and this call is 'job B'"
+    assert caplog.text.count(said) == 1
+
+
+def test_objectives_of_one_name_in_two_functions_are_two_studies(caplog) -> None:
+    def first() -> Any:
+        def fn(x: float) -> float:
+            return x
+
+        return fn
+
+    def second() -> Any:
+        def fn(x: float) -> float:
+            return -x
+
+        return fn
+
+    assert default_study_name(first()) != default_study_name(second())
+    trials = SimulatedTrials()
+    options: dict[str, Any] = {"trials": trials, "show_progressbar": False}
+    fmin(first(), hp.uniform("x", 0, 1), max_evals=2, **options)
+    fmin(first(), hp.uniform("x", 0, 1), max_evals=3, **options)
+    assert "was begun as" not in caplog.text
+    fmin(second(), hp.uniform("x", 0, 1), max_evals=4, **options)
+    assert caplog.text.count("first.<locals>.fn', and this call is") == 1
+    fmin(second(), hp.uniform("x", 0, 1), max_evals=5, **options)
+    assert caplog.text.count("was begun as") == 1
+
+
 def test_names_of_studies() -> None:
     class Model:
         def score(self, point: Any) -> float:
@@ -379,7 +411,11 @@ def test_names_of_studies() -> None:
 
     assert default_study_name(objective) == "tests.recorded_trials.objective"
     assert default_study_name(functools.partial(objective)) == "tests.recorded_trials.objective"
-    assert default_study_name(Model().score) == f"{__name__}.Model.score"
+    assert default_study_name(Model().score) == f"{__name__}.test_names_of_studies.<locals>.Model.score"
+    assert default_study_name(Model()) == f"{__name__}.test_names_of_studies.<locals>.Model"
+    assert default_study_name(lambda x: x) == f"{__name__}.test_names_of_studies.<locals>.lambda"
+    assert objective_name(Model().score) == "Model.score"
+    assert objective_name(lambda x: x) == "lambda"
     with pytest.raises(TypeError, match="study_name is ' '"):
         tune(study_name=" ")
 

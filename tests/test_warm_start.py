@@ -100,6 +100,18 @@ def test_other_parameters_are_refused_one_by_one(space: Any, message: str, mlflo
     assert len(mlflow.search_runs()) == 7, "nothing was begun"
 
 
+def test_a_study_of_another_name_informs_with_a_warning(
+    mlflow_store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    earlier = tune(3, study_name="job A")
+    tune(2, warm_start=[earlier.run_id], study_name="job A")
+    assert "was begun as" not in caplog.text
+    tune(2, warm_start=[earlier.run_id], study_name="job B")
+    said = f"the study of run {earlier.run_id} was begun as 'job A', and this call is 'job B'"
+    assert caplog.text.count(said) == 1
+    assert "leave it out of warm_start" in caplog.text
+
+
 def test_what_is_no_study_is_refused(mlflow_store: str) -> None:
     earlier = tune(3)
     with pytest.raises(WarmStartRefused, match="the metric was loss and is double"):

@@ -38,23 +38,30 @@ def _option(value: Any) -> str:
 
 def objective_name(fn: Any) -> str:
     """What people call an objective: its function's name, also inside a ``partial``; else its class."""
+    return _name_of(fn, "__name__")
+
+
+def _name_of(fn: Any, attribute: str) -> str:
+    """See ``objective_name``; with ``__qualname__`` it tells too in what the function or class is defined."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     name = getattr(fn, "__name__", None)
     if not isinstance(name, str) or not name:
-        return type(fn).__name__
+        return str(getattr(type(fn), attribute))
     owner = getattr(fn, "__self__", None)
     if owner is not None and not inspect.ismodule(owner):
         owner = owner if isinstance(owner, type) else type(owner)
-        return f"{owner.__name__}.{name}"
-    return "lambda" if name == "<lambda>" else name
+        return f"{getattr(owner, attribute)}.{name}"
+    qualified = getattr(fn, attribute, None)
+    return (qualified if isinstance(qualified, str) else name).replace("<lambda>", "lambda")
 
 
 def default_study_name(fn: Any) -> str:
     """The name of a study that is given none: where its objective is defined, and what that is called.
 
-    ``train.objective`` for a function of the module or script ``train``. In a notebook, which has no file,
-    ``__main__`` stands for the module.
+    ``train.objective`` for a function of the module or script ``train``, and
+    ``train.make.<locals>.objective`` for one that its function ``make`` returns. In a notebook, which has no
+    file, ``__main__`` stands for the module.
     """
     while isinstance(fn, functools.partial):
         fn = fn.func
@@ -62,7 +69,7 @@ def default_study_name(fn: Any) -> str:
     if module == "__main__":
         file = getattr(sys.modules["__main__"], "__file__", None)
         module = module if file is None else os.path.splitext(os.path.basename(file))[0]
-    return f"{module}.{objective_name(fn)}"
+    return f"{module}.{_name_of(fn, '__qualname__')}"
 
 
 @dataclass(frozen=True)

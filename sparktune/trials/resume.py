@@ -151,17 +151,31 @@ def _differences(study: RecordedStudy, view: SpaceView, algo: Any, trials: Study
     return found
 
 
-def warn_of_name(study: RecordedStudy, name: str) -> None:
-    """Say that a study which was named by its run had another name, and so perhaps another objective."""
-    if study.record.name not in ("", name):
-        logger.warning(
-            "the study of run %s was begun as %r, and this call is %r: its trials count as if they were of "
-            "this objective. If they are not, begin a new study; else give study_name=%r",
-            study.run_id,
-            study.record.name,
-            name,
-            study.record.name,
-        )
+def warn_of_name(was: str, name: str, run_id: str | None, *, informs: bool = False) -> None:
+    """Say that a study which was not found by its name had another one, and so perhaps another objective.
+
+    Args:
+        was: its name; empty where it is not known.
+        name: of this call's study.
+        run_id: its parent run, or None.
+        informs: its trials only inform the search.
+    """
+    if was in ("", name):
+        return
+    whose = "the study of these trials" if run_id is None else f"the study of run {run_id}"
+    if informs:
+        count, else_ = "inform the search", "leave it out of warm_start"
+    else:
+        count, else_ = "count", f"begin a new study with new trials; else give study_name={was!r}"
+    logger.warning(
+        "%s was begun as %r, and this call is %r: its trials %s as if they were of this objective. If they "
+        "are not, %s",
+        whose,
+        was,
+        name,
+        count,
+        else_,
+    )
 
 
 def fill(trials: StudyTrials, study: RecordedStudy) -> None:

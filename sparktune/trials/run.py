@@ -110,15 +110,15 @@ class RunnableTrials(StudyTrials):
             if not domain.pass_expr_memo_ctrl:
                 arguments.check_objective(fn)
             view = SpaceView(domain.expr)
-            if save is not None:
-                _adopt_saved(self, save.path, view, name)
+            if save is None or not _adopt_saved(self, save.path, view, name):
+                resuming.warn_of_name(self._study_name, name, self.run_id)
             if warm_start:
                 self._warm_from = warming.checked(warm_start)
             recorded = self._to_resume(resume, view, algo, name, has_file=save is not None)
             is_same = self._unfinished or recorded is not None
             before_s = self._used_s if is_same else 0.0
             if warm_start or (self._warm_from and not self._warm):
-                self._warm = warming.documents(self._warm_from, view, self.metric, self.goal)
+                self._warm = warming.documents(self._warm_from, view, self.metric, self.goal, name)
             # A study that goes on has the stream that it had, whatever rstate says.
             stream = randomness.continued(None if is_same else rstate, self._stream)
             # What MLflow says was cancelled with its study is run again; a killed driver cancels nothing.
@@ -248,7 +248,7 @@ class RunnableTrials(StudyTrials):
             if found is None:
                 return None
             resuming.check(found, view, algo, self)
-            resuming.warn_of_name(found, name)
+            resuming.warn_of_name(found.record.name, name, found.run_id)
             resuming.fill(self, found)
         elif self._recorded is not None:
             resuming.check(self._recorded, view, algo, self)
@@ -287,23 +287,29 @@ class RunnableTrials(StudyTrials):
 # -- before the first trial ----------------------------------------------------------------------------
 
 
-def _adopt_saved(trials: StudyTrials, path: Any, view: SpaceView, name: str) -> None:
-    """Go on from a save file when the trials object given is empty, or the beginning of what is in it."""
+def _adopt_saved(trials: StudyTrials, path: Any, view: SpaceView, name: str) -> bool:
+    """Go on from a save file when the trials object given is empty, or the beginning of what is in it.
+
+    Returns:
+        Whether it does.
+    """
     saved = savefile.read(path)
     if saved is None or saved is trials:
-        return
+        return False
     n_saved, n_given = (len(of_hyperopt.documents(each)) for each in (saved, trials))
     # hyperopt.fmin gives what the file's pickle holds, without the journal behind it.
     is_beginning = trials._saved_by is not None and trials._saved_by == getattr(saved, "_saved_by", None)
     if n_given == 0 or is_beginning:
         trials._adopt(saved)
         _warn_of_another_study(trials, path, view, name)
-    elif n_saved > n_given:
+        return True
+    if n_saved > n_given:
         raise SaveFileError(
             f"trials_save_file {str(path)!r} holds {n_saved} trials, more than the {n_given} of the "
             "trials object given, and would be overwritten: pass an empty trials object to go on from "
             "the file, or give another name"
         )
+    return False
 
 
 def _warn_of_another_study(trials: StudyTrials, path: Any, view: SpaceView, name: str) -> None:

@@ -43,7 +43,7 @@ def checked(run_ids: Any) -> tuple[str, ...]:
     return tuple(run_ids)
 
 
-def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str) -> list[Document]:
+def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str, name: str) -> list[Document]:
     """The documents of the finished trials of earlier studies, under ids below 0.
 
     Args:
@@ -51,6 +51,7 @@ def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str) -
         view: the space of the study that is to be informed.
         metric: of that study.
         goal: of that study.
+        name: of that study; one of another name informs it with a warning.
 
     Raises:
         WarmStartRefused: a study has other parameters, another metric or goal; names each.
@@ -63,6 +64,7 @@ def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str) -
         if study is None:
             raise WarmStartRefused("warm_start='last': the experiment has no unfinished study")
         _check(study, view, metric, goal)
+        resume.warn_of_name(study.record.name, name, run_id, informs=True)
         n_outside = 0
         for run, document, trial in resume.ended_trials(study):
             if trial.state not in TAUGHT_BY:
