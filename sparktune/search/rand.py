@@ -17,7 +17,8 @@ __getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.rand")
 def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list[Any]:
     """Independent draws from the space's own distributions, as ``hyperopt.rand.suggest`` draws them.
 
-    A point may come again in a finite space; ``fmin`` has another one tried then.
+    A point may come again in a finite space. ``fmin`` has another one tried then, unless the space has more
+    than 10,000 configurations (``finite.LARGEST``) or the study is ``noisy``.
 
     Args:
         new_ids: ids of the trials to suggest.
