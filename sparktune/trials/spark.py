@@ -32,12 +32,15 @@ class SparkTrials(RunnableTrials):
     The first five arguments are those of ``hyperopt.SparkTrials``, in its order.
 
     Args:
-        parallelism: the most trials to run at once; None or a value below 1 for as many as Spark has slots.
-            Never more are under way than Spark has slots at that moment. While all are in use on a cluster
-            that adds executors for pending tasks (Spark's dynamic allocation, Databricks' autoscaling), a
-            few tasks more are pending, so that it grows; None then stands for a tenth of ``max_evals``, at
-            least the slots that there are. So it does where Spark does not say how many there are; there
-            ``parallelism`` trials are started.
+        parallelism: the most trials to run at once; None or a value below 1 for as many as a fixed cluster
+            has slots. On one that adds executors for pending tasks (Spark's dynamic allocation, Databricks'
+            autoscaling) None stands for a tenth of ``max_evals``, at least the slots that there are, at most
+            those that may be added; where Spark does not say how many there are, for a tenth of
+            ``max_evals``. No more trials are under way than Spark has slots at that moment, with these
+            exceptions: where the number is not known, all of them are started. While the slots of a cluster
+            that grows are all in use, a few tasks without a trial are pending; where tasks cannot be
+            (``spark.speculation.task.duration.threshold``; Spark Connect with ``fresh_worker``, or where a
+            server shows workers no tags), the trials themselves are.
         timeout: seconds that one ``fmin`` call may take; goes before ``fmin``'s own ``timeout``.
         loss_threshold: stop when the best loss is at or below it; ``fmin``'s own goes before it.
         spark_session: the session to use; None for the active one, or a new one on this machine.
