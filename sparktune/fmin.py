@@ -122,8 +122,8 @@ def fmin(
         max_queue_len: n > 1 suggests n - 1 trials ahead of the slots.
         show_progressbar: True, False, or a context manager as in ``hyperopt.progress``.
         early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes or
-            fails, with the finished trials, the newest last; what it raises ends the study and leaves
-            ``fmin``.
+            fails, with the finished trials, the newest last; after a failed one only if the newest has a
+            loss, so not while no trial has one. What it raises ends the study and leaves ``fmin``.
         trials_save_file: where the trials object is kept while the study runs: a trial that has ended is on
             the disk before its slot is used again. Read at the start; a study whose process was killed goes
             on, and ``timeout`` counts what it had used. The file is a pickle: reading it executes what is in
