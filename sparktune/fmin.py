@@ -27,7 +27,7 @@ from sparktune.space.view import SpaceView
 from sparktune.study import interrupts
 from sparktune.study.numeric import as_whole
 from sparktune.study.randomness import as_generator
-from sparktune.trials import arguments, in_process, savefile, side_effects
+from sparktune.trials import arguments, in_process, observers, points, savefile, side_effects
 from sparktune.trials.run import RunnableTrials
 from sparktune.trials.spark import SparkTrials
 
@@ -209,14 +209,21 @@ def fmin(
     view = SpaceView(space)
     for document in of_hyperopt.documents(trials):
         view.check_earlier(document["tid"], config_of(document))
-    if points_to_evaluate and not of_hyperopt.documents(trials):
-        points = [view.raw_point(point) for point in points_to_evaluate]
-        # Not refreshed, as hyperopt leaves them: so the points come on top of max_evals.
-        trials.insert_trial_docs(of_hyperopt.documents(generate_trials_to_calculate(points)))
+    arguments.check_flag("noisy", noisy)
+    n_queued = 0
+    if points_to_evaluate and os.path.exists(options["trials_save_file"] or ""):
+        logger.warning(
+            "hyperopt's fmin goes on with the trials in trials_save_file, so %d points of points_to_evaluate "
+            "are not evaluated: give another file, or trials that sparktune runs, such as SparkTrials()",
+            len(points_to_evaluate),
+        )
+    elif points_to_evaluate:
+        n_queued = points.queue(trials, view, points_to_evaluate, again=noisy)
+    if callable(early_stop_fn):
+        options["early_stop_fn"] = observers.answering_pairs(early_stop_fn)
     options["algo"] = algo or tpe.suggest
     if (n := as_whole(max_evals)) is not None:
         options["max_evals"] = n
-    arguments.check_flag("noisy", noisy)
     left = None if n is None else max(0, n - len(trials))
     suggest, n_new = finite.prepared(
         options["algo"], view.expression, trials, left, noisy=noisy, are_given=True
@@ -230,9 +237,18 @@ def fmin(
                 arguments.check_limits(timeout, loss_threshold)  # before there is a run
                 fn = stack.enter_context(in_process.recorded(fn, view, trials, options["algo"], options))
         options["algo"] = suggest
-        if n_new != left and max_evals is not None and not trials_save_file:
+        if n_queued and n_new == 0 and not trials.asynchronous:
+            # hyperopt's loop does not begin without trials to suggest.
+            options |= {"algo": _suggest_nothing, "max_evals": len(trials) + n_queued}
+        elif n_new != left and max_evals is not None and not trials_save_file:
             options["max_evals"] = len(trials) + (n_new or 0)  # the total of hyperopt's progress bar
         return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
+
+
+def _suggest_nothing(new_ids: Sequence[int], _domain: Any, trials: hyperopt.Trials, _seed: Any) -> list[Any]:
+    """A suggest function that ends the study when what is queued was run."""
+    of_hyperopt.give_back(trials, new_ids)
+    return []
 
 
 def _warn_of_side_effects(fn: Any) -> None:

@@ -9,6 +9,7 @@ import pickle
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hyperopt
@@ -230,10 +231,17 @@ def test_early_stop_stops_what_runs(fmin: Fmin) -> None:
     assert trials.fmin_cancelled_reason == "early stopping condition"
 
 
+@pytest.mark.parametrize("kind", [SimulatedTrials, hyperopt.Trials])
 @pytest.mark.parametrize("answer", [True, None, (True,)])
-def test_an_answer_of_early_stop_that_is_no_pair_is_named(answer: Any) -> None:
+def test_an_answer_of_early_stop_that_is_no_pair_is_named(answer: Any, kind: Any) -> None:
     with pytest.raises(TypeError, match=r"early_stop_fn returned .*; it must return \(stop, args\)"):
-        tune(sparktune.fmin, n=3, early_stop_fn=lambda trials: answer)
+        tune(sparktune.fmin, n=3, trials=kind(), early_stop_fn=lambda trials: answer)
+
+
+def test_early_stop_of_hyperopts_trials_stops() -> None:
+    trials = hyperopt.Trials()
+    tune(sparktune.fmin, n=20, trials=trials, early_stop_fn=lambda trials, n=0: (n == 3, [n + 1]))
+    assert len(trials) == 4
 
 
 def test_early_stop_is_asked_after_failures_where_there_is_a_loss() -> None:
@@ -620,6 +628,38 @@ def test_points_that_failed_or_were_cancelled_run_again(caplog: pytest.LogCaptur
     assert len(points(trials)) == 12, "all have a result"
     tune(sparktune.fmin, fn, n=0, points_to_evaluate=given, trials=trials, noisy=True)
     assert [point["x"][0] for point in points(trials)[12:]] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_points_for_hyperopts_trials_that_hold_some(caplog: pytest.LogCaptureFixture) -> None:
+    is_down = True
+
+    def fn(x: float) -> Any:
+        return {"status": STATUS_FAIL} if is_down and x > 1 else {"status": "ok", "loss": x}
+
+    given = [{"x": float(n)} for n in range(4)]
+    trials = hyperopt.Trials()
+    tune(sparktune.fmin, fn, n=0, points_to_evaluate=given[:3], trials=trials)
+    assert [point["x"][0] for point in points(trials)] == [0.0, 1.0, 2.0]
+    is_down = False
+    with caplog.at_level("INFO", logger="sparktune"):
+        tune(sparktune.fmin, fn, n=5, points_to_evaluate=given, trials=trials)
+    assert [point["x"][0] for point in points(trials)[3:5]] == [2.0, 3.0]
+    assert trials.losses()[3:5] == [2.0, 3.0]
+    assert trials.tids == list(range(7)), "the points come on top of max_evals"
+    assert "2 points of points_to_evaluate have a result or are queued already (trials 0, 1)" in caplog.text
+    tune(sparktune.fmin, fn, n=5, points_to_evaluate=given, trials=trials)
+    assert len(trials) == 7
+    tune(sparktune.fmin, fn, n=5, points_to_evaluate=given[:1], trials=trials, noisy=True)
+    assert [point["x"][0] for point in points(trials)[7:]] == [0.0]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # of hyperopt's
+def test_points_beside_a_file_of_hyperopts_trials(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options: Any = {"trials_save_file": str(tmp_path / "t.pkl"), "points_to_evaluate": [{"x": 1.0}]}
+    tune(sparktune.fmin, n=2, trials=hyperopt.Trials(), **options)
+    assert "are not evaluated" not in caplog.text
+    tune(sparktune.fmin, n=4, trials=hyperopt.Trials(), **options)
+    assert "so 1 points of points_to_evaluate are not evaluated" in caplog.text
 
 
 def test_points_to_evaluate_give_hyperopts_points() -> None:

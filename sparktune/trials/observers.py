@@ -6,6 +6,7 @@ import logging
 import math
 import numbers
 import time
+from collections.abc import Callable
 from typing import Any
 
 from hyperopt.base import JOB_STATE_DONE
@@ -63,11 +64,26 @@ class MetricCheck:
             )
 
 
+def answering_pairs(early_stop_fn: Any) -> Callable[..., tuple[Any, Any]]:
+    """The user's ``early_stop_fn``, whose answer is named where it is no pair."""
+
+    def checked(*args: Any) -> tuple[Any, Any]:
+        answer = early_stop_fn(*args)
+        if not isinstance(answer, tuple | list) or len(answer) != 2:
+            raise TypeError(
+                f"early_stop_fn returned {answer!r}; it must return (stop, args), such as (True, []): "
+                "whether to stop, and what it is called with the next time, after the trials"
+            )
+        return answer[0], answer[1]
+
+    return checked
+
+
 class EarlyStop:
     """Calls the user's ``early_stop_fn`` with the finished trials, the newest last."""
 
     def __init__(self, early_stop_fn: Any, trials: StudyTrials) -> None:
-        self._function = early_stop_fn
+        self._function = answering_pairs(early_stop_fn)
         self._trials = trials
         self._view = trials._finished_view()
         self._arguments: Any = []
@@ -89,13 +105,7 @@ class EarlyStop:
             newest = self._view.trials[-1:]
             if not newest or newest[0]["result"].get("loss") is None:
                 return False
-        answer = self._function(self._view, *self._arguments)
-        if not isinstance(answer, tuple | list) or len(answer) != 2:
-            raise TypeError(
-                f"early_stop_fn returned {answer!r}; it must return (stop, args), such as (True, []): "
-                "whether to stop, and what it is called with the next time, after the trials"
-            )
-        stop, self._arguments = answer
+        stop, self._arguments = self._function(self._view, *self._arguments)
         return bool(stop)
 
 

@@ -39,7 +39,7 @@ from sparktune.study.tracker import (
     objective_name,
 )
 from sparktune.study.trial import Trial, TrialState
-from sparktune.trials import arguments, familiar, live_plot, observers, reports, savefile, summary
+from sparktune.trials import arguments, familiar, live_plot, observers, points, reports, savefile, summary
 from sparktune.trials import resume as resuming
 from sparktune.trials import warm_start as warming
 from sparktune.trials.base import StudyStart, StudyTrials
@@ -326,39 +326,18 @@ def _warn_of_another_study(trials: StudyTrials, path: Any, view: SpaceView, name
         )
 
 
-def _points(trials: StudyTrials, domain: Any, view: SpaceView, points: Any, *, again: bool) -> list[Trial]:
+def _points(trials: StudyTrials, domain: Any, view: SpaceView, given: Any, *, again: bool) -> list[Trial]:
     """Queue the user's own points, but those that an earlier call has a result of, or has queued.
 
     Args:
         trials: what earlier calls have tried.
         domain: of the objective.
         view: of its space.
-        points: label -> raw value.
+        given: the points, label -> raw value.
         again: whether points with a result are evaluated once more.
     """
-    known = [(dict(trial.config), trial) for trial in trials._records.values()]
-    wanted: list[dict[str, Any]] = []
-    n_again, skipped = 0, []
-    for config in map(view.checked_point, points):
-        before = [trial for tried, trial in known if tried == config]
-        has_result = any(
-            trial.state in (TrialState.COMPLETED, TrialState.EARLY_TERMINATED) for trial in before
-        )
-        is_queued = any(not trial.state.is_final for trial in before)
-        if is_queued or (has_result and not again):
-            skipped += before[-1:]
-        else:
-            wanted.append(config)
-            n_again += bool(before)
-    if n_again:
-        logger.info("%d points of points_to_evaluate that were tried before are evaluated again", n_again)
-    if skipped:
-        logger.info(
-            "%d points of points_to_evaluate have a result or are queued already (trials %s), and are not "
-            "evaluated again; for a noisy objective, fmin(..., noisy=True) does so",
-            len(skipped),
-            ", ".join(str(trial.trial_id) for trial in skipped),
-        )
+    tried = [points.Tried(trial.config, trial.trial_id, trial.state) for trial in trials._records.values()]
+    wanted = points.to_run(map(view.checked_point, given), tried, again=again)
     return [
         trials._enqueue(suggestion.new_document(trial_id, config, view.labels, domain, trials), view)
         for trial_id, config in zip(trials.new_trial_ids(len(wanted)), wanted, strict=True)
