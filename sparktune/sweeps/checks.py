@@ -172,8 +172,11 @@ class _Checker:
                 if used and scripts.nests(command):
                     self._tell(here, scripts.NESTED)
             else:
-                for part in references.arguments(command):
+                arguments = references.arguments(command)
+                for part in arguments:
                     used |= set(references.references(part))
+                if scripts.nests_in(arguments):
+                    self._tell(here, scripts.NESTED)
         except BadCommandError as error:
             self._refuse(here, str(error))
             return

@@ -9,18 +9,21 @@ language other than the shell's, a value may be split into words, but is not exe
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sparktune.sweeps.references import BadCommandError, Reference, Template, template
 
 VALUE = "SPARKTUNE_VALUE_"
 """Environment variables of a script begin with it that hold one value each."""
 _HERE = re.compile(r"<<(-?)[ \t]*((?:\\.|'[^']*'|\"[^\"]*\"|[^\s;&|<>()'\"\\])+)")
+_SHELL = re.compile(r"(?:ba|da|k|z)?sh")
+_SCRIPT_FOLLOWS = re.compile(r"-[A-Za-z]*c")
 _NESTED = re.compile(r"(?:\b(?:ba|da|k|z)?sh\s+(?:-\w+\s+)*-\w*c\b|\beval\s|\bssh\s).*\$\{\{")
 
 NESTED = (
-    "a shell inside the script (sh -c, eval, ssh) reads the values in its text again, as a part of it: "
+    "a shell inside the command (sh -c, eval, ssh) reads the values in its text again, as a part of it: "
     "use '\"$SPARKTUNE_PARAM_NAME\"' there, in single quotes"
 )
 
@@ -51,6 +54,20 @@ def script(command: str) -> tuple[str, Mapping[str, Template]]:
 def nests(command: str) -> bool:
     """Whether the script seems to hand a reference to another shell, which reads the value as a script."""
     return _NESTED.search(command) is not None
+
+
+def nests_in(arguments: Sequence[Template]) -> bool:
+    """The same of a command that no shell runs: of what stands behind ``sh -c``, and behind ``ssh``."""
+    texts = ["".join(part if isinstance(part, str) else "\0" for part in each) for each in arguments]
+    for n, text in enumerate(texts):
+        program, rest = posixpath.basename(text), texts[n + 1 :]
+        if program == "ssh" and any("\0" in each for each in rest):
+            return True
+        if _SHELL.fullmatch(program):
+            at = next((i for i, each in enumerate(rest) if _SCRIPT_FOLLOWS.fullmatch(each)), len(rest))
+            if any("\0" in each for each in rest[at + 1 : at + 2]):
+                return True
+    return False
 
 
 class _Reader:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sparktune.sweeps.references import BadCommandError, Reference, filled
-from sparktune.sweeps.scripts import script
+from sparktune.sweeps.references import BadCommandError, Reference, arguments, filled
+from sparktune.sweeps.scripts import nests_in, script
 from tests.sweeps.files import FILE, sweep
 from tests.sweeps.test_references import NASTY
 
@@ -93,3 +93,20 @@ def test_a_nested_shell_finds_the_value_in_its_environment(tmp_path) -> None:
 def test_what_cannot_be_a_script(command, complaint) -> None:
     with pytest.raises(BadCommandError, match=complaint):
         script(command)
+
+
+@pytest.mark.parametrize(
+    ("command", "is_read_again"),
+    [
+        (f'sh -c "train {V}"', True),
+        (f"env A=1 /bin/bash -o pipefail -ec 'train {V}'", True),
+        (["bash", "-lc", f"train {V}"], True),
+        (f"ssh host train {V}", True),
+        (f"sh -c 'train \"$0\"' {V}", False),
+        (f"sh -c 'train \"$SPARKTUNE_PARAM_x\"' -x {V}", False),
+        (f"sh train.sh {V}", False),
+        (f"python train.py -c {V}", False),
+    ],
+)
+def test_a_shell_that_a_command_without_one_starts(command, is_read_again) -> None:
+    assert nests_in(arguments(command)) is is_read_again

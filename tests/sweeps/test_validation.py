@@ -198,6 +198,10 @@ def test_fields_of_azures_that_mean_nothing_here_are_told() -> None:
             FILE.replace("limits: {max_total_trials: 4}", ""),
             "no max_total_trials: the sweep runs 1000 trials",
         ),
+        (
+            FILE.replace("python train.py --rate ${{search_space.rate}}", 'sh -c "a ${{search_space.rate}}"'),
+            "trial.command: a shell inside the command",
+        ),
         (FILE.replace("${{search_space.rate}}", "1"), "it does not use rate, which it finds in environment"),
         (f"inputs: {{a: {{path: /no/a.csv}}}}\n{FILE}", "inputs.a.path: '/no/a.csv' is not on this machine"),
         (FILE.replace("trials: 4", "trials: 4, timeout: 5, trial_timeout: 6"), "it is longer than timeout"),
