@@ -15,7 +15,7 @@ import hyperopt
 import mlflow
 import pytest
 
-from sparktune import SparkTrials, Trials, fmin, hp, rand
+from sparktune import SparkTrials, Trials, fmin, hp, rand, space_eval
 
 SPACE = {"x": hp.uniform("x", 0, 1), "kind": hp.choice("kind", ["a", "b"])}
 
@@ -47,6 +47,8 @@ def test_trials_are_nested_runs_of_the_active_one(mlflow_store: str) -> None:
         assert document["misc"]["run_id"] == run.info.run_id
     tags = mlflow.get_run(parent.info.run_id).data.tags
     assert tags["sparktune.best_x"] == str(best["x"])
+    recorded = mlflow.artifacts.load_dict(f"runs:/{parent.info.run_id}/best_point.json")
+    assert recorded == {"trial": trials.best_trial["tid"], "point": space_eval(SPACE, best)}
 
 
 def test_what_the_objective_logs_in_steps_hides_no_final_value(mlflow_store: str) -> None:

@@ -404,6 +404,18 @@ def test_objectives_of_one_name_in_two_functions_are_two_studies(caplog) -> None
     assert caplog.text.count("was begun as") == 1
 
 
+def test_the_best_point_is_read_where_mlflow_has_it_as_it_was(mlflow_store: str) -> None:
+    def fn(point: Any) -> float:
+        return float(point["x"])
+
+    space = {"x": hp.uniform("x", 0, 1), "kind": hp.choice("kind", ["a", "b"]), "constant": {"n": 1}}
+    trials = tune(3, fn, space)
+    assert RecordedTrials.from_mlflow(trials.run_id).best_point == trials.best_point
+    changed = tune(3, fn, space | {"constant": (1, "c")})
+    with pytest.raises(ValueError, match=r"best_point needs the search space.*space_eval"):
+        _ = RecordedTrials.from_mlflow(changed.run_id).best_point
+
+
 def test_names_of_studies() -> None:
     class Model:
         def score(self, point: Any) -> float:

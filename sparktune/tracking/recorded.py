@@ -138,14 +138,22 @@ def own_entries(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def best_point(tracking_uri: str, study: RecordedStudy, trial_id: int) -> Any:
-    """The best trial's point as its objective received it; None where it is not recorded."""
+def best_point(tracking_uri: str, study: RecordedStudy, trial_id: int, *, exactly: bool = False) -> Any:
+    """The best trial's point as its objective received it; None where it is not recorded.
+
+    Args:
+        tracking_uri: of the store.
+        study: whose best trial it is.
+        trial_id: of the best trial; the point of another one is not given.
+        exactly: None, too, where JSON does not hold the point as it was.
+    """
     try:
         name = schema.best_point_file(study.record.number)
         found = json.loads(artifacts.text_of(tracking_uri, study.run_id, name))
     except Exception:  # a study that runs has none yet
         return None
-    return found["point"] if found["trial"] == trial_id else None
+    is_wanted = found["trial"] == trial_id and (found.get("exact", True) or not exactly)
+    return found["point"] if is_wanted else None
 
 
 class Reader:

@@ -513,8 +513,20 @@ def best_point_file(number: int) -> str:
 
 
 def point_json(trial_id: int, point: Any) -> str:
-    """The artifact that holds a trial's point, as its objective received it."""
-    return json.dumps({"trial": trial_id, "point": point_as_json(point)}, indent=2) + "\n"
+    """The artifact that holds a trial's point, as its objective received it.
+
+    ``"exact": false`` says that it is not the same in JSON: a tuple, a function, a key that is no text.
+    """
+    safe = point_as_json(point)
+    found = {"trial": trial_id, "point": safe} | ({} if _is_equal(safe, point) else {"exact": False})
+    return json.dumps(found, indent=2) + "\n"
+
+
+def _is_equal(safe: Any, value: Any) -> bool:
+    try:
+        return bool(safe == value)
+    except Exception:  # of an array, or whatever the user's object raises
+        return False
 
 
 def point_as_json(value: Any) -> Any:

@@ -318,7 +318,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
         Raises:
             AllTrialsFailed: no trial completed.
-            ValueError: the search space is not known, because these trials were read from a file or MLflow.
+            ValueError: the search space is not known, because these trials were read from a file; or from
+                MLflow, where ``best_point.json`` does not have the point, or not as it was.
 
         Example:
             >>> from sparktune import SimulatedTrials, fmin, hp
@@ -328,13 +329,16 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             >>> sorted(trials.best_point)
             ['C', 'kernel']
         """
-        config = config_of(self.best_trial)
-        if self._space is None:
+        best = self.best_trial
+        if self._space is not None:
+            return hyperopt.space_eval(self._space, config_of(best))
+        point = None if self._recorded is None else _recorded_point(self._recorded, best["tid"])
+        if point is None:
             raise ValueError(
                 "best_point needs the search space, which trials from a file or from MLflow do not hold: "
                 "call space_eval(space, trials.argmin), or give the trials to fmin first"
             )
-        return hyperopt.space_eval(self._space, config)
+        return point
 
     @property
     def best_params(self) -> dict[str, Any]:
@@ -621,3 +625,11 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             state["_stream"] = None if generator is None else SeedStream(generator, began_with)
         self.__dict__.update(state)
         self._in_use = _Lock()
+
+
+def _recorded_point(study: RecordedStudy, trial_id: int) -> Any:
+    """The best trial's point, where MLflow has it as it was; else None."""
+    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.recorded import best_point
+
+    return best_point(current_uri(), study, trial_id, exactly=True)

@@ -40,7 +40,7 @@ from sparktune.study.tracker import (
 )
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.driver_runs import DriverRuns
-from sparktune.trials import arguments, documents, reports
+from sparktune.trials import arguments, documents, points, reports
 from sparktune.worker import reporting, threads
 from sparktune.worker.objective import as_result
 
@@ -220,7 +220,14 @@ def recorded(
             raise
         finally:
             tracker.finish(
-                StudySummary(objective.ended, objective.best, stopped, problem, report=reporter.final())
+                StudySummary(
+                    objective.ended,
+                    objective.best,
+                    stopped,
+                    problem,
+                    report=reporter.final(),
+                    best_point=points.of_best(objective.best, view.expression),
+                )
             )
             run_ids = tracker.run_ids()
             objective.ended = [

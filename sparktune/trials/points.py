@@ -1,4 +1,7 @@
-"""The user's own points (``points_to_evaluate``): which of them are run where trials hold some already."""
+"""The user's own points (``points_to_evaluate``), and the best trial's.
+
+Of the user's own, those are run that have no result in trials that hold some already.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
 from sparktune.study.outcome import outcome_of
-from sparktune.study.trial import TrialState
+from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import documents
 
 logger = logging.getLogger("sparktune")
@@ -85,6 +88,20 @@ def queue(trials: hyperopt.Trials, view: SpaceView, points: Sequence[Any], *, ag
             documents.renumber(document, trial_id)
     trials.insert_trial_docs(new)
     return len(new)
+
+
+def of_best(best: Trial | None, space: Any) -> Any:
+    """The best trial's point as its objective received it, for the record; None without one.
+
+    The record is never worth a study: what the space calls is the user's, and may raise.
+    """
+    if best is None:
+        return None
+    try:
+        return hyperopt.space_eval(space, dict(best.config))
+    except Exception:
+        logger.debug("the best trial's point cannot be made on the driver", exc_info=True)
+        return None
 
 
 def _state(document: Mapping[str, Any]) -> TrialState:

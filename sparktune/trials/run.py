@@ -587,7 +587,7 @@ def _record_end(
                 error=error,
                 share_saved=trials.share_saved,
                 report=reporter.final(),
-                best_point=_best_point(trials, study),
+                best_point=points.of_best(study.best, trials._space),
             )
         )
     finally:
@@ -600,17 +600,6 @@ def _record_end(
         if save is not None:
             save.finish(anew=True)
     familiar.logger.info("Total Trials: %s.", words.counted(trials.counts()))
-
-
-def _best_point(trials: StudyTrials, study: Study) -> Any:
-    """For the record, which is never worth a study: what the space calls is the user's, and may raise."""
-    if study.best is None:
-        return None
-    try:
-        return trials.best_point
-    except Exception:
-        logger.debug("the best trial's point cannot be made on the driver", exc_info=True)
-        return None
 
 
 def _answer(trials: StudyTrials, study: Study, space: Any, return_argmin: bool) -> Any:

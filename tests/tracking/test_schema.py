@@ -290,5 +290,18 @@ def test_points_are_recorded_as_they_were_received() -> None:
     assert found == {
         "trial": 3,
         "point": {"model": {"kind": "svm", "C": 0.5}, "layers": [8, 2], "f": "an option", "n": "nan"},
+        "exact": False,
     }
     assert len(schema.point_json(0, {"weights": np.zeros(10**6)})) < 1000
+
+
+@pytest.mark.parametrize(
+    "point", [{"x": 1.5, "model": {"kind": "svm", "layers": [8, 2]}}, 3, np.int64(3), "a"]
+)
+def test_a_point_that_is_the_same_in_json(point: Any) -> None:
+    assert json.loads(schema.point_json(0, point)) == {"trial": 0, "point": point}
+
+
+@pytest.mark.parametrize("point", [{"layers": (8, 2)}, {"f": abs}, {1: 2}, {"w": np.zeros(2)}, math.nan])
+def test_a_point_that_is_another_in_json_says_so(point: Any) -> None:
+    assert json.loads(schema.point_json(0, point))["exact"] is False
