@@ -451,9 +451,31 @@ def test_after_ctrl_c_the_same_trials_go_on_under_the_same_parent(mlflow_store: 
     tune(fn=fn, trials=trials)
     assert trials.run_id == first
     assert facts(trials) == uninterrupted()
+    assert facts(RecordedTrials.from_mlflow(first)) == uninterrupted(), "each trial once"
     assert mlflow.get_run(first).info.status == "FINISHED"
     tune(N + 2, fn=fn, trials=trials)
     assert trials.run_id != first, "that study has ended"
+
+
+def test_a_study_that_was_cut_off_twice_is_read_back_with_each_trial_once(mlflow_store: str) -> None:
+    """It went on with the same object, and is not a study before itself."""
+    stops = {4: True, 7: True}
+
+    def fn(point: Any) -> Any:
+        n_ended = sum(trial["result"]["status"] == "ok" for trial in trials.trials)
+        if stops.pop(n_ended, False):
+            raise KeyboardInterrupt
+        return objective(point)
+
+    trials = RecordedTrials(1)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            tune(fn=fn, trials=trials)
+    first = trials.run_id
+    assert len(RecordedTrials.from_mlflow(first).losses()) == len(trials.losses())
+    last = tune(resume="last")
+    assert last.run_id == first
+    assert facts(last) == uninterrupted()
 
 
 def test_a_save_file_together_with_the_last(mlflow_store: str, tmp_path: Path) -> None:

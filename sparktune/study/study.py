@@ -465,14 +465,19 @@ def _since(trial: Trial, event: Cancelled) -> float | None:
 def beats(trial: Trial, best: Trial | None) -> bool:
     """Whether a trial is better than the best so far.
 
-    One that was terminated early is never the best unless nothing completed.
+    One that was terminated early is never the best unless nothing completed. Of equal ones the first by
+    number is, whichever ended first: as in hyperopt, and the same for whoever looks later.
     """
     ranks = {TrialState.COMPLETED: 0, TrialState.EARLY_TERMINATED: 1}
     if trial.state not in ranks:
         return False
     if best is None:
         return True
-    return (ranks[trial.state], _loss_for_search(trial)) < (ranks[best.state], _loss_for_search(best))
+
+    def rank(one: Trial) -> tuple[int, float, int]:
+        return ranks[one.state], _loss_for_search(one), one.trial_id
+
+    return rank(trial) < rank(best)
 
 
 def best_of(trials: Iterable[Trial]) -> Trial | None:

@@ -69,7 +69,7 @@ class Results:
             raise SparktuneError(str(error)) from None
         if study is None:
             raise SparktuneError("RUN='last': the experiment has no unfinished sweep; give the id of a run")
-        return cls(study, tuple(_row(study, trial) for trial in recorded.chosen(study.runs).values()))
+        return cls(study, tuple(_row(study, trial) for _, trial in study.counted))
 
     @property
     def best(self) -> Row:

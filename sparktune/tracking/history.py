@@ -11,7 +11,7 @@ from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.mlflow import current_uri
 from sparktune.tracking.places import absolute_uri, is_remote
-from sparktune.tracking.recorded import Reader, RecordedStudy, RecordedTrial, chosen, own_entries
+from sparktune.tracking.recorded import Reader, RecordedStudy, RecordedTrial, own_entries
 from sparktune.tracking.schema import FACTS
 
 MOST_CURVES = 300
@@ -35,13 +35,11 @@ def recorded_snapshot(run_id: str, tracking_uri: str | None = None) -> StudySnap
 
 
 def _snapshot(reader: Reader, study: RecordedStudy, n_threads: int) -> StudySnapshot:
-    parts = (*study.earlier, study)
-    part_of = {run.run_id: part for part in parts for run in part.runs}
-    counted = chosen(run for part in parts for run in part.runs)
-    trials = {number: _trial(run) for number, run in counted.items()}
+    counted = {run.trial_id: (part, run) for part, run in study.counted}
+    trials = {number: _trial(run) for number, (_, run) in counted.items()}
     wanted = _worth_reading([trial for trial in trials.values() if trial.steps > 0])
     with ThreadPoolExecutor(n_threads) as pool:
-        curves = pool.map(lambda run: reader.reports(part_of[run.run_id], run), map(counted.get, wanted))
+        curves = pool.map(lambda number: reader.reports(*counted[number]), wanted)
         reports = dict(zip(wanted, curves, strict=True))
     record = study.record
     return StudySnapshot(

@@ -13,10 +13,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sparktune.study.study import best_of
 from sparktune.study.tracker import (
     RUN_PATIENCE_S,
     Continued,
@@ -384,7 +383,7 @@ class MlflowTracker:
                 self.ended(final.get(trial_id, lost), {"tid": trial_id})
             self._finished = True
             if self._taken_over_by is None:
-                self._mark_best(own)
+                self._mark_best(summary.best)
             began = self._writer.now()
             if self._writer.in_trouble:
                 logger.warning("the study is over; MLflow gets %g s more to answer", self._patience_s)
@@ -417,11 +416,13 @@ class MlflowTracker:
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _mark_best(self, trials: Sequence[Trial]) -> None:
-        """Have the run of the study's best trial marked, once, at its end; and no other one."""
+    def _mark_best(self, best: Trial | None) -> None:
+        """Have the run of the study's best trial marked, once, at its end; and no other one.
+
+        The best of all calls may be a trial of an earlier study, whose run is marked there.
+        """
         assert self._writer is not None
-        best = best_of(trials)
-        record = None if best is None else self._children[best.trial_id]
+        record = None if best is None else self._children.get(best.trial_id)
         marked = self._info.continues.marked if self._info is not None and self._info.continues else ()
         with self._writer.lock:
             for run_id in marked:

@@ -121,6 +121,13 @@ class RecordedStudy:
         """The documents of its trials, as far as they are recorded."""
         return [run.document for run in self.runs if run.document is not None]
 
+    @property
+    def counted(self) -> list[tuple[RecordedStudy, RecordedTrial]]:
+        """Each trial once, also of the studies that it went on with: whose it is, and the run that counts."""
+        whose = {run.run_id: part for part in (*self.earlier, self) for run in part.runs}
+        runs = chosen(run for part in (*self.earlier, self) for run in part.runs)
+        return [(whose[run.run_id], run) for _, run in sorted(runs.items())]
+
 
 def chosen(runs: Iterable[RecordedTrial]) -> dict[int, RecordedTrial]:
     """Trial id -> the one of its runs that counts: of the highest rank, and of equals the latest."""

@@ -270,7 +270,7 @@ class StudyRun:
             found[self._own(schema.valid_key(f"best_{name}"))] = value
         found |= {
             BEST_TRIAL_ID: None if best is None else str(best.trial_id),
-            BEST_RUN_ID: None if best is None else run_ids.get(best.trial_id),
+            BEST_RUN_ID: None if best is None else run_ids.get(best.trial_id, best.run_id),
             STOP_REASON: summary.stop_reason or None,
             ERROR: summary.error or None,
         }

@@ -112,12 +112,9 @@ def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
 
 def ended_trials(study: RecordedStudy) -> Iterator[tuple[str, documents.Document, Trial]]:
     """The run, document and record of each trial that ended, of those too that the study went on with."""
-    from sparktune.tracking import recorded
-
-    for part in (*study.earlier, study):
-        for run in recorded.chosen(part.runs).values():
-            if run.has_ended:
-                yield (run.run_id, *_restored(run))
+    for _, run in study.counted:
+        if run.has_ended:
+            yield (run.run_id, *_restored(run))
 
 
 def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials) -> None:
@@ -187,12 +184,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     from sparktune.tracking import recorded
 
     chosen = recorded.chosen(study.runs)
-    found: list[tuple[dict[str, Any], Trial]] = []
-    for part in (*study.earlier, study):
-        for run in recorded.chosen(part.runs).values():
-            if run.document is not None:
-                found.append(_restored(run))
-    found.sort(key=lambda pair: pair[1].trial_id)
+    found = [_restored(run) for _, run in study.counted if run.document is not None]
     filled = hyperopt.trials_from_docs([document for document, _ in found], validate=False)
     of_hyperopt.fill(trials, filled)
     trials._records = {trial.trial_id: trial for _, trial in found}
@@ -220,16 +212,15 @@ def _curves(study: RecordedStudy, trials: StudyTrials) -> dict[int, Curve]:
 
     reader = recorded.Reader(current_uri())
     curves: dict[int, Curve] = {}
-    for part in (*study.earlier, study):
-        for run in recorded.chosen(part.runs).values():
-            if not run.has_ended:
-                continue
-            curve = Curve.empty()
-            for value in reader.reports(part, run):
-                curve.add(value, trials.goal)
-            if curve.values:
-                curve.is_over = True
-                curves[run.trial_id] = curve
+    for part, run in study.counted:
+        if not run.has_ended:
+            continue
+        curve = Curve.empty()
+        for value in reader.reports(part, run):
+            curve.add(value, trials.goal)
+        if curve.values:
+            curve.is_over = True
+            curves[run.trial_id] = curve
     return curves
 
 

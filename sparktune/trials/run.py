@@ -372,7 +372,9 @@ def _info(
         n_before=trials._study.counted,
         draws_before=trials._study.draws,
         first_id=trials._study.first_id,
-        earlier=trials._earlier_studies,
+        earlier=tuple(
+            study for study in trials._earlier_studies if continues is None or study[1] != continues.study_id
+        ),
         warm_start=trials._warm_from,
         used_s=trials._used_s,
         continues=continues,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sparktune import AshaPolicy, BanditPolicy, MedianStoppingPolicy, TruncationSelectionPolicy
 from sparktune.early_termination.base import Curve, Decision
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
-from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study
+from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study, best_of
 from sparktune.study.trial import Trial, TrialError, TrialState
 
 ERROR = TrialError("<class 'ValueError'>", "no", "no")
@@ -198,6 +198,19 @@ def test_loss_threshold_is_reached_at_or_below() -> None:
     assert not study_.is_stopping
     run_one(study_, 1.0)
     assert (study_.stop_reason, study_.is_over) == (LOSS_THRESHOLD, True)
+
+
+def test_of_equal_trials_the_first_by_number_is_the_best_whichever_ends_first() -> None:
+    tied = study(max_new=3)
+    trials = [tied.next_trial(0.0) for _ in range(3)]
+    best = []
+    for trial in (trials[1], trials[2], trials[0]):
+        assert trial is not None
+        tied.tell(finished(trial.trial_id, -0.97))
+        assert tied.best is not None
+        best.append(tied.best.trial_id)
+    assert best == [1, 1, 0]
+    assert best_of(reversed(tied.trials)) == tied.best
 
 
 def test_earlier_trials_count_for_the_best_loss() -> None:

@@ -1,0 +1,111 @@
+"""Awkward studies, and all who tell the best trial: they must give one answer."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from sparktune import DriverTrials, fmin, hp, rand
+from sparktune.cli import main
+from sparktune.plots.sources import of_run, table_of
+
+SPACE = {"x": hp.uniform("x", -10, 10)}
+
+
+def best_of_all_surfaces(trials: Any, argmin: Any, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """Who tells it -> the number of the best trial."""
+    by_x = {record.params["x"]: record.trial_id for record in trials._records.values()}
+    by_run = {record.run_id: record.trial_id for record in trials._records.values()}
+    parent = mlflow.get_run(trials.run_id)
+    tags = parent.data.tags
+    artifact = mlflow.artifacts.download_artifacts(f"runs:/{trials.run_id}/best_point.json")
+    point = json.loads(Path(artifact).read_text())
+    capsys.readouterr()
+    assert main(["best", trials.run_id]) == 0
+    command = json.loads(capsys.readouterr().out)
+    read = DriverTrials.from_mlflow(trials.run_id)
+    marked = mlflow.search_runs([parent.info.experiment_id], "tags.`sparktune.best` = 'true'")
+    own = marked[marked["tags.mlflow.parentRunId"] == trials.run_id]
+    frame = trials.to_dataframe()
+    row = frame.loc[frame.loss.idxmin()]
+    rows = table_of(of_run(trials.run_id))
+    assert rows.best is not None
+    return {
+        "fmin": by_x[argmin["x"]],
+        "trials.argmin": by_x[trials.argmin["x"]],
+        "trials.best_trial": trials.best_trial["tid"],
+        "trials.best_params": by_x[trials.best_params["x"]],
+        "trials.best_point": by_x[trials.best_point["x"]],
+        "trials.best_run_id": by_run[trials.best_run_id],
+        "data frame": int(row.trial),
+        "tags": int(tags["sparktune.best_trial_id"]),
+        "tag of the run": by_run[tags["sparktune.best_run_id"]],
+        "tag of the value": by_x[float(tags["best_x"])],
+        "best_point.json": point["trial"],
+        "point in it": by_x[point["point"]["x"]],
+        **({"marked run": by_run[own.run_id.item()]} if len(own) else {}),
+        "command": command["trial"],
+        "its point": by_x[command["point"]["x"]],
+        "read back": read.best_trial["tid"],
+        "pictures": rows.best.number,
+    }
+
+
+def test_trials_with_one_loss_of_which_the_first_ends_last(
+    mlflow_store: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As accuracies that several trials reach."""
+    others = threading.Semaphore(0)
+
+    def objective(point: dict[str, float]) -> float:
+        if point["x"] == 3.0:
+            assert all(others.acquire(timeout=60) for _ in range(3))
+        else:
+            others.release()
+        return -0.97
+
+    trials = DriverTrials(4)
+    argmin = fmin(
+        objective,
+        SPACE,
+        rand.suggest,
+        3,
+        trials=trials,
+        points_to_evaluate=[{"x": 3.0}],
+        rstate=0,
+        show_progressbar=False,
+    )
+    told = best_of_all_surfaces(trials, argmin, capsys)
+    assert set(told.values()) == {0}
+    assert "marked run" in told
+
+
+def test_a_second_call_that_finds_a_better_one(mlflow_store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = DriverTrials(1)
+    options: Any = {"trials": trials, "show_progressbar": False, "rstate": 0}
+    fmin(lambda point: abs(point["x"]), SPACE, rand.suggest, 2, points_to_evaluate=[{"x": 0.5}], **options)
+    argmin = fmin(
+        lambda point: abs(point["x"]) - 1, SPACE, rand.suggest, 4, points_to_evaluate=[{"x": 0.25}], **options
+    )
+    number = trials.best_trial["tid"]
+    assert argmin == {"x": 0.25}
+    told = best_of_all_surfaces(trials, argmin, capsys)
+    assert set(told.values()) == {number}
+    assert "marked run" in told
+
+
+def test_a_second_call_that_finds_none_better(mlflow_store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second parent run tells the best of all calls, as the trials object does."""
+    trials = DriverTrials(1)
+    options: Any = {"trials": trials, "show_progressbar": False, "rstate": 0}
+    fmin(lambda point: abs(point["x"]), SPACE, rand.suggest, 2, points_to_evaluate=[{"x": 0.001}], **options)
+    argmin = fmin(lambda point: abs(point["x"]), SPACE, rand.suggest, 4, **options)
+    assert argmin == {"x": 0.001}
+    told = best_of_all_surfaces(trials, argmin, capsys)
+    assert set(told.values()) == {0}
+    assert "marked run" not in told, "it is a run of the first study's, and marked there"
