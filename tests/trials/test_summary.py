@@ -276,10 +276,14 @@ def test_the_end_is_told_once(
     fmin_of: str,
     subprocess_env: dict[str, str],
     run: Any,
+    mlflow_store: str,
     tmp_path: Path,
 ) -> None:
-    """Where logging is configured before or after hyperopt gave its logger a handler, or not at all."""
-    env = subprocess_env | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    """Where logging is configured before or after hyperopt gave its logger a handler, or not at all.
+
+    The store is there: MLflow 2 configures logging anew where it makes the tables of one.
+    """
+    env = subprocess_env | {"MLFLOW_TRACKING_URI": mlflow_store}
     command = [sys.executable, "-c", SCRIPT, before, after, fmin_of]
     if place == "terminal":
         seen, _ = in_a_terminal(command, env, tmp_path / "work")
