@@ -121,7 +121,7 @@ def test_metrics_logs_and_failures(spark, mlflow_store, tmp_path) -> None:
     assert mlflow.get_experiment(parent.info.experiment_id).name == "of the file"
     assert parent.data.tags["mlflow.note.content"].startswith("what for\n\n**Best: score 2, loss -2**")
     assert (parent.data.tags["team"], parent.data.tags["n"]) == ("a", "1")
-    assert parent.data.params["best_value"] == "logs"
+    assert parent.data.tags["best_value"] == "logs"
     statuses = {name: mlflow.get_run(row["run_id"]).info.status for name, row in rows.items()}
     assert statuses == {"prints": "FINISHED", "logs": "FINISHED", "fails": "FAILED", "silent": "FAILED"}
     logged = mlflow.get_run(rows["logs"]["run_id"])
