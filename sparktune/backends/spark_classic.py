@@ -94,7 +94,10 @@ class ClassicApplication:
     def _names_of_caller(self) -> frozenset[str] | None:
         """The job group and the tags by which others may cancel this thread's jobs; None if not known."""
         try:
-            names = {self._sc.getLocalProperty(JOB_GROUP), *self._sc.getJobTags()}
+            names = {self._sc.getLocalProperty(JOB_GROUP)}
+            tags = self._sc.getJobTags().iterator()
+            while tags.hasNext():  # Python's iteration would end with an exception of Java's: 0.2 s
+                names.add(tags.next())
             if hasattr(self._spark, "getTags"):  # of queries, since Spark 4
                 names |= self._spark.getTags()
         except Exception:  # of a gateway that admits few methods

@@ -21,6 +21,7 @@ import mlflow
 import psutil
 import pyspark
 import pytest
+from py4j.java_collections import JavaIterator
 from py4j.protocol import Py4JNetworkError
 
 from sparktune import BanditPolicy, SparkTrials, fmin, hp, rand, report
@@ -233,6 +234,34 @@ def test_who_cancels_the_jobs_of_the_caller_cancels_the_study(by: str, spark: An
     # Where Spark does not say that others are meant, the second tells.
     assert kinds[-1] is Cancelled
     assert set(kinds) == {Cancelled} or "reason" in by
+
+
+def test_the_names_of_the_caller_are_read_without_an_exception_of_javas(
+    spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PySpark asks Java about each exception 90 times: 0.2 s for every application that is looked at."""
+    raised: list[str] = []
+    read = JavaIterator.next
+
+    def next_(self: Any) -> Any:
+        try:
+            return read(self)
+        except StopIteration:
+            raised.append("at the end")
+            raise
+
+    monkeypatch.setattr(JavaIterator, "next", next_)
+    monkeypatch.setattr(JavaIterator, "__next__", next_)
+
+    def caller(*tags: str) -> Any:
+        for tag in tags:
+            spark.sparkContext.addJobTag(tag)
+        return ClassicApplication(spark)._names_of_caller()
+
+    for tags in ((), ("mine", "another")):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            assert pool.submit(caller, *tags).result() == set(tags)
+    assert raised == []
 
 
 # -- the worker process ------------------------------------------------------------------------------------
