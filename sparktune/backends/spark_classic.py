@@ -98,7 +98,7 @@ class ClassicApplication:
             tags = self._sc.getJobTags().iterator()
             while tags.hasNext():  # Python's iteration would end with an exception of Java's: 0.2 s
                 names.add(tags.next())
-            if hasattr(self._spark, "getTags"):  # of queries, since Spark 4
+            if not pyspark.__version__.startswith("3."):  # before Spark 4 only Connect has those of queries
                 names |= self._spark.getTags()
         except Exception:  # of a gateway that admits few methods
             return None
