@@ -33,8 +33,11 @@ NAMES = {
 def stack(fluent: Any) -> MutableSequence[Any]:
     """The active runs of this thread, the outermost first; the list itself."""
     runs = fluent._active_run_stack
-    found: MutableSequence[Any] = runs.get() if hasattr(runs, "get") else runs  # before 2.14 a list for all
-    return found
+    if hasattr(runs, "get"):
+        found: MutableSequence[Any] = runs.get()
+        return found
+    own: MutableSequence[Any] = runs.own() if hasattr(runs, "own") else runs  # before 2.14 a list for all
+    return own
 
 
 def stacks(fluent: Any) -> list[MutableSequence[Any]]:
@@ -55,7 +58,7 @@ def has_one_stack(fluent: Any) -> bool:
 
 
 def set_one_stack(fluent: Any, runs: MutableSequence[Any]) -> None:
-    """Put another list in the place of ``one_stack``."""
+    """Put another list in the place of ``one_stack``; it may have ``own()``, the list of who asks."""
     fluent._active_run_stack = runs
 
 

@@ -410,7 +410,7 @@ def claim_run(context: RunContext, arrival: RunArrival) -> str | None:
 
 
 class PerTrial(MutableSequence[Any]):
-    """A list of which each trial of a context has its own; outside of them it is the one that was there.
+    """A list of which each trial has its own; outside of them it is the one that was there.
 
     Args:
         shared: that one.
@@ -420,28 +420,29 @@ class PerTrial(MutableSequence[Any]):
     def __init__(self, shared: list[Any], *, by_thread: bool = False) -> None:
         self._shared, self._by_thread = shared, by_thread
 
-    def _list(self) -> list[Any]:
-        trial = of_context()
+    def own(self) -> list[Any]:
+        """The list itself, of the trial (and thread) that asks."""
+        trial = current()
         if trial is None:
             return self._shared
-        key = (id(self), threading.get_ident() if self._by_thread else None)
+        key = (id(self), threading.current_thread() if self._by_thread else None)
         return trial.lists.setdefault(key, [])
 
     def __getitem__(self, index: Any) -> Any:
-        return self._list()[index]
+        return self.own()[index]
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._list()[index] = value
+        self.own()[index] = value
 
     def __delitem__(self, index: Any) -> None:
-        del self._list()[index]
+        del self.own()[index]
 
     def __len__(self) -> int:
-        return len(self._list())
+        return len(self.own())
 
     def insert(self, index: int, value: Any) -> None:
         """As of a list."""
-        self._list().insert(index, value)
+        self.own().insert(index, value)
 
 
 # In MLflow's place ----------------------------------------------------------------------------------------

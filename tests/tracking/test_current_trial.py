@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -104,10 +105,14 @@ def inside_the_studys_run(where: Where) -> Any:
 def in_threads(_where: Where) -> Any:
     mlflow.log_metric("before", 1.0)
 
+    both_are_open = threading.Barrier(2)
+
     def fold(number: int) -> None:
         mlflow.log_metric(f"thread {number}", 1.0)
         with mlflow.start_run(nested=True, run_name=f"fold {number}"):
+            both_are_open.wait(timeout=60)
             mlflow.log_metric("auc", number)
+            both_are_open.wait(timeout=60)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(fold, range(2)))
@@ -147,6 +152,14 @@ def params_again(_where: Where) -> Any:
 def left_open(_where: Where) -> Any:
     mlflow.start_run()
     mlflow.start_run(nested=True, run_name="open")
+
+    def in_thread() -> None:
+        mlflow.log_metric("before", 1.0)
+        mlflow.start_run(nested=True, run_name="open in a thread")
+        mlflow.log_metric("auc", 0.5)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(in_thread).result()
 
 
 @body
@@ -405,6 +418,7 @@ def test_threads_of_the_objective_are_the_trials(recorded: Recorded) -> None:
         ("fold 0", "FINISHED"),
         ("fold 1", "FINISHED"),
     ]
+    assert [fold.data.metrics for fold in found] == [{"auc": 0.0}, {"auc": 1.0}]
 
 
 def test_another_server_is_the_objectives_own_affair(recorded: Recorded) -> None:
@@ -430,8 +444,11 @@ def test_params_of_the_trial_may_be_logged_again(recorded: Recorded) -> None:
 
 
 def test_what_is_left_open_is_ended(recorded: Recorded) -> None:
-    (run,) = recorded.below(recorded.of_call["left_open"].info.run_id)
-    assert (run.info.run_name, run.info.status) == ("open", "FINISHED")
+    found = recorded.below(recorded.of_call["left_open"].info.run_id)
+    assert [(run.info.run_name, run.info.status, run.data.metrics) for run in found] == [
+        ("open", "FINISHED", {}),
+        ("open in a thread", "FINISHED", {"auc": 0.5}),
+    ]
 
 
 def test_a_trial_that_fails_inside_a_block(recorded: Recorded) -> None:
