@@ -7,6 +7,7 @@ blocks marked ``text`` are not run.
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -82,14 +85,43 @@ class _ByModule(ast.NodeTransformer):
         return ast.parse(self.homes[node.id], mode="eval").body
 
 
-@pytest.mark.parametrize(
-    "block",
-    [b for b in blocks("python") if b.id.startswith("README") and "from sparktune" in b.values[0].code],
-)
-def test_python_runs_with_the_module_imported(block, spark, mlflow_store, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    tree = _ByModule().visit(ast.parse(block.code))
-    execute(ast.unparse(tree), block.place)
+def by_module(block: Block) -> str:
+    """Its code in the form ``import sparktune``."""
+    return ast.unparse(_ByModule().visit(ast.parse(block.code)))
+
+
+SCRIPT = """
+import json, sys
+with open(sys.argv[1], encoding="utf-8") as file:
+    blocks_of_all_pages = json.load(file)
+for place, code in blocks_of_all_pages:
+    exec(compile(code, place, "exec"))
+    print("ran", place, flush=True)
+"""
+
+
+def test_python_runs_in_a_script_with_the_module_imported(run, tmp_path: Path) -> None:
+    """All blocks with objectives in ``__main__``, through spark-submit."""
+    (tmp_path / "script.py").write_text(SCRIPT, "utf-8")
+    pages = [(block.place, by_module(block)) for block in BLOCKS if block.language == "python"]
+    (tmp_path / "blocks.json").write_text(json.dumps(pages), "utf-8")
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    submit = [Path(sys.executable).parent / "spark-submit", "--master", "local[2]"]
+    arguments = [tmp_path / "script.py", tmp_path / "blocks.json"]
+    done = run([*submit, *arguments], env=store, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("ran ")] == [
+        f"ran {place}" for place, _ in pages
+    ]
+
+
+def test_python_runs_in_a_notebook_with_the_module_imported(tmp_path: Path, monkeypatch) -> None:
+    """All blocks in one kernel, each in a cell."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    pages = [by_module(block) for block in BLOCKS if block.language == "python"]
+    notebook = new_notebook(cells=[new_code_cell(code) for code in pages])
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
 
 
 @pytest.mark.parametrize("block", blocks("diff"))
