@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import socket
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.connect_server import connect_server
 from tests.java import QUICK_JAVA
 from tests.standalone import Cluster, Process, cluster_in
 
@@ -190,6 +195,84 @@ def test_a_study_grows_its_cluster_and_leaves_it_small(cluster: Cluster, tmp_pat
     assert all("sparktune" in job for job in told["jobs"]), told["jobs"]
     assert any("waits for a slot" in job for job in told["jobs"])
     assert [line for line in driver.lines if "up to 8): at most 6 trials at once, as parallelism=6" in line]
+
+
+ON_CONNECT = """
+import json, pathlib, sys, time
+from pyspark.sql import SparkSession
+from sparktune import SparkTrials, fmin, hp, rand
+
+spark = SparkSession.builder.remote(sys.argv[2]).getOrCreate()
+folder = pathlib.Path(sys.argv[3])
+
+
+def fn(x):
+    import uuid
+
+    (folder / f"began {uuid.uuid4()}").touch()
+    while len(list(folder.glob("began *"))) < 6:
+        time.sleep(0.05)
+    return x
+
+
+trials = SparkTrials(6, spark_session=spark, mlflow=False)
+fmin(fn, hp.uniform("x", 0, 1), rand.suggest, 12, trials=trials, show_progressbar=False)
+frame = trials.to_dataframe()
+told = {name: frame[name].tolist() for name in ("state", "attempts")}
+print("TOLD " + json.dumps(told), flush=True)
+"""
+
+
+class Application:
+    """What Spark's UI answers about the one application of a driver.
+
+    Source: https://spark.apache.org/docs/latest/monitoring.html#rest-api
+    """
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api/v1/applications"
+        [application] = self._get("")
+        self._url += "/" + application["id"]
+
+    def _get(self, what: str) -> Any:
+        with urllib.request.urlopen(self._url + what, timeout=30) as answer:
+            return json.load(answer)
+
+    def state(self) -> dict[str, Any]:
+        """What ``Autoscaler.look`` takes."""
+        pending = sum(not stage["numActiveTasks"] for stage in self._get("/stages?status=active"))
+        executors = [one for one in self._get("/executors") if one["id"] != "driver"]
+        return {"pending": pending, "busy": {one["id"]: one["activeTasks"] for one in executors}}
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("grpc") is None, reason="no client of Spark Connect is installed"
+)
+def test_a_study_on_connect_grows_its_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    scaler = Autoscaler(cluster)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    tags = "spark.databricks.clusterUsageTags.cluster"
+    conf = [f"{tags}ScalingType=autoscaling", f"{tags}MinWorkers=1", f"{tags}MaxWorkers=8"]
+    conf += ["spark.ui.enabled=true", f"spark.ui.port={port}", "spark.executor.memory=480m"]
+    conf += [f"spark.executor.extraJavaOptions={QUICK_JAVA}"]
+    study = tmp_path / "study"
+    study.mkdir()
+    with connect_server(
+        tmp_path, master=cluster.url, conf=conf, env={"SPARK_LOCAL_IP": "127.0.0.1"}
+    ) as address:
+        application = Application(port)
+        driver = cluster.drive(ON_CONNECT, address, study)
+        end = time.monotonic() + 180
+        while len(list(study.iterdir())) < 12 and time.monotonic() < end:
+            scaler.look(**application.state())
+            time.sleep(0.2)
+        told = json.loads(driver.until("TOLD (.*)", 60.0)[1])
+        assert driver.wait() == 0
+        assert application.state()["pending"] == 0
+    assert told == {"state": ["completed"] * 12, "attempts": [1] * 12}  # at least six slots, then
+    for work in list(scaler.machines):
+        scaler.remove(work)
 
 
 def test_an_unbounded_cluster_is_used_up_to_what_lets_the_search_learn(cluster: Cluster) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import sparktune
@@ -86,17 +87,6 @@ parameters = sc._gateway.gateway_parameters
 print(f"GATEWAY {parameters.port} {parameters.auth_token}", flush=True)
 sys.stdin = os.fdopen(os.open(sys.argv[2], os.O_RDONLY))
 sys.stdin.readline()
-import psutil
-def is_executor(process):
-    try:
-        return any("CoarseGrainedExecutorBackend" in part for part in process.cmdline())
-    except psutil.NoSuchProcess:  # a Python worker that has just ended
-        return False
-executors = [process for process in psutil.Process().children(recursive=True) if is_executor(process)]
-for process in executors:
-    process.kill()
-print(f"KILLED {len(executors)}", flush=True)
-sys.stdin.readline()
 print("FILES", [name for name in sc.listFiles if "sparktune" in name], flush=True)
 """
 """Has the application, and no study: Databricks' own process."""
@@ -141,6 +131,21 @@ def ended(processes: list[Process]) -> Iterator[list[Process]]:
             process.kill()
 
 
+def kill_executors() -> int:
+    """Of all applications that this process has started; gives how many there were."""
+
+    def is_executor(process: psutil.Process) -> bool:
+        try:
+            return any("CoarseGrainedExecutorBackend" in part for part in process.cmdline())
+        except psutil.NoSuchProcess:  # a Python worker that has just ended
+            return False
+
+    executors = [process for process in psutil.Process().children(recursive=True) if is_executor(process)]
+    for process in executors:
+        process.kill()
+    return len(executors)
+
+
 @needs_classic
 def test_five_processes_and_executors_that_come_when_they_have_ended(
     bare: Path, clean_env: dict[str, str], spark_home: Path, second_edition: str, tmp_path: Path
@@ -165,9 +170,7 @@ def test_five_processes_and_executors_that_come_when_they_have_ended(
             for n, process in at_once:
                 used[n].update(check_told(process, n))
             assert not used[1] & used[2], "no worker process has had both versions"
-            order.write("kill\n")
-            order.flush()
-            holder.until("KILLED 2")
+            assert kill_executors() == 2
             check_told(start(CLASSIC + STUDY, PYTHONPATH=versions[2]), 2)
             order.write("tell\n")
             order.flush()
@@ -211,7 +214,8 @@ def test_five_processes_with_one_session_and_with_one_server(
     clean_env: dict[str, str], second_edition: str, tmp_path: Path
 ) -> None:
     started: list[Process] = []
-    with connect_server(tmp_path) as address, ended(started):
+    conf = ["spark.executor.memory=512m", f"spark.executor.extraJavaOptions={QUICK_JAVA}"]
+    with connect_server(tmp_path, master="local-cluster[2,2,512]", conf=conf) as address, ended(started):
         shared, own = f"{address}/;session_id={uuid.uuid4()}", f"{address}/;session_id={uuid.uuid4()}"
 
         def start(address: str, version: int = 1) -> Process:
@@ -224,6 +228,7 @@ def test_five_processes_with_one_session_and_with_one_server(
         at_once.append((2, start(address, 2)))
         for n, process in at_once:
             check_told(process, n)
+        assert kill_executors() == 2
         check_told(start(shared, 2), 2)  # after the others: an update, and the session was attached to again
         both = [(1, start(shared)), (2, start(shared, 2))]
         for n, process in both:
