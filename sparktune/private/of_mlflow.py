@@ -43,7 +43,7 @@ def stack(fluent: Any) -> MutableSequence[Any]:
 def stacks(fluent: Any) -> list[MutableSequence[Any]]:
     """The active runs of every thread."""
     runs = fluent._active_run_stack
-    return list(runs.get_all_thread_values().values()) if hasattr(runs, "get") else [runs]
+    return list(runs.get_all_thread_values().values()) if hasattr(runs, "get") else [stack(fluent)]
 
 
 def one_stack(fluent: Any) -> list[Any] | None:
