@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import sparktune
 from sparktune import hyperopt_names
@@ -47,10 +51,34 @@ def test_a_stub_of_ours_gives_what_its_module_has() -> None:
 
 
 def test_the_version_is_in_one_place_and_in_the_changelog() -> None:
-    assert PROJECT["project"]["dynamic"] == ["version"]
+    assert PROJECT["project"]["dynamic"] == ["readme", "urls", "version"]
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "sparktune/__init__.py"
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc|\.dev)\d+)?", sparktune.__version__)
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
     newest = re.search(r"^## (\S+) \((unreleased|\d{4}-\d\d-\d\d)\)$", changelog, re.M)
     assert newest
     assert newest[1] == sparktune.__version__
+
+
+@pytest.mark.parametrize("repository", ["https://example.org/team/sparktune/", ""])
+def test_links_of_the_readme_are_absolute_where_the_address_is_known(run, repository: str) -> None:
+    env = {"SPARKTUNE_REPOSITORY": repository}
+    done = run([sys.executable, "-m", "hatchling", "metadata"], cwd=ROOT, env=env)
+    assert done.returncode == 0, done.stderr
+    metadata = json.loads(done.stdout)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    if not repository:
+        assert metadata["readme"]["text"] == readme
+        assert "urls" not in metadata
+        return
+    link = re.compile(r"\]\(([^)]+)\)")
+    given, built = link.findall(readme), link.findall(metadata["readme"]["text"])
+    assert len(given) == len(built)
+    tag = f"v{sparktune.__version__}"
+    for before, after in zip(given, built, strict=True):
+        if before.startswith(("https:", "#")):
+            assert after == before
+        else:
+            place = "raw" if before.endswith(".png") else "blob"
+            assert after == f"https://example.org/team/sparktune/{place}/{tag}/{before}"
+    assert metadata["urls"]["Source"] == "https://example.org/team/sparktune"
