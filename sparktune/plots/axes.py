@@ -134,11 +134,26 @@ def as_number(value: Any) -> float | None:
 
 
 def category_name(value: Any) -> str:
-    """A value as the name of a category: its whole text, for what is shortened may be the same for two."""
+    """A value as the name of a category: its whole text, for what is shortened may be the same for two.
+
+    A text that reads as a value (``"1"``, ``"None"``), or is empty, has quotes.
+    """
     try:
-        return (repr(float(value)) if isinstance(value, float) else str(value)) or "''"
+        if isinstance(value, str):
+            return repr(value) if not value or _reads_as_value(value) else str(value)
+        return repr(float(value)) if isinstance(value, float) else str(value)
     except Exception as error:  # an option may be any object of the user's
         return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
+def _reads_as_value(text: str) -> bool:
+    if text in ("None", "True", "False") or text[0] in "[({<'\"":
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def value_text(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sparktune.plots import importance
 from sparktune.plots.axes import Axis
 from sparktune.study.columns import label_of
+from sparktune.study.ranking import CAN_BE_BEST, Ranked, first, ranked
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.trial import Trial, TrialState, reported_metric
 
@@ -175,17 +176,15 @@ class Table:
 
     @functools.cached_property
     def best(self) -> Row | None:
-        """The best trial: of those that completed, or else of those that were terminated early."""
-        for state in (TrialState.COMPLETED, TrialState.EARLY_TERMINATED):
-            found = [row for row in self.with_loss if row.state is state]
-            if found:
-                return min(found, key=lambda row: (row.loss, row.number))
-        return None
+        """The best trial, see ``ranking``."""
+        return first(self.with_loss, _decides)
 
     @functools.cached_property
     def ranked(self) -> list[Row]:
         """Trials whose loss can be drawn, the best first."""
-        return sorted(self.with_loss, key=lambda row: (row is not self.best, row.loss, row.number))
+        found = ranked(self.with_loss, _decides)
+        others = [row for row in self.with_loss if row.state not in CAN_BE_BEST]
+        return found + sorted(others, key=lambda row: (row.loss, row.number))
 
     @functools.cached_property
     def by_end(self) -> list[Row]:
@@ -230,6 +229,10 @@ class Table:
     def most_important(self, limit: int) -> list[str]:
         """At most ``limit`` labels, the most important first; in the order of the space where unknown."""
         return sorted(self.axes, key=lambda label: -self.importances.get(label, 0.0))[:limit]
+
+
+def _decides(row: Row) -> Ranked:
+    return row.state, row.loss, row.number
 
 
 def _row(trial: Trial, reports: Sequence[float]) -> Row:

@@ -64,8 +64,9 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         scoring, cv, error_score, return_train_score: as in scikit-learn.
         refit: as in scikit-learn. The score it names is the one that is searched by; of several scores and a
             ``refit`` that names none, the first.
-        parallelism: the most candidates at once; None for as many as Spark has slots, or as ``trials`` says.
-        n_jobs: another word for it, for code that has it; negative for as many as Spark has slots.
+        parallelism: the most candidates at once; None for what ``SparkTrials`` chooses for the cluster, or
+            what ``trials`` says.
+        n_jobs: another word for it, for code that has it; negative for None.
         early_termination: a policy that ends weak candidates; one interval is one fold.
         timeout: seconds for the search, the last fit not counted; None for no limit, or as ``trials`` says.
         trials: where the candidates run: ``SparkTrials(...)`` or ``DriverTrials(...)`` with the options

@@ -23,6 +23,7 @@ from sparktune.early_termination.base import (
     is_infinite,
 )
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
+from sparktune.study.ranking import beats
 from sparktune.study.reasons import EARLY_STOPPING, LOSS_THRESHOLD
 from sparktune.study.trial import Trial, TrialError, TrialState, reported_metric, shown_value
 
@@ -460,37 +461,6 @@ _VARYING = re.compile(
 def _since(trial: Trial, event: Cancelled) -> float | None:
     """Seconds since the objective began; None when it never did."""
     return None if trial.started_s is None else event.at_s - trial.started_s
-
-
-def beats(trial: Trial, best: Trial | None) -> bool:
-    """Whether a trial is better than the best so far.
-
-    One that was terminated early is never the best unless nothing completed. Of equal ones the first by
-    number is, whichever ended first: as in hyperopt, and the same for whoever looks later.
-    """
-    ranks = {TrialState.COMPLETED: 0, TrialState.EARLY_TERMINATED: 1}
-    if trial.state not in ranks:
-        return False
-    if best is None:
-        return True
-
-    def rank(one: Trial) -> tuple[int, float, int]:
-        return ranks[one.state], _loss_for_search(one), one.trial_id
-
-    return rank(trial) < rank(best)
-
-
-def best_of(trials: Iterable[Trial]) -> Trial | None:
-    """The best of these trials; None where none has a loss."""
-    best: Trial | None = None
-    for trial in trials:
-        if beats(trial, best):
-            best = trial
-    return best
-
-
-def _loss_for_search(trial: Trial) -> float:
-    return float(trial.loss if trial.loss is not None else (trial.result or {}).get("loss", math.inf))
 
 
 def judged(trial: Trial, event: Finished) -> Trial:

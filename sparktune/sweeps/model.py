@@ -200,7 +200,7 @@ class Limits(_Part):
         default=None,
         ge=1,
         le=1000,
-        description="The most trials at once; by default as many as Spark has slots.",
+        description="The most trials at once; by default what SparkTrials chooses for the cluster.",
     )
     timeout: Number | None = Field(default=None, gt=0, description="Seconds for the whole sweep.")
     trial_timeout: Number | None = Field(default=None, gt=0, description="Seconds for each trial.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any
 
 from sparktune.errors import AllTrialsFailed, CannotResume, SparktuneError
 from sparktune.study.columns import parameter_columns
-from sparktune.study.trial import format_value, in_one_line, metric_value
+from sparktune.study.ranking import first
+from sparktune.study.trial import TrialState, format_value, in_one_line, metric_value
 from sparktune.sweeps.problems import printable
 from sparktune.tracking import recorded
 from sparktune.tracking.mlflow import current_uri
@@ -78,11 +78,10 @@ class Results:
         Raises:
             AllTrialsFailed: there is none.
         """
-        for state in ("completed", "early_terminated"):
-            found = [row for row in self.rows if row.state == state and row.loss is not None]
-            found = [row for row in found if not math.isnan(row.loss or 0.0)]
-            if found:
-                return min(found, key=lambda row: (row.loss, row.trial))
+        ended = (row for row in self.rows if row.state != WAITING)
+        best = first(ended, lambda row: (TrialState(row.state), row.loss, row.trial))
+        if best is not None:
+            return best
         causes = Counter(row.error for row in self.rows if row.error).most_common(1)
         text = f"no trial of the run {self.study.run_id} has completed"
         raise AllTrialsFailed(f"{text}; the commonest cause: {causes[0][0]}" if causes else text)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sparktune.study.ranking import of_trial, ranked
 from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState, format_value, reported_metric
 from sparktune.study.words import ended, in_words, n_trials
@@ -161,7 +162,7 @@ def of_study(
             values.append(("…", f"{len(rows) - MAX_PARAMETERS} more"))
         if values:
             parts.append(table(["parameter", "best value"], values))
-    leading = _ranked(trials)[:BEST_TRIALS]
+    leading = ranked((trial for trial in trials if trial.loss is not None), of_trial)[:BEST_TRIALS]
     if len(leading) > 1:
         rows_of = [
             (
@@ -201,11 +202,6 @@ def of_comparison(
 
 
 # Parts -----------------------------------------------------------------------------------------------------
-
-
-def _ranked(trials: Iterable[Trial]) -> list[Trial]:
-    done = [t for t in trials if t.state is TrialState.COMPLETED and t.loss is not None]
-    return sorted(done, key=lambda trial: (trial.loss, trial.trial_id))
 
 
 def _params(trial: Trial) -> str:

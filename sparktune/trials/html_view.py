@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sparktune.study.columns import parameter_columns
-from sparktune.study.study import best_of
+from sparktune.study.ranking import best_of
 from sparktune.study.trial import Trial, TrialState, format_value, shown_value
 from sparktune.study.words import in_words
 from sparktune.trials import curve

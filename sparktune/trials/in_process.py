@@ -27,8 +27,9 @@ from sparktune.space.view import SpaceView
 from sparktune.study import interrupts
 from sparktune.study.backend import Failed, Finished
 from sparktune.study.cut_off import cut_off_reason
+from sparktune.study.ranking import beats
 from sparktune.study.snapshot import StudySnapshot
-from sparktune.study.study import beats, judged
+from sparktune.study.study import judged
 from sparktune.study.tracker import (
     StudyInfo,
     StudySummary,

@@ -117,6 +117,7 @@ ALIKE = [
         [f"{'x' * 40}{i}{'y' * 40}" for i in range(3)],
         [0.1234567, 0.1234568, "auto"],
         ["a" * 100, "a" * 101],
+        [1, "1", None, "None", "auto", "", "''"],
     ],
 )
 def test_options_that_look_alike_are_categories_apart(values: list[Any]) -> None:

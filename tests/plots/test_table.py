@@ -41,7 +41,7 @@ def test_the_best_completed_before_others() -> None:
     ]
     known = Table(rows)
     assert known.best is rows[2]
-    assert [row.number for row in known.ranked] == [2, 0, 3]
+    assert [row.number for row in known.ranked] == [2, 3, 0]
     assert known.counts == {TrialState.COMPLETED: 3, TrialState.EARLY_TERMINATED: 1}
     assert Table(rows[:1]).best is rows[0]
     assert Table(rows[1:2]).best is None

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sparktune import AshaPolicy, BanditPolicy, MedianStoppingPolicy, TruncationSelectionPolicy
 from sparktune.early_termination.base import Curve, Decision
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
-from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study, best_of
+from sparktune.study.ranking import best_of
+from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study
 from sparktune.study.trial import Trial, TrialError, TrialState
 
 ERROR = TrialError("<class 'ValueError'>", "no", "no")

@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sparktune import auto, grid, optuna_sampler, rand, tpe
-from sparktune.study.study import best_of
+from sparktune.study.ranking import best_of
 from sparktune.study.tracker import Continued, StudySummary, algorithm_name, objective_name
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import description, schema
