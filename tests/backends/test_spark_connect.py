@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import re
 import signal
 import socket
 import sys
@@ -30,7 +31,7 @@ from sparktune import (
     report,
     tpe,
 )
-from sparktune.backends import spark_ahead
+from sparktune.backends import spark_ahead, spark_connect
 from sparktune.backends.spark_connect import ConnectApplication
 from sparktune.backends.spark_jobs import SparkBackend
 from sparktune.backends.spark_lanes import Lanes
@@ -417,3 +418,28 @@ def test_an_objective_that_holds_a_session_of_connects(remote: Any) -> None:
     for fn in (lambda x: remote.range(3).count(), lambda x: frame.count()):
         with pytest.raises(ObjectiveNotPicklable, match="exists on the driver only"):
             study(fn, [0.5], SparkTrials(spark_session=remote, mlflow=False))
+
+
+def test_where_slots_are_not_known_the_search_learns(
+    remote: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on serverless: the plan of a query tells no number that is understood."""
+    monkeypatch.setattr(spark_connect, "SPLITS", re.compile(r"(?!)"))
+    monkeypatch.setattr(spark_connect, "_cores", {})
+    monkeypatch.setattr(spark_connect, "is_one_process", lambda master: False)
+    finished: list[int] = []
+    under_way: list[int] = []
+
+    def algo(new_ids: Any, domain: Any, trials: Any, seed: int) -> Any:
+        finished.append(sum(loss is not None for loss in trials.losses()))
+        under_way.append(len(trials.trials) + 1 - finished[-1])
+        return tpe.suggest(new_ids, domain, trials, seed)
+
+    trials = SparkTrials(spark_session=remote, mlflow=False)
+    with caplog.at_level("INFO", "sparktune"):
+        fmin(lambda x: x, hp.uniform("x", 0, 1), algo, 40, trials=trials, show_progressbar=False)
+    assert len(finished) == 40
+    assert finished[10] >= 7, "results before the eleventh trial"
+    assert max(under_way) <= 4
+    said = "Spark does not say how many slots there are: at most 4 trials at once, a tenth of max_evals=40"
+    assert said in caplog.text
