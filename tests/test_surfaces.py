@@ -109,3 +109,62 @@ def test_a_second_call_that_finds_none_better(mlflow_store: str, capsys: pytest.
     told = best_of_all_surfaces(trials, argmin, capsys)
     assert set(told.values()) == {0}
     assert "marked run" not in told, "it is a run of the first study's, and marked there"
+
+
+LABELS = {
+    "loss": hp.choice("loss", ["log", "hinge"]),
+    "state": hp.uniform("state", 0, 1),
+    "trial": hp.randint("trial", 5),
+    "metric": hp.uniform("metric", 0, 1),
+}
+"""Parameters with names that are ours."""
+
+
+def test_a_metric_to_be_maximized_beside_a_loss_of_its_own(
+    mlflow_store: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The best by loss, 0.368, has the accuracy 0.893; neither is the other's negative, nor the highest."""
+
+    def objective(point: dict[str, Any]) -> dict[str, Any]:
+        far = abs(point["state"] - 0.5)
+        return {"status": "ok", "loss": 0.368 + far, "accuracy": 0.893 + far / 10}
+
+    trials = DriverTrials(1, metric="accuracy", goal="maximize")
+    given = {"loss": "hinge", "state": 0.5, "trial": 3, "metric": 0.25}
+    options: Any = {"points_to_evaluate": [{**given, "loss": 1}], "rstate": 0, "show_progressbar": False}
+    with caplog.at_level("INFO", "sparktune"):
+        fmin(objective, LABELS, rand.suggest, 5, trials=trials, **options)
+
+    assert trials.best_trial["result"]["accuracy"] == 0.893
+    assert "best accuracy 0.893)" in repr(trials)
+    assert "accuracy 0.893" in caplog.text
+    assert "accuracy" in trials._repr_html_()
+    assert "0.893" in trials._repr_html_()
+    assert trials.best_point == given
+    frame = trials.to_dataframe().set_index("trial")
+    assert (frame.loss.idxmin(), frame.loss.min(), frame.param_loss[0]) == (0, 0.368, "hinge")
+    parent = mlflow.get_run(trials.run_id)
+    assert "**Best: accuracy 0.893, loss 0.368**" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.metrics["best_trial_loss"] == 0.368
+    assert parent.data.tags["best_loss"] == "hinge", "the parameter of that name"
+    child = mlflow.get_run(trials.best_run_id)
+    assert child.data.metrics == {"loss": 0.368, "accuracy": 0.893}
+    assert child.data.params == {"loss": "hinge", "state": "0.5", "trial": "3", "metric": "0.25"}
+    report = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/report.html")
+    assert "0.893" in report
+
+    capsys.readouterr()
+    assert main(["show", trials.run_id]) == 0
+    shown = capsys.readouterr().out
+    [first] = [line.split() for line in shown.splitlines() if line.startswith("0 ")]
+    assert shown.split()[:6] == ["trial", "state", "accuracy", "loss", "seconds", "param_loss"]
+    assert first[2:4] == ["0.893", "0.368"]
+    assert "best trial 0: accuracy=0.893" in shown
+    assert main(["best", trials.run_id]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["metric"] == {"name": "accuracy", "value": 0.893}
+    assert told["point"] == given
+    read = DriverTrials.from_mlflow(trials.run_id)
+    assert read.best_trial["result"]["accuracy"] == 0.893
+    assert read.best_params == trials.best_params
+    assert read.to_dataframe().param_loss.tolist() == trials.to_dataframe().param_loss.tolist()

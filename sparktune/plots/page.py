@@ -204,6 +204,8 @@ def _head(table: Table) -> str:
     cards = [("trials", f"{len(table.rows):,}")]
     if best is not None:
         cards.insert(0, (f"best {table.value_name}", number(table.value(best))))
+        if best.metric is not None:
+            cards.insert(0, (f"its {table.metric}", number(best.metric)))
     cards += [(LOOKS[state].words, f"{count:,}") for state, count in table.counts.items()]
     plan = timeline.schedule(table)
     if plan.bars:
@@ -277,7 +279,8 @@ def _trials(table: Table) -> dict[str, Any]:
     """The table of trials: columns, and rows of plain values."""
     labels = list(table.axes)
     has_reports = any(row.reports for row in table.rows)
-    columns = ["trial", "state", table.value_name, "seconds", *(["reports"] if has_reports else [])]
+    values = [table.value_name, *([table.metric] if table.has_metric else [])]
+    columns = ["trial", "state", *values, "seconds", *(["reports"] if has_reports else [])]
     has_notes = any(row.error or row.stop_reason for row in table.rows)
     notes = ["note"] if has_notes else []
     columns += [*parameter_columns(labels, [*columns, *notes]).values(), *notes]
@@ -289,7 +292,8 @@ def _trials(table: Table) -> dict[str, Any]:
 def _cells(table: Table, row: Row, labels: Sequence[str], *, has_reports: bool, has_notes: bool) -> list[Any]:
     loss = None if row.loss is None else _cell(table.shown(row.loss))
     seconds = None if row.duration_s is None else float(f"{row.duration_s:.4g}")
-    cells: list[Any] = [row.number, LOOKS[row.state].words, loss, seconds]
+    metric = [_cell(row.metric)] if table.has_metric else []
+    cells: list[Any] = [row.number, LOOKS[row.state].words, loss, *metric, seconds]
     cells += [len(row.reports)] if has_reports else []
     cells += [_cell(row.params.get(label)) for label in labels]
     note = row.error or row.stop_reason

@@ -52,6 +52,7 @@ class Row:
         error: why it failed, one line.
         stop_reason: why it was stopped.
         run_id: its MLflow run.
+        metric: the primary metric, where its loss is another value; or None.
     """
 
     number: int
@@ -66,6 +67,7 @@ class Row:
     error: str | None = None
     stop_reason: str | None = None
     run_id: str | None = None
+    metric: float | None = None
 
     @property
     def has_loss(self) -> bool:
@@ -102,11 +104,13 @@ class Table:
     def of(cls, snapshot: StudySnapshot) -> Table:
         """The table of a study."""
         trials = sorted(snapshot.trials, key=lambda trial: trial.trial_id)
+        shows_metric = snapshot.goal == "maximize" and _is_negative_of_loss(trials, snapshot.metric)
+        beside = "loss" if shows_metric else snapshot.metric
         return cls(
-            [_row(trial, snapshot.reports.get(trial.trial_id, ())) for trial in trials],
+            [_row(trial, snapshot.reports.get(trial.trial_id, ()), beside) for trial in trials],
             snapshot.metric,
             snapshot.goal,
-            snapshot.goal == "maximize" and _is_negative_of_loss(trials, snapshot.metric),
+            shows_metric,
             snapshot.algo,
             snapshot.name,
             snapshot.run_id,
@@ -162,6 +166,11 @@ class Table:
     def value(self, row: Row) -> float | None:
         """What is drawn of a trial; None where its loss cannot be drawn."""
         return self.shown(row.loss) if row.loss is not None and row.has_loss else None
+
+    @functools.cached_property
+    def has_metric(self) -> bool:
+        """Whether trials have a metric beside the loss that is drawn."""
+        return any(row.metric is not None for row in self.rows)
 
     @functools.cached_property
     def counts(self) -> dict[TrialState, int]:
@@ -235,7 +244,7 @@ def _decides(row: Row) -> Ranked:
     return row.state, row.loss, row.number
 
 
-def _row(trial: Trial, reports: Sequence[float]) -> Row:
+def _row(trial: Trial, reports: Sequence[float], beside: str) -> Row:
     return Row(
         trial.trial_id,
         trial.state,
@@ -249,6 +258,7 @@ def _row(trial: Trial, reports: Sequence[float]) -> Row:
         None if trial.error is None else trial.error.summary,
         trial.stop_reason,
         trial.run_id,
+        reported_metric(trial.result, beside),
     )
 
 
@@ -272,11 +282,14 @@ def _frame_row(known: Mapping[str, Any], params: Mapping[str, Any]) -> Row:
         _number(known.get("duration_s")),
         [float(value) for value in reports] if isinstance(reports, Iterable) else (),
         1 if attempts is None else int(attempts),
-        *(None if _is_missing(known.get(name)) else str(known[name]) for name in _TEXTS),
+        _text(known.get("error")),
+        _text(known.get("stop_reason")),
+        _text(known.get("run_id")),
     )
 
 
-_TEXTS = ("error", "stop_reason", "run_id")
+def _text(value: Any) -> str | None:
+    return None if _is_missing(value) else str(value)
 
 
 def _number(value: Any) -> float | None:

@@ -130,13 +130,16 @@ class Results:
         """All of it, for people."""
         record = self.study.record
         labels = list(dict.fromkeys(label for row in self.rows for label in row.params))
-        first, last = ["trial", "state", record.metric, "seconds", "reports"], ["run", "error"]
+        losses = [] if record.metric == "loss" else ["loss"]
+        first = ["trial", "state", record.metric, *losses, "seconds", "reports"]
+        last = ["run", "error"]
         header = [*first, *parameter_columns(labels, [*first, *last]).values(), *last]
         cells = [
             [
                 str(row.trial),
                 row.state.replace("_", " "),
                 "" if row.metric is None else f"{row.metric:.6g}",
+                *("" if row.loss is None else f"{row.loss:.6g}" for _ in losses),
                 "" if row.seconds is None else f"{row.seconds:.1f}",
                 str(row.reports or ""),
                 *(format_value(row.params[label]) if label in row.params else "" for label in labels),

@@ -15,7 +15,7 @@ from typing import Any
 
 from sparktune.study.ranking import of_trial, ranked
 from sparktune.study.tracker import StudyInfo, StudySummary
-from sparktune.study.trial import Trial, TrialState, format_value, reported_metric
+from sparktune.study.trial import Trial, TrialState, format_value, metric_value, reported_metric
 from sparktune.study.words import ended, in_words, n_trials
 from sparktune.tracking import schema
 from sparktune.tracking.places import trials_page
@@ -164,16 +164,18 @@ def of_study(
             parts.append(table(["parameter", "best value"], values))
     leading = ranked((trial for trial in trials if trial.loss is not None), of_trial)[:BEST_TRIALS]
     if len(leading) > 1:
+        metrics = [] if info.metric == "loss" else [info.metric]
         rows_of = [
             (
                 _linked(trial, run_ids, place).replace("[trial ", f"[trial{NO_BREAK}"),
+                *(_number(metric_value(trial.result, trial.loss, name, info.goal)) for name in metrics),
                 _number(trial.loss),
                 _params(trial),
             )
             for trial in leading
         ]
         parts.append(f"The {len(leading)} best trials:")
-        parts.append(table(["trial", "loss", "parameters"], rows_of))
+        parts.append(table(["trial", *map(escaped, metrics), "loss", "parameters"], rows_of))
     parts += [_about(info), _where(place, table_name)]
     return _joined(parts)
 
