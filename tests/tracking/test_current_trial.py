@@ -6,8 +6,10 @@ recorded. ``docs/mlflow.md`` has the table.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow import start_run as start_run_of_earlier  # bound before anything is replaced
 
@@ -496,3 +499,49 @@ def test_autologging(recorded: Recorded) -> None:
     run = recorded.of_call["fits_with_autologging"]
     assert run.data.params["C"] == "0.25"
     assert "training_score" in run.data.metrics
+
+
+@pytest.mark.parametrize("loser", ["the objective", "the study"])
+def test_a_param_that_both_log_at_once(mlflow_store: str, loser: str) -> None:
+    """For the loser the store's look for params that are there has passed when the other one writes."""
+    objectives: set[int] = set()
+    forced: list[dict[str, Any]] = []
+    is_forced = threading.Event()
+
+    def before(_connection: Any, _cursor: Any, statement: str, rows: Any, _context: Any, many: bool) -> None:
+        if forced or not statement.startswith("INSERT INTO params"):
+            return
+        row = rows[0] if many else rows
+        is_objective = threading.get_ident() in objectives
+        if "depth" not in row or is_objective != (loser == "the objective"):
+            return
+        names = statement[statement.index("(") + 1 : statement.index(")")].replace(" ", "").split(",")
+        forced.append(dict(zip(names, row, strict=False)) | {"value": "11.0" if is_objective else "11"})
+        with contextlib.closing(sqlite3.connect(mlflow_store.removeprefix("sqlite:///"))) as other, other:
+            marks = ", ".join("?" * len(names))
+            values = [forced[0][name] for name in names]
+            other.execute(f"INSERT INTO params ({', '.join(names)}) VALUES ({marks})", values)
+        is_forced.set()
+
+    def objective(point: dict[str, float]) -> float:
+        objectives.add(threading.get_ident())
+        if loser == "the objective":
+            mlflow.log_params({"depth": int(point["depth"]), "extra": 1})
+        else:  # a trial that knows its run
+            assert mlflow.active_run() is not None
+            assert is_forced.wait(60)
+        return point["depth"]
+
+    trials = DriverTrials(1)
+    listening = (sqlalchemy.engine.Engine, "before_cursor_execute", before)
+    sqlalchemy.event.listen(*listening)
+    try:
+        space = {"depth": hp.quniform("depth", 11, 11.2, 1)}
+        fmin(objective, space, grid.suggest, 1, trials=trials, show_progressbar=False)
+    finally:
+        sqlalchemy.event.remove(*listening)
+    assert forced
+    assert trials.to_dataframe().error.tolist() == [None]
+    params = mlflow.get_run(trials.best_run_id).data.params
+    extra = {"extra": "1"} if loser == "the objective" else {}
+    assert params == {"depth": forced[0]["value"], **extra}
