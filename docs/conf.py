@@ -42,6 +42,7 @@ PAGES = {
             "troubleshooting",
             "comparison",
             "architecture",
+            "Contributing <../CONTRIBUTING>",
             "releasing",
             "Changelog <../CHANGELOG>",
         ],
@@ -66,7 +67,7 @@ version = release = sparktune.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
-_READ = {"README.md", "CHANGELOG.md", "docs", "examples"}
+_READ = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs", "examples"}
 exclude_patterns = [*sorted(path.name for path in ROOT.iterdir() if path.name not in _READ), "docs/_*"]
 
 myst_heading_anchors = 4  # the anchors that repository views give to headings

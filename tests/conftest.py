@@ -81,6 +81,41 @@ LONGEST = (
 """Files of minutes, or of few tests that are long."""
 
 
+TIERS = {"unit", "spark", "system"}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m unit``: files that have no such test are not imported, which takes seconds."""
+    if config.option.markexpr != "unit" or not collection_path.name.startswith("test_"):
+        return None
+    return "pytest.mark.unit" not in collection_path.read_text("utf-8") or None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test without the mark of a tier is of the middle one."""
+    if not TIERS & {mark.name for mark in item.iter_markers()}:
+        item.add_marker("spark")
+
+
+def _started() -> set[str]:
+    """What a unit test must not start."""
+    spark: Any = sys.modules.get("pyspark.core.context") or sys.modules.get("pyspark.context")
+    context = getattr(spark, "SparkContext", None)
+    has_java = getattr(context, "_gateway", None) is not None
+    return ({"MLflow"} if "mlflow" in sys.modules else set()) | ({"Spark"} if has_java else set())
+
+
+@pytest.fixture(autouse=True)
+def _tier(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A unit test starts no Spark and imports no MLflow."""
+    if request.node.get_closest_marker("unit") is None:
+        yield
+        return
+    before = _started()
+    yield
+    assert _started() <= before, "a test with the mark unit uses MLflow or Spark: see CONTRIBUTING.md"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where files run side by side, begin with the longest: one that begins last is waited for alone."""
     if not hasattr(config, "workerinput"):

@@ -13,6 +13,8 @@ import pytest
 
 import sparktune
 
+pytestmark = pytest.mark.unit
+
 OURS = [
     "AllTrialsFailed",
     "AshaPolicy",

@@ -98,11 +98,13 @@ MAY_IMPORT = {
     "sparktune.study.interrupts": [],
     "sparktune.study.reasons": [],
     "sparktune.study.trial": ["sparktune.early_termination.base"],
+    "sparktune.study.ranking": ["sparktune.study.trial"],
     "sparktune.study.tracker": ["sparktune.study.trial"],
     "sparktune.study.backend": ["sparktune.study.trial", "sparktune.study.tracker"],
     "sparktune.study.study": [
         "sparktune.early_termination.base",
         "sparktune.study.backend",
+        "sparktune.study.ranking",
         "sparktune.study.reasons",
         "sparktune.study.trial",
     ],

@@ -13,6 +13,8 @@ import pytest
 
 from tests.java import QUICK_JAVA
 
+pytestmark = pytest.mark.system
+
 STUDY = """
 import json, sys
 from pyspark.sql import SparkSession

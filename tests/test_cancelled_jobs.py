@@ -15,6 +15,8 @@ from sparktune.errors import StudyCancelled
 from tests.backends.test_driver_threads import run_for_an_hour
 from tests.conftest import ON_CONNECT
 
+pytestmark = pytest.mark.system
+
 GROUP = "statement 7"
 POINTS = [{"x": x} for x in range(6)]
 

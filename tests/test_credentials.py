@@ -23,6 +23,8 @@ from tests.java import QUICK_JAVA
 from tests.standalone import Process
 from tests.tracking.conftest import Server
 
+pytestmark = pytest.mark.system
+
 TOKEN = "tok-5e7c41f00d-en"
 
 STUDY = """

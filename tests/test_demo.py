@@ -21,6 +21,8 @@ import pytest
 from sparktune import demo
 from tests.tracking.conftest import WITHOUT_JOBS
 
+pytestmark = pytest.mark.system
+
 DEMO = [sys.executable, "-m", "sparktune", "demo", "--seed", "1"]
 
 POINTS = [

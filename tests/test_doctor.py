@@ -31,6 +31,8 @@ from tests.connect_server import connect_server
 from tests.java import QUICK_JAVA
 from tests.tracking.conftest import Server
 
+pytestmark = pytest.mark.system
+
 HAS_CONNECT = importlib.util.find_spec("grpc") is not None and not version("pyspark").startswith("3.")
 needs_connect = pytest.mark.skipif(not HAS_CONNECT, reason="Spark Connect's own packages are not installed")
 DOCTOR = [sys.executable, "-m", "sparktune", "doctor"]

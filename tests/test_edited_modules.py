@@ -14,6 +14,8 @@ import pytest
 
 from sparktune import SparkTrials, fmin, hp, rand
 
+pytestmark = pytest.mark.system
+
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 NAMES = ("edited_project", "edited_lazily")

@@ -9,6 +9,8 @@ import pytest
 
 from sparktune import errors
 
+pytestmark = pytest.mark.unit
+
 TREE = {
     "SparkNotAvailable": ImportError,
     "OptunaNotAvailable": ImportError,

@@ -24,6 +24,8 @@ from sparktune import SaveFileError, SimulatedTrials, SparkTrials, StudyInProgre
 from sparktune.trials import savefile
 from tests.conftest import needs_classic
 
+pytestmark = pytest.mark.system
+
 SPACE = {"x": hp.uniform("x", -5, 5), "c": hp.choice("c", ["a", {"y": hp.normal("y", 0, 1)}])}
 
 

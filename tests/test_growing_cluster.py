@@ -17,6 +17,8 @@ from tests.connect_server import connect_server
 from tests.java import QUICK_JAVA
 from tests.standalone import Cluster, Process, cluster_in
 
+pytestmark = pytest.mark.system
+
 BEGIN = f"""
 import json, logging, os, pathlib, sys, threading, time
 import psutil

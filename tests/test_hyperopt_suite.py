@@ -17,6 +17,8 @@ import pytest
 
 from tests.connect_server import connect_server
 
+pytestmark = pytest.mark.system
+
 HAS_CONNECT = importlib.util.find_spec("grpc") is not None and pyspark.__version__ >= "4"
 IS_02 = importlib.metadata.version("hyperopt").startswith("0.2.")
 PRIVATE = {

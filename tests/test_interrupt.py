@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from sparktune import SimulatedTrials, fmin
 from sparktune.tracking.mlflow import MlflowTracker
 
+pytestmark = pytest.mark.system
+
 
 @contextlib.contextmanager
 def interrupted_after(moments: Iterable[int], modules: tuple[str, ...]) -> Iterator[None]:

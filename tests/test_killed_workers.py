@@ -8,7 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import needs_classic
+
+pytestmark = pytest.mark.system
 
 SCRIPT = """
 import json, logging, os, pathlib, random, sys, threading, time

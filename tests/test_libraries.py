@@ -12,6 +12,8 @@ import pytest
 
 import sparktune
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ROOT / "scripts" / "libraries-files"
 sys.path.append(str(FILES))

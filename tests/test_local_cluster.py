@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.java import QUICK_JAVA
+
+pytestmark = pytest.mark.system
 
 SCRIPT = """
 import dataclasses, json, os, pathlib, signal, sys, threading, time

@@ -18,10 +18,12 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
-LINKING = [*DOCUMENTS, ROOT / "examples" / "README.md"]
+LINKING = [*DOCUMENTS, ROOT / "examples" / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
 class Block(NamedTuple):

@@ -24,7 +24,7 @@ import pytest
 from sparktune import BanditPolicy, SparkTrials, Trials, auto, fmin, hp, optuna_sampler, rand, report, tpe
 from sparktune.early_termination import Curve, Decision
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
-from sparktune.study.study import best_of
+from sparktune.study.ranking import best_of
 from sparktune.study.tracker import default_study_name, objective_name
 from sparktune.tracking import artifacts
 from sparktune.tracking import lease as leases

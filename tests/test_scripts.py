@@ -13,6 +13,8 @@ import pytest
 
 from tests.conftest import LONGEST
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = [
     *sorted((ROOT / ".ci").iterdir()),

@@ -27,6 +27,8 @@ from tests.connect_server import connect_server
 from tests.java import QUICK_JAVA
 from tests.standalone import Process
 
+pytestmark = pytest.mark.system
+
 needs_connect = pytest.mark.skipif(
     importlib.util.find_spec("grpc") is None, reason="no client of Spark Connect is installed"
 )

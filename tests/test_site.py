@@ -14,6 +14,8 @@ import pytest
 import sparktune
 from tests.test_api import HYPEROPTS
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = "--fail-on-warning --keep-going --quiet -b html"
 

@@ -11,6 +11,8 @@ import pytest
 from tests.standalone import Cluster, cluster_in
 from tests.test_standalone_cluster import BEGIN
 
+pytestmark = pytest.mark.system
+
 COPIES = """
 for key, value in ("", "true"), (".interval", "100ms"), (".task.duration.threshold", "1s"):
     builder = builder.config("spark.speculation" + key, value)

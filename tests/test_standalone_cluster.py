@@ -12,6 +12,8 @@ import pytest
 from tests.java import QUICK_JAVA
 from tests.standalone import Cluster, cluster_in
 
+pytestmark = pytest.mark.system
+
 BEGIN = f"""
 import json, logging, pathlib, re, sys, time
 import psutil

@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sparktune.backends.spark_jobs import GIVE_UP_S
+
+pytestmark = pytest.mark.system
 
 SCRIPT = """
 import json, os, pathlib, sys, threading, time

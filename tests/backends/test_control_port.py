@@ -17,6 +17,8 @@ from sparktune.backends.control_port import Ports, listening, named, ports
 from sparktune.errors import ControlPortNotAvailable
 from sparktune.worker.channel_client import ControlClient
 
+pytestmark = pytest.mark.unit
+
 HAS_IPV6 = socket.has_dualstack_ipv6()
 needs_ipv6 = pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 

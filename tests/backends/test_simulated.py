@@ -12,6 +12,8 @@ from sparktune.study.backend import Cancelled, Finished
 from sparktune.worker.objective import Objective
 from tests.backends.conformance import BackendConformance, objective, task
 
+pytestmark = pytest.mark.unit
+
 
 class TestConformance(BackendConformance):
     attempts = 3

@@ -25,6 +25,8 @@ from sparktune.backends.spark_cluster import (
 )
 from sparktune.study.trial import TrialError
 
+pytestmark = pytest.mark.unit
+
 
 def test_spark_copies_tasks_of_one_task_jobs_after_a_time_alone() -> None:
     after = {"spark.speculation.task.duration.threshold": "1min"}

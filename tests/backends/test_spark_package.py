@@ -18,6 +18,8 @@ from sparktune.backends.spark_package import Package
 from sparktune.worker import bootstrap
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.system
+
 TELL = """
 import sys
 import sparktune

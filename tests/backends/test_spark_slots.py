@@ -23,6 +23,8 @@ from sparktune.backends.spark_slots import (
     to_wait,
 )
 
+pytestmark = pytest.mark.unit
+
 DYNAMIC = {"spark.dynamicAllocation.enabled": "true"}
 AUTOSCALING = {
     "spark.databricks.clusterUsageTags.clusterScalingType": "autoscaling",

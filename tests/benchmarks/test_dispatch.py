@@ -9,6 +9,8 @@ from pathlib import Path
 import dispatch
 import pytest
 
+pytestmark = pytest.mark.system
+
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "dispatch.py"
 
 

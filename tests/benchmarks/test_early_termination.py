@@ -6,8 +6,11 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sparktune import MedianStoppingPolicy
+
+pytestmark = pytest.mark.unit
 
 # By its path: a folder of tests has the same name.
 BENCHMARK = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "early_termination.py"))

@@ -19,6 +19,8 @@ from search_simulation import reference, search
 from sparktune import Trials, fmin, hp, tpe
 from sparktune.space.search_space import SearchSpace
 
+pytestmark = pytest.mark.system
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 OPTIMA: dict[str, dict[str, float]] = {
     "camel": {"x": 0.0898420131, "y": -0.7126564032},

@@ -17,6 +17,8 @@ from sparktune.comparison import result as comparison
 from sparktune.comparison.result import Comparison, at_times, best_so_far, curve
 from sparktune.errors import PlotlyNotAvailable
 
+pytestmark = pytest.mark.unit
+
 LOSSES = st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf)), max_size=20)
 
 

@@ -25,6 +25,8 @@ from sparktune.early_termination.base import Goal, Schedule
 from sparktune.early_termination.median import median_cutoff
 from sparktune.early_termination.truncation import truncation_cutoff
 
+pytestmark = pytest.mark.unit
+
 GOALS: list[Goal] = ["maximize", "minimize"]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 KERNEL = """
 import json, sys
 import nbclient, nbformat

@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import ROOT, needs_classic
 
+pytestmark = pytest.mark.system
+
 nbformat = pytest.importorskip("nbformat")
 
 FOLDER = ROOT / "notebooks"

@@ -15,6 +15,8 @@ from sparktune.plots.style import labels_of
 from sparktune.plots.table import Row, Table
 from sparktune.study.trial import TrialState
 
+pytestmark = pytest.mark.unit
+
 NUMBERS = st.floats(-1e12, 1e12, allow_nan=False)
 
 

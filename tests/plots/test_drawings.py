@@ -21,6 +21,8 @@ from sparktune.study import words
 from sparktune.study.trial import TrialState
 from tests.plots_studies import table
 
+pytestmark = pytest.mark.unit
+
 COMPLETED, FAILED = TrialState.COMPLETED, TrialState.FAILED
 FIGURES: list[Callable[[Any], Any]] = [
     plots.any_time,

@@ -11,6 +11,8 @@ from sparktune.plots import param_importances
 from sparktune.plots.table import Row, Table
 from sparktune.study.trial import TrialState
 
+pytestmark = pytest.mark.unit
+
 
 def study(points: list[dict[str, Any]], losses: Any) -> Table:
     return Table(

@@ -21,6 +21,8 @@ from sparktune.plots.table import Row, Table
 from sparktune.study.trial import TrialState
 from tests.plots_studies import table
 
+pytestmark = pytest.mark.unit
+
 
 def payload(text: str, name: str = "data") -> str:
     found = re.search(rf'id="{name}">([^<]*)<', text)

@@ -15,6 +15,8 @@ from tests.comparison.test_result import curves
 from tests.plots.chromium import browser, errors, wait_for
 from tests.plots_studies import table
 
+pytestmark = pytest.mark.system
+
 LONGEST_MS = 30_000
 """A generous guard for machines under load; a quiet one of 2 cores takes less than a second."""
 

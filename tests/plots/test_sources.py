@@ -6,11 +6,14 @@ from typing import Any
 
 import hyperopt
 import numpy as np
+import pytest
 from hyperopt import hp
 
 from sparktune import plots
 from sparktune.plots.sources import table_of
 from sparktune.study.trial import TrialState
+
+pytestmark = pytest.mark.unit
 
 
 def objective(x: float) -> Any:

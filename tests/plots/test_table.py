@@ -13,6 +13,8 @@ from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.trial import Trial, TrialError, TrialState
 from tests.plots_studies import table
 
+pytestmark = pytest.mark.unit
+
 
 def trial(number: int, loss: float | None, state: TrialState = TrialState.COMPLETED, **more: object) -> Trial:
     return Trial(number, {}, {"x": number}, state, loss=loss, **more)  # type: ignore[arg-type]

@@ -11,6 +11,8 @@ from hyperopt import pyll
 from sparktune import Searcher, SimulatedTrials, Trials, fmin, grid, hp, rand, sobol, tpe
 from sparktune.private import of_hyperopt, presence
 
+pytestmark = pytest.mark.unit
+
 SPACE = {"x": hp.uniform("x", -1, 1), "kind": hp.randint("kind", 3)}
 
 

@@ -16,6 +16,8 @@ from sparktune import SparkTrials, fmin, hp, rand
 from sparktune.backends import session
 from sparktune.private import of_cloudpickle, of_pyspark, presence
 
+pytestmark = pytest.mark.system
+
 IN_SESSION = [
     name
     for name in of_pyspark.NAMES

@@ -14,6 +14,8 @@ from sparktune import SimulatedTrials, grid
 from sparktune.private import of_sklearn, presence
 from sparktune.sklearn import SearchCV
 
+pytestmark = pytest.mark.unit
+
 X, Y = load_iris(return_X_y=True)
 IS_NEW = hasattr(GridSearchCV, "_get_scorers")
 

@@ -9,6 +9,8 @@ import pytest
 
 from sparktune.private import presence
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture(autouse=True)
 def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ from sparktune.search import anneal
 from tests.search.conformance import SuggestConformance, domain_of, end, trials_with
 from tests.search.spaces import CONDITIONAL, config_of
 
+pytestmark = pytest.mark.unit
+
 
 class TestAnneal(SuggestConformance):
     suggest = staticmethod(anneal.suggest)

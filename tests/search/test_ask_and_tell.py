@@ -19,6 +19,8 @@ import sparktune
 from sparktune import Searcher, hp
 from sparktune.errors import NoMorePoints
 
+pytestmark = pytest.mark.unit
+
 SPACE = {
     "lr": hp.loguniform("lr", -7, 0),
     "model": hp.choice(

@@ -14,6 +14,8 @@ from sparktune.search import auto, gp, tpe
 from sparktune.space.search_space import SearchSpace
 from tests.search.conformance import SuggestConformance, config_of, domain_of, trials_with
 
+pytestmark = pytest.mark.unit
+
 
 class TestAuto(SuggestConformance):
     suggest = staticmethod(auto.suggest)

@@ -16,6 +16,8 @@ from sparktune.search.history import History
 from sparktune.space.search_space import SearchSpace
 from tests.search.conformance import SuggestConformance
 
+pytestmark = pytest.mark.unit
+
 
 class TestGp(SuggestConformance):
     suggest = staticmethod(gp.suggest)

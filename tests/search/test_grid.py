@@ -20,6 +20,8 @@ from sparktune.space.search_space import SearchSpace
 from tests.search.conformance import SuggestConformance, domain_of, end
 from tests.search.spaces import CONDITIONAL, FINITE, FINITE_SIZE, config_of, nested_spaces
 
+pytestmark = pytest.mark.unit
+
 
 class TestGrid(SuggestConformance):
     suggest = staticmethod(grid.suggest)

@@ -17,6 +17,8 @@ from sparktune.space.search_space import SearchSpace, space_of
 from tests.search.conformance import OUTCOMES, PENDING, domain_of, end, trials_with
 from tests.search.spaces import CONDITIONAL, config_of
 
+pytestmark = pytest.mark.unit
+
 DOMAIN = domain_of(CONDITIONAL)
 SPACE = space_of(DOMAIN)
 N = len(OUTCOMES)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hyperopt
+import pytest
 
 from tests.search.conformance import SuggestConformance
+
+pytestmark = pytest.mark.unit
 
 
 class TestHyperoptRand(SuggestConformance):

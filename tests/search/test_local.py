@@ -15,6 +15,8 @@ from sparktune.search import local
 from tests.search.conformance import SuggestConformance, domain_of, trials_with
 from tests.search.spaces import CONDITIONAL, FINITE, FINITE_SIZE, config_of
 
+pytestmark = pytest.mark.unit
+
 
 class TestLocal(SuggestConformance):
     suggest = staticmethod(local.suggest)

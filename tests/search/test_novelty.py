@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from sparktune.search.history import History
 from sparktune.search.novelty import TRIES, Tried
+
+pytestmark = pytest.mark.unit
 
 NAN = np.nan
 HISTORY = History(

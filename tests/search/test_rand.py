@@ -11,6 +11,8 @@ from sparktune.search import rand
 from tests.search.conformance import SuggestConformance, domain_of
 from tests.search.spaces import CONDITIONAL, KINDS, config_of
 
+pytestmark = pytest.mark.unit
+
 N = 1500
 
 

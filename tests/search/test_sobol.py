@@ -14,6 +14,8 @@ from sparktune.search import sobol
 from tests.search.conformance import OUTCOMES, SuggestConformance, domain_of, end
 from tests.search.spaces import CONDITIONAL, config_of
 
+pytestmark = pytest.mark.unit
+
 SQUARE = {"x": hp.uniform("x", 0, 1), "y": hp.uniform("y", 0, 1)}
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hyperopt
 import numpy as np
+import pytest
 
 from sparktune.search.suggestion import new_documents, suggestions
 from sparktune.space.search_space import space_of
 from tests.search.conformance import domain_of
 from tests.search.spaces import CONDITIONAL
+
+pytestmark = pytest.mark.unit
 
 DOMAIN = domain_of(CONDITIONAL)
 

@@ -18,6 +18,8 @@ from sparktune.search.parzen.candidates import rank_weights
 from sparktune.space.search_space import SearchSpace
 from tests.search.conformance import SuggestConformance
 
+pytestmark = pytest.mark.unit
+
 
 class TestTpe(SuggestConformance):
     suggest = staticmethod(tpe.suggest)

@@ -21,6 +21,8 @@ from sparktune.sklearn.candidates import as_search_space
 from sparktune.sklearn.folds import parameters
 from sparktune.space.view import SpaceView
 
+pytestmark = pytest.mark.unit
+
 NAMES = frozenset(SVC().get_params())
 
 

@@ -15,6 +15,8 @@ from threadpoolctl import threadpool_limits
 from sparktune import SimulatedTrials
 from sparktune.sklearn import SearchCV
 
+pytestmark = pytest.mark.unit
+
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 
 

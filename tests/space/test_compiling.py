@@ -14,6 +14,8 @@ from sparktune.space.compiling import compiled
 from sparktune.space.search_space import SearchSpace
 from tests.search.spaces import CONDITIONAL, KINDS
 
+pytestmark = pytest.mark.unit
+
 
 def test_parents_come_first_and_branches_are_known() -> None:
     space = SearchSpace(CONDITIONAL)

@@ -8,11 +8,14 @@ import os.path
 from typing import Any
 
 import numpy as np
+import pytest
 from hyperopt import hp
 
 from sparktune.space.naming import named
 from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
+
+pytestmark = pytest.mark.unit
 
 
 def relu(x: float) -> float:

@@ -14,6 +14,8 @@ from sparktune.space.parameters import Parameter
 from sparktune.space.search_space import SearchSpace
 from tests.search.spaces import KINDS, assert_value_fits
 
+pytestmark = pytest.mark.unit
+
 
 def parameter_of(node: Any) -> Parameter:
     (parameter,) = SearchSpace({"x": node}).parameters

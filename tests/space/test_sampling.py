@@ -11,6 +11,8 @@ import sparktune
 from sparktune import hp
 from sparktune.plots.space import bars, plot_space
 
+pytestmark = pytest.mark.unit
+
 SPACE = {
     "lr": hp.loguniform("lr", -7, 0),
     "momentum": hp.reverseloguniform("momentum", 0.5, 0.999),

@@ -6,11 +6,14 @@ from typing import Any
 
 import hyperopt
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from sparktune.space.search_space import SearchSpace, space_of
 from tests.search.conformance import domain_of
 from tests.search.spaces import CONDITIONAL, assert_point_fits, nested_spaces
+
+pytestmark = pytest.mark.unit
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))

@@ -10,6 +10,8 @@ from sparktune import hp
 from sparktune.space.signature import differences, signature
 from sparktune.space.view import SpaceView
 
+pytestmark = pytest.mark.unit
+
 
 def of(space: Any) -> dict[str, str]:
     return signature(SpaceView(space))

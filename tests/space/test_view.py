@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from sparktune.errors import InvalidPoint
 from sparktune.space.view import SpaceView
 
+pytestmark = pytest.mark.unit
+
 MODELS = {
     "scale": hp.choice("scale", ["none", "standard", None]),
     "model": hp.choice(

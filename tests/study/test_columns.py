@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparktune import SimulatedTrials, fmin, hp
 from sparktune.plots.table import Table
 from sparktune.study.columns import label_of, parameter_columns
+
+pytestmark = pytest.mark.unit
 
 OTHERS = ("trial", "state", "loss")
 LABELS = st.lists(st.sampled_from([*OTHERS, *(f"param_{n}" for n in OTHERS), "x", "param_x"]), unique=True)

@@ -17,6 +17,8 @@ from sparktune.study.tracker import NullTracker
 from sparktune.study.trial import Trial, TrialState
 from sparktune.worker.objective import Objective
 
+pytestmark = pytest.mark.unit
+
 
 def test_chores_are_done_when_they_are_due_also_while_nothing_ends() -> None:
     space = pyll.as_apply(hp.uniform("x", 0, 1))

@@ -11,6 +11,8 @@ import pytest
 from sparktune.study import interrupts
 from sparktune.study.cut_off import cut_off_reason
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture(autouse=True)
 def _handled() -> Iterator[None]:

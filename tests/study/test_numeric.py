@@ -11,6 +11,8 @@ import pytest
 
 from sparktune.study.numeric import as_whole
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize(
     "value", [4, 4.0, np.int8(4), np.int64(4), np.float32(4), np.float64(4), np.array(4)]

@@ -18,6 +18,8 @@ from hyperopt.base import (
 from sparktune.study import outcome
 from sparktune.study.trial import TrialState
 
+pytestmark = pytest.mark.unit
+
 
 def document(state: int, result: dict[str, Any], **misc: Any) -> dict[str, Any]:
     times = {"book_time": None, "refresh_time": dt.datetime(2001, 9, 9, 1, 46, 40)}

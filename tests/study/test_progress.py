@@ -14,6 +14,8 @@ import pytest
 from sparktune.study import console, progress
 from sparktune.study.trial import TrialState
 
+pytestmark = pytest.mark.unit
+
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:

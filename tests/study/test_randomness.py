@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from sparktune.study.randomness import SeedStream, as_generator, continued, fingerprint
 
+pytestmark = pytest.mark.unit
+
 
 def draws(generator: np.random.Generator) -> list[int]:
     return generator.integers(1000, size=5).tolist()

@@ -7,6 +7,8 @@ import pytest
 from sparktune.study.ranking import beats, first, rank, ranked
 from sparktune.study.trial import Trial, TrialState
 
+pytestmark = pytest.mark.unit
+
 Form = tuple[TrialState, float | None, int]
 COMPLETED, TERMINATED = TrialState.COMPLETED, TrialState.EARLY_TERMINATED
 

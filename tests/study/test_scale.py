@@ -17,6 +17,8 @@ from sparktune.study.study import Study
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import schema
 
+pytestmark = pytest.mark.unit
+
 
 class Never:
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: str) -> Decision | None:

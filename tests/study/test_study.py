@@ -18,6 +18,8 @@ from sparktune.study.ranking import best_of
 from sparktune.study.study import EARLY_STOPPING, LOSS_THRESHOLD, SEED_BOUND, Study
 from sparktune.study.trial import Trial, TrialError, TrialState
 
+pytestmark = pytest.mark.unit
+
 ERROR = TrialError("<class 'ValueError'>", "no", "no")
 
 

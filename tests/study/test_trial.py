@@ -19,6 +19,8 @@ from sparktune.study.trial import (
     metric_value,
 )
 
+pytestmark = pytest.mark.unit
+
 PAIRS = list(itertools.product(TrialState, TrialState))
 
 

@@ -10,6 +10,8 @@ from sparktune.errors import InvalidSweep
 from sparktune.sweeps.sweep import Sweep
 from tests.sweeps.files import complaints, sweep
 
+pytestmark = pytest.mark.unit
+
 BEGIN = """\
 $schema: https://azuremlschemas.azureedge.net/latest/sweepJob.schema.json
 type: sweep

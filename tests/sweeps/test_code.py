@@ -10,6 +10,8 @@ import pytest
 from sparktune.errors import InvalidSweep
 from sparktune.sweeps.code import files, packed
 
+pytestmark = pytest.mark.unit
+
 
 def folder_of(root: Path, *names: str) -> Path:
     for name in names:

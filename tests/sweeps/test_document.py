@@ -10,6 +10,8 @@ from sparktune.errors import InvalidSweep
 from sparktune.sweeps.document import of_data, parse
 from sparktune.sweeps.problems import Place
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize(
     ("text", "value"),

@@ -15,6 +15,8 @@ from sparktune.sweeps.references import (
     template,
 )
 
+pytestmark = pytest.mark.unit
+
 X = Reference("search_space", "x")
 NASTY = [
     "a b",

@@ -13,6 +13,8 @@ from sparktune.sweeps.schema import FILE as SCHEMA_FILE
 from sparktune.sweeps.schema import schema, text
 from tests.sweeps.files import FILE
 
+pytestmark = pytest.mark.unit
+
 SCHEMA = json.loads(SCHEMA_FILE.read_text("utf-8"))
 jsonschema = pytest.importorskip("jsonschema")  # which the sets of scripts/matrix do without
 ROOT = Path(__file__).resolve().parent.parent.parent

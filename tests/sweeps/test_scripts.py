@@ -13,6 +13,8 @@ from sparktune.sweeps.scripts import nests_in, script
 from tests.sweeps.files import FILE, sweep
 from tests.sweeps.test_references import NASTY
 
+pytestmark = pytest.mark.system
+
 X = Reference("search_space", "x")
 V = "${{search_space.x}}"
 

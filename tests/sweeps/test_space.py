@@ -14,6 +14,8 @@ from sparktune.sweeps.policies import policy_of
 from sparktune.sweeps.space import space_of
 from tests.sweeps.files import data
 
+pytestmark = pytest.mark.unit
+
 
 def model(**changes) -> SweepFile:
     return SweepFile.model_validate(data(**changes))

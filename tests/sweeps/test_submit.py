@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
+import pytest
 
 from tests.conftest import ROOT, needs_classic
 from tests.java import QUICK_JAVA
 from tests.standalone import Process, cluster_in
 
-pytestmark = needs_classic
+pytestmark = [pytest.mark.system, needs_classic]
 
 SETTINGS = {
     "spark.executor.memory": "480m",

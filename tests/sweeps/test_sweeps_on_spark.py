@@ -22,7 +22,7 @@ from tests.sweeps.files import code_folder, command_sweep, data
 from tests.sweeps.test_command import FAMILY, LAST_WORDS
 from tests.sweeps.test_references import NASTY
 
-pytestmark = needs_classic
+pytestmark = [pytest.mark.system, needs_classic]
 
 
 def by_value(trials: Any) -> dict[Any, Any]:

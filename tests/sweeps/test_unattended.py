@@ -25,7 +25,7 @@ from tests.sweeps.files import FILE, code_folder
 from tests.sweeps.test_command import FAMILY, LAST_WORDS, wait_for
 from tests.sweeps.test_sweeps_on_spark import LAST_FILES, artifacts, only_trial
 
-pytestmark = needs_classic
+pytestmark = [pytest.mark.system, needs_classic]
 
 SWEEP = """\
 type: sweep

@@ -8,6 +8,8 @@ from sparktune.tracking import agenda as module
 from sparktune.tracking.agenda import Agenda
 from sparktune.tracking.records import RunRecord
 
+pytestmark = pytest.mark.unit
+
 
 def existing(name: str) -> RunRecord:
     return RunRecord(name, 0, run_id=name)

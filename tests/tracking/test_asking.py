@@ -11,6 +11,8 @@ import pytest
 from sparktune.tracking import asking
 from sparktune.tracking.timeouts import LEAST_S, Timeouts
 
+pytestmark = pytest.mark.unit
+
 
 def test_the_answer() -> None:
     assert asking.ask(Timeouts(30), "GetRun", "one", lambda _limit_s: 7) == 7

@@ -13,6 +13,8 @@ from tests.gate import Gate, Trouble, gate_to
 from tests.recorded_trials import PARENT, tune
 from tests.tracking.conftest import Server
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def gate(server: Server) -> Iterator[Gate]:

@@ -15,6 +15,8 @@ from tests.plots.chromium import browser, errors, wait_for
 from tests.recorded_trials import tune
 from tests.tracking.conftest import Server
 
+pytestmark = pytest.mark.system
+
 MLFLOWS_OWN = re.compile(r"users/current|ResizeObserver loop")
 """What MLflow's pages complain of whatever they show."""
 TEXT = "document.body.innerText"

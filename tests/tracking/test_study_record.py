@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from sparktune.tracking.schema import MAX_TAG_VALUE, joined, split
 from sparktune.tracking.study_record import STUDY, StudyRecord, records
 
+pytestmark = pytest.mark.unit
+
 
 def record(**changes: Any) -> StudyRecord:
     values: dict[str, Any] = {

@@ -18,6 +18,8 @@ from sparktune.tracking.timeouts import (
     Timeouts,
 )
 
+pytestmark = pytest.mark.unit
+
 BATCH = "LogBatch"
 
 

@@ -18,6 +18,8 @@ import pytest
 
 from tests.tracking.conftest import Server
 
+pytestmark = pytest.mark.system
+
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-app/app-X"
 SDS = "sds://host/webapi/capacities/1"
 

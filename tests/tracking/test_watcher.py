@@ -9,6 +9,8 @@ import pytest
 
 from sparktune.tracking.watcher import MetricWatcher
 
+pytestmark = pytest.mark.unit
+
 Point = tuple[float, int, int]
 
 

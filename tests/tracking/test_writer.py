@@ -19,6 +19,8 @@ from sparktune.tracking.records import Content, RefusedError, RunRecord, StoreBu
 from sparktune.tracking.schema import Point
 from sparktune.tracking.writer import Writer
 
+pytestmark = pytest.mark.unit
+
 
 class Memory:
     """A store in memory. ``fail`` is asked before and after every request, and may raise."""

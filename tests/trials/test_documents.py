@@ -21,6 +21,8 @@ from sparktune.space.view import SpaceView
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.trials import documents
 
+pytestmark = pytest.mark.unit
+
 SPACE = SpaceView({"x": hp.uniform("x", 0, 1), "c": hp.choice("c", ["a", hp.uniform("y", 0, 1)])})
 RUNNING = Trial(5, {"x": 0.5, "c": 0}, {"x": 0.5, "c": "a"}, TrialState.RUNNING)
 ERROR = TrialError("<class 'ValueError'>", "bad x", "Traceback ...\nValueError: bad x")

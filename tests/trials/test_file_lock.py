@@ -12,6 +12,8 @@ import pytest
 from sparktune.errors import SaveFileError
 from sparktune.trials import file_lock
 
+pytestmark = pytest.mark.unit
+
 HOLDS = """
 import sys
 from pathlib import Path

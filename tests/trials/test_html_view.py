@@ -16,6 +16,8 @@ from sparktune.errors import AllTrialsFailed
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.trials import curve, html_view
 
+pytestmark = pytest.mark.unit
+
 SPACE = {"x": hp.uniform("x", 0, 1), "kind": hp.choice("kind", ["<b>a</b>", "b & c"])}
 VOID = {"br", "meta"}
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from sparktune.trials import journal
 
+pytestmark = pytest.mark.unit
+
 Contents = st.lists(st.binary(max_size=20), max_size=5)
 
 

@@ -12,6 +12,8 @@ from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import live_plot
 from sparktune.trials.live_plot import LivePlot
 
+pytestmark = pytest.mark.unit
+
 
 class Handle:
     """What IPython's ``display`` gives."""

@@ -27,6 +27,8 @@ from sparktune.private import of_hyperopt
 from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import journal, savefile
 
+pytestmark = pytest.mark.unit
+
 DONE = Trial(0, {}, {}, TrialState.COMPLETED, loss=0.0)
 
 

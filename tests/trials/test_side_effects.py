@@ -16,6 +16,8 @@ import pytest
 
 from sparktune.trials.side_effects import written_by
 
+pytestmark = pytest.mark.unit
+
 RESULTS: list[Any] = []
 CACHE: dict[str, Any] = {"inner": []}
 STATE = types.SimpleNamespace(best=None)

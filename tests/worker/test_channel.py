@@ -26,6 +26,8 @@ from sparktune.worker.channel import Arrived, Asked, Begun, Endpoint, Gone, Prep
 from sparktune.worker.channel_client import ControlClient
 from tests.relay import Relay, relay_to
 
+pytestmark = pytest.mark.unit
+
 Signals = "queue.SimpleQueue[Any]"
 
 

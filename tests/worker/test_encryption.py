@@ -25,6 +25,8 @@ from tests.relay import relay_to
 from tests.worker.test_channel import WORKER
 from tests.worker.test_task import FORKS
 
+pytestmark = pytest.mark.unit
+
 pytest.importorskip("cryptography")
 
 OUTCOME = b"the outcome of a trial, which anybody could read"

@@ -18,6 +18,8 @@ import pytest
 import sparktune
 from sparktune.worker import imports, pickling, sources
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

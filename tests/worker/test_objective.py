@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 
 from sparktune.worker.objective import STATUS_STRINGS, BadResult, Objective, ObjectiveSent, as_result
 
+pytestmark = pytest.mark.unit
+
 SPACE = {"x": hp.uniform("x", 0, 1), "kind": hp.choice("kind", ["a", {"y": hp.uniform("y", 0, 1)}])}
 
 

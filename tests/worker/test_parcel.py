@@ -16,6 +16,8 @@ from sparktune.worker import parcel
 from sparktune.worker.objective import Objective
 from sparktune.worker.parcel import Original
 
+pytestmark = pytest.mark.unit
+
 
 class Broadcast:
     """As Spark's on a worker: a pickle in a file, read when its value is asked for."""

@@ -29,6 +29,8 @@ import sklearn
 from sparktune.worker import imports, process_state
 from sparktune.worker.process_state import ProcessState
 
+pytestmark = pytest.mark.unit
+
 
 def as_expected(state: ProcessState, caplog: pytest.LogCaptureFixture) -> None:
     state.restore()

@@ -11,6 +11,8 @@ import pytest
 from sparktune import SimulatedTrials, TrialTerminated, fmin, hp, rand, report
 from sparktune.worker import reporting
 
+pytestmark = pytest.mark.unit
+
 
 class Listener:
     def __init__(self, ends_at: int = 99) -> None:

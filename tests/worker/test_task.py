@@ -24,6 +24,8 @@ from sparktune.worker.task import Assignment
 from tests.backends.conformance import objective
 from tests.relay import relay_to
 
+pytestmark = pytest.mark.unit
+
 FORKS = """
 import os, pickle, sys
 from sparktune.worker.channel_client import ControlClient

@@ -10,6 +10,8 @@ from scipy.stats import norm
 
 from sparktune.search.gaussian.acquisition import log_expected_improvement, log_h
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize("z", [-3.0, -1.0001, -0.9999, 0.0, 2.0, 6.0])
 def test_it_is_the_logarithm_of_the_textbooks(z: float) -> None:

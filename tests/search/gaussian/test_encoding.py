@@ -14,6 +14,8 @@ from sparktune.space.search_space import SearchSpace
 from tests.search.gaussian.studies import MIXED
 from tests.search.spaces import nested_spaces
 
+pytestmark = pytest.mark.unit
+
 
 def square_distances(space: SearchSpace, configs: list[dict[str, float]]) -> np.ndarray:
     encoding = Encoding(space)

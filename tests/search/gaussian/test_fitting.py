@@ -10,6 +10,8 @@ from sparktune.search.gaussian.fitting import LogPosterior, fitted, length_prior
 from sparktune.search.gaussian.trend import BOWL, FLAT, Trend
 from tests.search.gaussian.studies import MIXED, SQUARE, studied
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize("trend", [FLAT, BOWL])
 @pytest.mark.parametrize("with_warping", [False, True])

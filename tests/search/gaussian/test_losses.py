@@ -10,6 +10,8 @@ from scipy import stats
 
 from sparktune.search.gaussian.losses import normalised, yeo_johnson
 
+pytestmark = pytest.mark.unit
+
 LOSSES = st.lists(st.floats(-1e6, 1e6) | st.just(np.inf), min_size=1, max_size=40)
 
 

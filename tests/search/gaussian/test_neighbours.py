@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hyperopt import hp
 
 from sparktune.search.gaussian.branches import is_in, moved_into
@@ -11,6 +12,8 @@ from sparktune.search.gaussian.subset import telling
 from sparktune.space.search_space import SearchSpace
 from tests.search.gaussian.studies import MIXED
 from tests.search.spaces import CONDITIONAL, assert_point_fits
+
+pytestmark = pytest.mark.unit
 
 BRANCH = np.where(np.arange(len(MIXED)) == MIXED.column["model"], 0.0, np.nan)
 

@@ -12,6 +12,8 @@ from sparktune.search.gaussian.posterior import Posterior, inverse_and_root
 from sparktune.search.gaussian.trend import BOWL
 from tests.search.gaussian.studies import MIXED, joined, studied
 
+pytestmark = pytest.mark.unit
+
 ENCODING, POINTS, LOSSES = studied(MIXED, 30)
 HYPER = replace(
     fitted(ENCODING, POINTS, LOSSES, True, 20, trend=BOWL).hyperparameters, log_noise=np.log(1e-3)

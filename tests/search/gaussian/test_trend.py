@@ -23,6 +23,8 @@ from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 from tests.search.gaussian.studies import MIXED, studied
 
+pytestmark = pytest.mark.unit
+
 CUBE = SearchSpace({name: hp.uniform(name, -1, 3) for name in "abcde"})
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from sparktune.search.gaussian.warping import unwarped, warp
 
+pytestmark = pytest.mark.unit
+
 LOGS = st.floats(-1.5, 1.5)
 
 

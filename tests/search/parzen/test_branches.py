@@ -7,6 +7,8 @@ import pytest
 
 from sparktune.search.parzen.branches import CHALLENGES, challenge_rate, draw_option, n_best
 
+pytestmark = pytest.mark.unit
+
 NONE = np.empty(0, int)
 ALL = np.ones(3, bool)
 

@@ -11,6 +11,8 @@ from sparktune.search.parzen.kernels import Kernels
 from sparktune.search.parzen.marginals import Mixture
 from sparktune.space.search_space import SearchSpace
 
+pytestmark = pytest.mark.unit
+
 SPACE = SearchSpace({"x": hp.uniform("x", 0, 1), "c": hp.choice("c", ["a", "b", "d"])})
 
 

@@ -14,6 +14,8 @@ from scipy import stats
 from sparktune.search.parzen.kernels import Block, Kernels, scott, spill_of, spread
 from sparktune.space.search_space import SearchSpace
 
+pytestmark = pytest.mark.unit
+
 SPACE = SearchSpace(
     {
         "x": hp.uniform("x", -2, 3),

@@ -13,6 +13,8 @@ from sparktune.search.parzen.kernels import Block, Kernels
 from sparktune.search.parzen.marginals import SHARE, Mixture
 from tests.search.parzen.test_kernels import SPACE, block_of, kernels_on
 
+pytestmark = pytest.mark.unit
+
 
 def mixture_on(block: Block, n: int) -> Mixture:
     joint = kernels_on(block, n)

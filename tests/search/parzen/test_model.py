@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hyperopt import hp
 
 from sparktune.search.history import History
 from sparktune.search.parzen.model import DEFAULTS, TreeModel
 from sparktune.space.search_space import SearchSpace
+
+pytestmark = pytest.mark.unit
 
 
 def history(space: SearchSpace, values: np.ndarray, losses: np.ndarray) -> History:

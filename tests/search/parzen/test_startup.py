@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sparktune.search.parzen.startup import spread_out
 from sparktune.space.search_space import SearchSpace
 
+pytestmark = pytest.mark.unit
+
 BRANCHES = SearchSpace(
     hp.choice(
         "model",

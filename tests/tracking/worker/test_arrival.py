@@ -10,6 +10,8 @@ import pytest
 from sparktune.tracking.worker import arrival as module
 from sparktune.tracking.worker.arrival import RunArrival
 
+pytestmark = pytest.mark.unit
+
 
 def test_a_known_run_is_not_asked_for() -> None:
     def ask() -> None:

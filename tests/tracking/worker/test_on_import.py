@@ -12,6 +12,8 @@ import pytest
 
 from sparktune.tracking.worker import on_import
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.fixture
 def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
