@@ -143,8 +143,11 @@ class ControlServer:
         """
         self._tell(self._wanting, number, GIVE, announcement.encode("ascii"), once=True)
 
-    def after_arrivals(self, then: Callable[[], None]) -> None:
-        """Call ``then`` when the signals of all that has arrived by now were taken; soon, in any thread."""
+    def after_arrivals(self, then: Callable[[], None], *, hops: int = ARRIVAL_HOPS) -> None:
+        """Call ``then`` when the signals of all that has arrived by now were taken; soon, in any thread.
+
+        With 0 ``hops``: of all that the server has answered by now.
+        """
 
         def hop(left: int) -> None:
             if left:
@@ -153,7 +156,7 @@ class ControlServer:
                 then()
 
         try:
-            self._loop.call_soon_threadsafe(hop, ARRIVAL_HOPS)
+            self._loop.call_soon_threadsafe(hop, hops)
         except RuntimeError:  # the loop is closed
             then()
 

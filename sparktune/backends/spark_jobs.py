@@ -780,10 +780,13 @@ class SparkBackend:
 
     def _job_ended(self, run: _Run, rows: list[bytes], error: Exception | None) -> None:
         over = _JobOver(run.task.trial_id, rows, error)
-        if error is None:
-            self._inbox.put(over)
-        else:  # what its worker told before it died comes first
-            self._control.after_arrivals(functools.partial(self._inbox.put, over))
+        put = functools.partial(self._inbox.put, over)
+        if error is not None:  # what its worker told before it died comes first
+            self._control.after_arrivals(put)
+        elif not rows:  # its worker's outcome is confirmed, and on its way to the inbox
+            self._control.after_arrivals(put, hops=0)
+        else:
+            put()
 
     def _job_unused(self, number: int, error: Exception | None) -> None:
         self._inbox.put(_Unused(number, error))
