@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from hyperopt.base import JOB_STATE_RUNNING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparktune import SimulatedTrials, fmin
+from sparktune import DriverTrials, SimulatedTrials, SparkTrials, fmin
 from sparktune.tracking.mlflow import MlflowTracker
+from tests.conftest import needs_classic
 
 pytestmark = pytest.mark.system
 
@@ -205,6 +207,39 @@ def test_on_spark(tmp_path: Path, subprocess_env: Any, mlflow_store: str) -> Non
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
     assert parent.data.tags["sparktune.stop_reason"] == "fmin run ended by SIGTERM"
     assert parent.data.metrics["cancelled_trials_count"] == 2
+
+
+REAL = (
+    "sparktune.study.driver",
+    "sparktune.study.study",
+    "sparktune.study.interrupts",
+    "sparktune.backends.driver_threads",
+    "sparktune.backends.spark_jobs",
+    "sparktune.backends.spark_lanes",
+)
+
+
+@needs_classic
+@pytest.mark.parametrize("kind", [SparkTrials, DriverTrials])
+def test_at_any_moment_of_a_real_study(spark: Any, kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing that has arrived is lost: whoever waited for it would wait for a minute."""
+    options: Any = {"show_progressbar": False, "rstate": 1}
+    n_interrupted = 0
+    for moment in range(1, 2000, 50):
+        trials = kind(2, mlflow=False)
+        began = time.monotonic()
+        with interrupted_after([moment], REAL):
+            try:
+                fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 8, trials=trials, **options)
+            except KeyboardInterrupt:
+                n_interrupted += 1
+        assert time.monotonic() - began < 30, f"a guard against waiting for ever; line {moment}"
+        assert JOB_STATE_RUNNING not in [document["state"] for document in trials._dynamic_trials]
+        fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 8, trials=trials, **options)
+        assert trials.count_successful_trials() == 8
+    assert n_interrupted >= 10
+    assert "may still" not in caplog.text
+    assert "still runs" not in caplog.text
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])

@@ -203,29 +203,28 @@ class DriverThreadsBackend:
                 ``fmin``'s caller.
         """
         until = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        events, self._undelivered = self._undelivered, []
-        while not events:
+        while not self._undelivered:
             is_stopping = bool(self._abandoned) or any(run.is_to_end for run in self._runs.values())
             left = max(0.0, until - time.monotonic())
             patience = min(CANCEL_AGAIN_S, left) if is_stopping else left
             with contextlib.suppress(queue.Empty):
-                event = self._inbox.get(timeout=None if math.isinf(patience) else patience)
+                event = interrupts.get(self._inbox, None if math.isinf(patience) else patience)
                 if self._interrupt_is_due:
                     self._interrupt_is_due = False
                     self._inbox.put(event)  # it is taken in when the study has been stopped
                     raise KeyboardInterrupt
-                events += self._taken(event)
+                self._undelivered += self._taken(event)
                 while True:
-                    events += self._taken(self._inbox.get_nowait())
+                    self._undelivered += self._taken(interrupts.get(self._inbox, 0.0))
             if time.monotonic() >= self._insist_at:  # however busy the inbox is
                 self._insist_at = time.monotonic() + CANCEL_AGAIN_S
-                events += self._insist()
+                self._undelivered += self._insist()
             if time.monotonic() >= until:
                 break
         if self._ended_by is not None:
             error, self._ended_by = self._ended_by, None
-            self._undelivered = events
             raise error
+        events, self._undelivered = self._undelivered, []
         return events
 
     def _taken(self, event: Event) -> list[Event]:

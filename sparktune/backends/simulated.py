@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sparktune.study import interrupts
 from sparktune.study.backend import (
     Cancelled,
     Event,
@@ -99,9 +100,10 @@ class SimulatedBackend:
             notes = _Notes()
             reporting.begin(notes)
             try:
-                result, attachments = self._objective.evaluate(task.trial_id, task.config)
-                dumps_result(result, attachments)
-                duration = self._duration_s(task.config, result)
+                with interrupts.admitted():
+                    result, attachments = self._objective.evaluate(task.trial_id, task.config)
+                    dumps_result(result, attachments)
+                    duration = self._duration_s(task.config, result)
                 end = Finished(task.trial_id, self._now + duration, result, attachments, duration)
             except WorkerDied as death:
                 if attempt >= self._attempts:

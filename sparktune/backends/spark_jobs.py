@@ -359,10 +359,10 @@ class SparkBackend:
             left = math.inf if until is None else max(0.0, until - time.monotonic())
             with contextlib.suppress(queue.Empty):
                 is_short = is_stopping or self._ahead.n_parked > 0
-                signal = self._inbox.get(timeout=min(CANCEL_AGAIN_S if is_short else LOOK_S, left))
-                self._events += self._take(signal)
+                patience = min(CANCEL_AGAIN_S if is_short else LOOK_S, left)
                 while True:
-                    self._events += self._take(self._inbox.get_nowait())
+                    self._events += self._take(interrupts.get(self._inbox, patience))
+                    patience = 0.0
             if self._ended_by is not None and not had_ended:
                 raise self._ended_by
             self._events += self._looked_after()
@@ -408,7 +408,7 @@ class SparkBackend:
                 if time.monotonic() >= give_up:
                     break
                 try:
-                    self._take(self._inbox.get(timeout=CANCEL_AGAIN_S))
+                    self._take(interrupts.get(self._inbox, CANCEL_AGAIN_S))
                 except queue.Empty:
                     self._close_ahead()
                     for run in [run for run in self._runs.values() if run.stopping_since]:

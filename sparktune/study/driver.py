@@ -121,10 +121,12 @@ class Driver:
             Exception: whatever the suggest function, an early stop function or an observer raised.
         """
         try:
-            self._loop()
-            self._tracker.read_watched(READ_WATCHED_S)
-            for event in self._backend.wait(0.0):
-                self._study.tell(event)
+            with interrupts.shielded():
+                self._loop()
+                with interrupts.admitted():
+                    self._tracker.read_watched(READ_WATCHED_S)
+                for event in self._backend.wait(0.0):
+                    self._study.tell(event)
         except BaseException as error:
             with interrupts.held():
                 self._stop(cut_off_reason(error) or f"{type(error).__name__}: {error}")

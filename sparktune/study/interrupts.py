@@ -1,5 +1,8 @@
 """Ctrl-C and SIGTERM: raise ``KeyboardInterrupt`` where it can do no harm, and that alone.
 
+The driver's loop is ``shielded``: it is cut only where it waits for events (``get``) and in the user's own
+code (``admitted``), so that nothing is lost that has arrived.
+
 PySpark's own handler cancels every job of the session first, other people's too; and an interrupt in the
 middle of a call to Java leaves a connection behind on which the user's next call fails.
 
@@ -13,12 +16,14 @@ import builtins
 import contextlib
 import logging
 import math
+import queue
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType, TracebackType
+from typing import Any
 
 logger = logging.getLogger("sparktune")
 
@@ -31,14 +36,29 @@ class _State:
     """Of the main thread, which alone receives signals.
 
     Attributes:
-        depth: how many ``held`` blocks it is in.
+        depth: how many ``held`` and ``shielded`` blocks it is in.
         due: the interrupt that one of them holds back.
         wished_at: the monotonic time of the last wish.
+        is_shielded: it is in a ``shielded`` block.
+        waits_for: the inbox that ``get`` waits for.
     """
 
     depth: int = 0
     due: type[KeyboardInterrupt] | None = None
     wished_at: float = -math.inf
+    is_shielded: bool = False
+    waits_for: queue.SimpleQueue[Any] | None = None
+
+    @property
+    def admits(self) -> bool:
+        """Whether an interrupt may be raised in ``get`` and in ``admitted``."""
+        return self.is_shielded and self.depth == 1
+
+    def raise_due(self) -> None:
+        """Raise the interrupt that was held back, if there is one."""
+        if self.due is not None:
+            due, self.due = self.due, None
+            raise due
 
 
 _state = _State()
@@ -110,9 +130,62 @@ def held() -> Iterator[None]:
         yield
     finally:
         _state.depth -= 1
-        if _state.due is not None and not _state.depth:
-            due, _state.due = _state.due, None
-            raise due
+        if not _state.depth:
+            _state.raise_due()
+
+
+@contextlib.contextmanager
+def shielded() -> Iterator[None]:
+    """Ctrl-C waits for ``get``, for ``admitted`` or the end of this block; a second wish does not."""
+    if threading.current_thread() is not threading.main_thread() or _state.depth:
+        yield
+        return
+    try:
+        _state.depth, _state.is_shielded = 1, True
+        yield
+    finally:
+        _state.depth, _state.is_shielded = 0, False
+        _state.raise_due()
+
+
+@contextlib.contextmanager
+def admitted() -> Iterator[None]:
+    """In a ``shielded`` block: Ctrl-C may be raised within this one, which is the user's own code."""
+    if threading.current_thread() is not threading.main_thread() or not _state.admits:
+        yield
+        return
+    try:
+        _state.depth = 0
+        _state.raise_due()
+        yield
+    finally:
+        _state.depth = 1
+
+
+_WAKE = object()
+
+
+def get(inbox: queue.SimpleQueue[Any], timeout: float | None = None) -> Any:
+    """The next of an inbox. In a ``shielded`` block Ctrl-C is raised here, and takes nothing out of it.
+
+    Raises:
+        queue.Empty: nothing came in ``timeout`` seconds; perhaps earlier.
+        KeyboardInterrupt: Ctrl-C, now or in the block before.
+    """
+    admits = threading.current_thread() is threading.main_thread() and _state.admits
+    try:
+        if admits:
+            _state.waits_for = inbox
+            _state.raise_due()
+        found = inbox.get(timeout=timeout)
+    finally:
+        if admits:
+            _state.waits_for = None
+    if found is _WAKE:
+        if admits:
+            _state.raise_due()
+        raise queue.Empty
+    return found
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -131,6 +204,8 @@ def _raise(kind: type[KeyboardInterrupt]) -> None:
     _state.wished_at = now
     if _state.depth and _state.due is None:
         _state.due = kind
+        if _state.waits_for is not None:
+            _state.waits_for.put(_WAKE)  # may be called in a signal handler, as its documentation says
     else:
         _state.due = None
         raise kind

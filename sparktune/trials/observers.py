@@ -12,7 +12,7 @@ from typing import Any
 from hyperopt.base import JOB_STATE_DONE
 
 from sparktune.private import of_hyperopt
-from sparktune.study import progress
+from sparktune.study import interrupts, progress
 from sparktune.study.study import Study
 from sparktune.study.tracker import Tracker
 from sparktune.study.trial import Trial, TrialState
@@ -105,7 +105,8 @@ class EarlyStop:
             newest = self._view.trials[-1:]
             if not newest or newest[0]["result"].get("loss") is None:
                 return False
-        stop, self._arguments = self._function(self._view, *self._arguments)
+        with interrupts.admitted():
+            stop, self._arguments = self._function(self._view, *self._arguments)
         return bool(stop)
 
 

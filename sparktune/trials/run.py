@@ -491,7 +491,8 @@ def _suggest(
 ) -> Trial | None:
     new_ids = trials.new_trial_ids(1)
     seen = trials if informed is None else informed.for_algorithm(is_ours=suggestion.is_ours(algo))
-    suggested = algo(new_ids, domain, seen, seed)
+    with interrupts.admitted():
+        suggested = algo(new_ids, domain, seen, seed)
     if not suggested:
         return None
     if len(suggested) > 1:

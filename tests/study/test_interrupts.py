@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -134,3 +135,93 @@ def test_other_threads_hold_nothing() -> None:
         press()
     leave.set()
     thread.join()
+
+
+def test_in_a_shielded_block_it_waits_for_the_users_code_or_for_an_inbox() -> None:
+    done: list[int] = []
+    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def work(wait: Callable[[], object]) -> None:
+        with interrupts.raised(), interrupts.shielded():
+            with interrupts.held():
+                press()
+                with interrupts.admitted():  # within what holds it back, nothing is admitted
+                    done.append(1)
+            done.append(2)
+            wait()
+            done.append(3)
+
+    def users_code() -> None:
+        with interrupts.admitted():
+            done.append(4)
+
+    inbox.put(7)
+    for wait in (users_code, lambda: interrupts.get(inbox)):
+        done.clear()
+        with pytest.raises(KeyboardInterrupt):
+            work(wait)
+        assert done == [1, 2]
+    assert interrupts.get(inbox) == 7, "nothing was taken out"
+    done.clear()
+    with pytest.raises(KeyboardInterrupt):
+        work(lambda: None)
+    assert done == [1, 2, 3], "at the end of the block"
+
+
+def test_who_waits_for_an_inbox_is_woken() -> None:
+    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
+    main = threading.get_ident()
+    waits = threading.Event()
+    presses = threading.Thread(target=lambda: waits.wait(60) and signal.pthread_kill(main, signal.SIGINT))
+    presses.start()
+
+    def work() -> None:
+        with interrupts.raised(), interrupts.shielded():
+            waits.set()
+            interrupts.get(inbox, timeout=60)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    presses.join()
+
+
+def test_an_item_that_comes_with_the_interrupt_is_not_lost() -> None:
+    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    class Pressed:
+        """An inbox in which an item arrives in the same moment as Ctrl-C."""
+
+        put = inbox.put
+
+        def get(self, timeout: float | None) -> int:
+            inbox.put(1)
+            press()
+            return inbox.get(timeout=timeout)
+
+    taken = []
+
+    def work() -> None:
+        with interrupts.raised(), interrupts.shielded():
+            taken.append(interrupts.get(Pressed()))  # type: ignore[arg-type]
+            interrupts.get(inbox)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert taken == [1]
+    with pytest.raises(queue.Empty):
+        interrupts.get(inbox, timeout=0.0)
+
+
+def test_in_other_threads_an_inbox_is_an_inbox() -> None:
+    inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
+    found: list[int] = []
+
+    def work() -> None:
+        with interrupts.shielded(), interrupts.admitted():
+            found.append(interrupts.get(inbox, timeout=60))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inbox.put(1)
+    thread.join()
+    assert found == [1]
