@@ -15,7 +15,7 @@ from sparktune.private import of_hyperopt
 from sparktune.study import interrupts, progress
 from sparktune.study.study import Study
 from sparktune.study.tracker import Tracker
-from sparktune.study.trial import Trial, TrialState
+from sparktune.study.trial import Trial, TrialState, reported_metric
 from sparktune.trials.base import StudyTrials
 
 logger = logging.getLogger("sparktune")
@@ -62,6 +62,48 @@ class MetricCheck:
                 self._metric,
                 ", ".join(seen) or "none",
             )
+
+
+class ResultCheck:
+    """Says aloud, once, that results do not go with the metric and the goal."""
+
+    def __init__(self, metric: str, goal: str, study: Study) -> None:
+        self._metric, self._goal, self._study = metric, goal, study
+        self._is_silent = False
+
+    def changed(self, trial: Trial) -> None:
+        """See ``Observer``."""
+        if self._is_silent or trial.state is not TrialState.COMPLETED or trial.loss is None:
+            return
+        if reported_metric(trial.result, self._metric) is not None:
+            self._is_silent = True  # as it is meant
+            return
+        curve = self._study.curves.get(trial.trial_id)
+        if curve is not None:
+            last = curve.values[-1]
+            if self._goal == "maximize" and last == trial.loss != 0:
+                self._warn(
+                    f"{trial.describe} reported {last:.6g} and returned {trial.loss:.6g}: what an objective "
+                    f"returns is the loss, which is minimized, so this study looks for the lowest "
+                    f"{self._metric}, although the goal is to maximize it. Remedy: return "
+                    f"{{'status': 'ok', {self._metric!r}: value}}, or -value"
+                )
+            return
+        others = sorted(
+            str(key)
+            for key, value in (trial.result or {}).items()
+            if key != "loss" and isinstance(value, numbers.Real) and not isinstance(value, bool)
+        )
+        if others:
+            self._warn(
+                f"the metric {self._metric!r} is not in the result of {trial.describe}, which has "
+                f"{', '.join(others)}, and was not reported: what is shown under its name is made of the "
+                "loss. Remedy: name a metric that there is with metric=..."
+            )
+
+    def _warn(self, text: str) -> None:
+        self._is_silent = True
+        logger.warning("%s", text)
 
 
 def answering_pairs(early_stop_fn: Any) -> Callable[..., tuple[Any, Any]]:

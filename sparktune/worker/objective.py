@@ -137,6 +137,12 @@ def _with_loss(returned: Any, metric: str, goal: Goal) -> Any:
     if not isinstance(returned, Mapping) or "loss" in returned or returned.get("status") != STATUS_OK:
         return returned
     value = returned.get(metric, last)
+    if value is None and metric != "loss":
+        names = ", ".join(map(repr, returned)) or "nothing"
+        raise BadResult(
+            f"the objective's result has neither 'loss' nor the metric {metric!r}, but {names}; "
+            "return one of them, or name the metric that it has with metric=..."
+        )
     if value is None:
         return returned
     return {**returned, "loss": value if goal == "minimize" else -value}
