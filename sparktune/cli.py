@@ -91,6 +91,8 @@ def _imported(name: str) -> Any:
         SparktuneError: there is none.
     """
     module, _, attribute = name.partition(":")
+    if not attribute:  # importing a script would run it
+        raise SparktuneError(f"--objective {name!r} names no function; write module:function")
     sys.path.insert(0, "")
     try:
         return getattr(importlib.import_module(module), attribute)

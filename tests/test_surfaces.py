@@ -10,7 +10,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from sparktune import DriverTrials, fmin, hp, rand
+from sparktune import AllTrialsFailed, DriverTrials, fmin, hp, rand
 from sparktune.cli import main
 from sparktune.plots.sources import of_run, table_of
 
@@ -168,3 +168,28 @@ def test_a_metric_to_be_maximized_beside_a_loss_of_its_own(
     assert read.best_trial["result"]["accuracy"] == 0.893
     assert read.best_params == trials.best_params
     assert read.to_dataframe().param_loss.tolist() == trials.to_dataframe().param_loss.tolist()
+
+
+@pytest.mark.parametrize("has_file", [False, True])
+def test_a_call_that_has_nothing_to_run_begins_no_study(
+    mlflow_store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], has_file: bool
+) -> None:
+    options: Any = {"show_progressbar": False, "rstate": 0}
+    if has_file:
+        options["trials_save_file"] = str(tmp_path / "study.pkl")
+    trials = DriverTrials(1)
+    first = fmin(lambda point: abs(point["x"]), SPACE, rand.suggest, 4, trials=trials, **options)
+    run_id = trials.run_id
+    again = DriverTrials(1) if has_file else trials
+    assert fmin(lambda point: abs(point["x"]), SPACE, rand.suggest, 4, trials=again, **options) == first
+    assert again.run_id == run_id
+    assert len(again) == 4
+    runs = mlflow.search_runs(output_format="list")
+    assert len([run for run in runs if "mlflow.parentRunId" not in run.data.tags]) == 1
+    told = best_of_all_surfaces(again, first, capsys)
+    assert set(told.values()) == {again.best_trial["tid"]}
+
+
+def test_before_any_trial_there_is_no_best_and_that_is_said() -> None:
+    with pytest.raises(AllTrialsFailed, match="of 0 trials none has completed"):
+        _ = DriverTrials(1, mlflow=False).best_point

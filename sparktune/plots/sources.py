@@ -72,9 +72,7 @@ def of_run(run_id: str, tracking_uri: str | None = None) -> Table:
     try:
         return Table.of(recorded_snapshot(run_id, tracking_uri))
     except NotRecordedError as error:
-        raise StudyNotFound(
-            f"{error}. Give the id of a study's parent run: trials.run_id, or Run ID in MLflow's UI"
-        ) from error
+        raise StudyNotFound(str(error)) from error
 
 
 def _of_hyperopt(trials: hyperopt.Trials) -> Table:

@@ -319,6 +319,8 @@ def _options(label: str, dist: Any, common: Mapping[str, Any]) -> Parameter:
         raise InvalidSpace(
             f"the bounds of hp.randint({label!r}) are {first:g} and {end:g}; give whole numbers"
         )
+    if end <= first == 0 and common["is_branching"]:
+        raise InvalidSpace(f"hp.choice({label!r}) has no options; give it at least one")
     if end <= first:
         raise InvalidSpace(
             f"hp.choice or hp.randint({label!r}) has no options: there is no whole number from {first:g} to "

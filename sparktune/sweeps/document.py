@@ -153,7 +153,14 @@ def parse(text: str | bytes, source: str) -> Document:
         InvalidSweep: it is no YAML, or holds what no sweep file needs.
     """
     if len(text) > MAX_BYTES:
-        raise refuse([Problem(Place(source, 1, 1), f"the file is larger than {MAX_BYTES:,} bytes")])
+        raise refuse(
+            [
+                Problem(
+                    Place(source, 1, 1),
+                    f"the file is larger than {MAX_BYTES:,} bytes, so it is no sweep file",
+                )
+            ]
+        )
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:

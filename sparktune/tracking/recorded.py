@@ -37,6 +37,9 @@ DONE = frozenset(state for state in TrialState if state.is_final and state is no
 T = TypeVar("T")
 
 
+REMEDY = "Give the id of a study's parent run: trials.run_id, or Run ID in MLflow's UI"
+
+
 class NotRecordedError(Exception):
     """There is no such study in the store, or it cannot be read."""
 
@@ -194,7 +197,9 @@ class Reader:
         try:
             snapshot = self._tried(lambda: self._store.snapshot(run_id))
         except RefusedError as error:
-            raise NotRecordedError(f"MLflow at {self._shown} has no run {run_id!r}: {error}") from error
+            raise NotRecordedError(
+                f"MLflow at {self._shown} has no run {run_id!r}: {error}. {REMEDY}"
+            ) from error
         found = self._of_tags(run_id, snapshot.experiment_id, snapshot.tags, study_id)
         return replace(found, is_open=snapshot.status == "RUNNING")
 
@@ -210,7 +215,11 @@ class Reader:
             is_trial = schema.PARENT_TAG in tags
             raise NotRecordedError(
                 f"the run {run_id} holds no study that sparktune can go on with"
-                + (f": it is a trial; its parent run is {tags[schema.PARENT_TAG]}" if is_trial else "")
+                + (
+                    f": it is a trial; its parent run is {tags[schema.PARENT_TAG]}"
+                    if is_trial
+                    else f". {REMEDY}"
+                )
             )
         record = chosen[-1]
         lease = Lease.from_json(tags.get(LEASE + short(record.study_id), ""))

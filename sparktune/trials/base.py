@@ -27,7 +27,7 @@ from hyperopt.base import (
 )
 
 from sparktune.early_termination.base import Curve, EarlyTerminationPolicy, Goal
-from sparktune.errors import StudyInProgress
+from sparktune.errors import AllTrialsFailed, StudyInProgress
 from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
@@ -294,7 +294,12 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         try:
             best: documents.Document = hyperopt.trials_from_docs(whole, validate=False).best_trial
         except hyperopt.exceptions.AllTrialsFailed:
-            best = super().best_trial
+            try:
+                best = super().best_trial
+            except hyperopt.exceptions.AllTrialsFailed:
+                raise AllTrialsFailed(
+                    f"of {len(self.trials)} trials none has completed, so none is best"
+                ) from None
         return best
 
     # -- what people ask -------------------------------------------------------------------------------

@@ -123,6 +123,7 @@ class RunnableTrials(StudyTrials):
             stream = randomness.continued(None if is_same else rstate, self._stream)
             # What MLflow says was cancelled with its study is run again; a killed driver cancels nothing.
             earlier, queued = self._join(view, recorded is not None and not self._unfinished)
+            before = self._study, self.run_id, self._study_id
             if not is_same:
                 n_documents = len(of_hyperopt.documents(self))
                 self._study = StudyStart(len(self), stream.draws, n_documents)
@@ -157,6 +158,10 @@ class RunnableTrials(StudyTrials):
                 hopeless_after=_hopeless_after(self),
                 curves=self._curves,
             )
+            if n_new == 0 and not queued and not is_same and before[1] is not None:
+                self._study, self.run_id, self._study_id = before
+                logger.info("nothing to run: %d trials are there, and max_evals=%s", len(self), limit)
+                return _answer(self, study, space, return_argmin)
             self._fmin_cancelled_reason = self.elapsed_s = None
             self._max_evals, self._n_given = limit, len(queued)
             n_earlier = sum(trial.state.is_final for trial in earlier)

@@ -195,6 +195,8 @@ def _why(loss: Any) -> str:
     """Why a loss is refused, and what to do."""
     if _holds_one(loss):
         return "an array, not a number: return loss.item()"
+    if hasattr(loss, "shape"):
+        return "an array, not a number: return one number, such as its mean"
     return "which is no number"
 
 
