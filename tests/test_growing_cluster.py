@@ -85,6 +85,8 @@ def points(new_ids, domain, trials, seed):
 
 
 threading.Thread(target=watch, daemon=True).start()
+while not cluster()["busy"]:  # how large it may get is known when its first machine is
+    time.sleep(0.05)
 trials = SparkTrials(6, mlflow=False)
 fmin(fn, hp.randint("i", 12), points, 12, trials=trials, show_progressbar=False)
 left = status.getActiveJobsIds()

@@ -83,6 +83,35 @@ def test_at_any_moment_of_a_study(moments: tuple[int, ...]) -> None:
     assert trials.count_successful_trials() == 20
 
 
+class Pressed:
+    """A reporter of the progress, during whose work Ctrl-C comes, once."""
+
+    def __init__(self, at: int) -> None:
+        self.n, self.at = 0, at
+
+    @contextlib.contextmanager
+    def __call__(self, initial: int, total: int) -> Iterator[Pressed]:
+        yield self
+
+    def update(self, n: int) -> None:
+        self.n += n
+        if self.n == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_study_that_goes_on_has_all_its_trials(mlflow_store: str) -> None:
+    """Ctrl-C that waited for the loop comes before a seed is drawn, which would count as a trial."""
+    trials = DriverTrials(1)
+    options: Any = {"trials": trials, "rstate": 1, "show_progressbar": Pressed(4)}
+    with pytest.raises(KeyboardInterrupt):
+        fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 10, **options)
+    assert trials.count_successful_trials() == 4
+    run_id = trials.run_id
+    fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 10, **options)
+    assert trials.run_id == run_id
+    assert trials.count_successful_trials() == 10
+
+
 class RecordedTrials(SimulatedTrials):
     """Simulated trials that are recorded in MLflow."""
 

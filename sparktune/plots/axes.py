@@ -140,7 +140,7 @@ def category_name(value: Any) -> str:
     """
     try:
         if isinstance(value, str):
-            return repr(value) if not value or _reads_as_value(value) else str(value)
+            return repr(str(value)) if not value or _reads_as_value(value) else str(value)
         return repr(float(value)) if isinstance(value, float) else str(value)
     except Exception as error:  # an option may be any object of the user's
         return f"<{type(value).__name__}: {type(error).__name__}>"

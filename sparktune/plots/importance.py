@@ -42,7 +42,7 @@ def importances(ranked: Sequence[Row], axes: Mapping[str, Axis]) -> dict[str, fl
     ``MIN_TRIALS`` trials have a loss.
 
     Args:
-        ranked: the trials that have a loss, the best first.
+        ranked: the trials that have a loss, the lowest first.
         axes: label -> axis of each parameter.
     """
     if len(ranked) < MIN_TRIALS or not axes:

@@ -233,7 +233,8 @@ class Table:
     @functools.cached_property
     def importances(self) -> dict[str, float]:
         """Label -> its share of the importance of all; see ``importance``."""
-        return importance.importances(self.ranked, self.axes)
+        by_loss = sorted(self.with_loss, key=lambda row: (row.loss, row.number))
+        return importance.importances(by_loss, self.axes)
 
     def most_important(self, limit: int) -> list[str]:
         """At most ``limit`` labels, the most important first; in the order of the space where unknown."""

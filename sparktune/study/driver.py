@@ -173,6 +173,7 @@ class Driver:
             return
         free = int(min(self._parallelism, backend.slots())) - study.n_running
         while free > 0 and not self._is_late():
+            interrupts.admit()  # before a seed is drawn
             trial = study.next_trial(backend.now())
             if trial is None:
                 return
@@ -242,6 +243,7 @@ class Driver:
                 trial = self._ended.popleft()
                 for listener in self._listeners:
                     listener.changed(trial)
+                interrupts.admit()
                 if self._study.check_stop(trial):
                     self._stop(self._study.stop_reason or "")
 

@@ -31,6 +31,13 @@ ONE_WISH_S = 2.0
 """Interrupts that follow another within so many seconds are one wish with it."""
 
 
+@dataclass(eq=False)
+class _Shield:
+    """A ``shielded`` block."""
+
+    is_over: bool = False
+
+
 @dataclass
 class _State:
     """Of the main thread, which alone receives signals.
@@ -39,20 +46,20 @@ class _State:
         depth: how many ``held`` and ``shielded`` blocks it is in.
         due: the interrupt that one of them holds back.
         wished_at: the monotonic time of the last wish.
-        is_shielded: it is in a ``shielded`` block.
+        shield: the ``shielded`` block that it is in, unless it is in one that is ``admitted`` there.
         waits_for: the inbox that ``get`` waits for.
     """
 
     depth: int = 0
     due: type[KeyboardInterrupt] | None = None
     wished_at: float = -math.inf
-    is_shielded: bool = False
+    shield: _Shield | None = None
     waits_for: queue.SimpleQueue[Any] | None = None
 
     @property
     def admits(self) -> bool:
         """Whether an interrupt may be raised in ``get`` and in ``admitted``."""
-        return self.is_shielded and self.depth == 1
+        return self.shield is not None and self.depth == 1
 
     def raise_due(self) -> None:
         """Raise the interrupt that was held back, if there is one."""
@@ -140,26 +147,38 @@ def shielded() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or _state.depth:
         yield
         return
+    shield, before = _Shield(), _state.shield
     try:
-        _state.depth, _state.is_shielded = 1, True
+        _state.depth, _state.shield = 1, shield
         yield
     finally:
-        _state.depth, _state.is_shielded = 0, False
+        shield.is_over = True
+        _state.depth, _state.shield = 0, before
         _state.raise_due()
 
 
 @contextlib.contextmanager
 def admitted() -> Iterator[None]:
-    """In a ``shielded`` block: Ctrl-C may be raised within this one, which is the user's own code."""
-    if threading.current_thread() is not threading.main_thread() or not _state.admits:
+    """In a ``shielded`` block: Ctrl-C may be raised within this one, which is the user's own code.
+
+    What was held back before it is not: that is for ``admit``.
+    """
+    shield = _state.shield
+    if threading.current_thread() is not threading.main_thread() or shield is None or not _state.admits:
         yield
         return
     try:
-        _state.depth = 0
-        _state.raise_due()
+        _state.depth, _state.shield = 0, None
         yield
     finally:
-        _state.depth = 1
+        if not shield.is_over:  # a generator that was left by an interrupt may end late
+            _state.depth, _state.shield = 1, shield
+
+
+def admit() -> None:
+    """In a ``shielded`` block: raise the interrupt that was held back, if there is one."""
+    if threading.current_thread() is threading.main_thread() and _state.admits:
+        _state.raise_due()
 
 
 _WAKE = object()

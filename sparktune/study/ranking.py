@@ -42,8 +42,10 @@ def first(trials: Iterable[OfAnyForm], of: Callable[[OfAnyForm], Ranked]) -> OfA
 
 def of_trial(trial: Trial) -> Ranked:
     """What decides of a trial; its loss may stand in its result alone."""
-    loss = trial.loss if trial.loss is not None else (trial.result or {}).get("loss", math.inf)
-    return trial.state, float(loss), trial.trial_id
+    loss = trial.loss
+    if loss is None and trial.state in CAN_BE_BEST:  # else it may be anything
+        loss = float((trial.result or {}).get("loss", math.inf))
+    return trial.state, loss, trial.trial_id
 
 
 def best_of(trials: Iterable[Trial]) -> Trial | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import numbers
@@ -89,16 +90,15 @@ class ResultCheck:
                     f"{{'status': 'ok', {self._metric!r}: value}}, or -value"
                 )
             return
-        others = sorted(
+        others = [
             str(key)
             for key, value in (trial.result or {}).items()
             if key != "loss" and isinstance(value, numbers.Real) and not isinstance(value, bool)
-        )
-        if others:
+        ]
+        for name in difflib.get_close_matches(self._metric, others, n=1):
             self._warn(
-                f"the metric {self._metric!r} is not in the result of {trial.describe}, which has "
-                f"{', '.join(others)}, and was not reported: what is shown under its name is made of the "
-                "loss. Remedy: name a metric that there is with metric=..."
+                f"the metric {self._metric!r} is not in the result of {trial.describe}, which has {name!r}: "
+                f"what is shown under its name is made of the loss. Remedy: metric={name!r}"
             )
 
     def _warn(self, text: str) -> None:

@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sparktune")
 
+_OF_A_STUDY = (
+    *("_study", "run_id", "_study_id", "_algo", "_parameters", "_objective_name", "_study_name"),
+    *("_space", "_warm", "_warm_from"),
+)
+"""What trials keep of the study that ran on them last."""
 NOTHING_TO_RETURN = "There are no evaluation tasks, cannot return argmin of task losses."
 
 
@@ -105,12 +110,16 @@ class RunnableTrials(StudyTrials):
         ):
             space = as_space(space)
             compiling.check(hyperopt.pyll.as_apply(space), constants="warn")
+            before = {name: getattr(self, name) for name in _OF_A_STUDY}
             self._space = space
             domain = hyperopt.Domain(fn, space, pass_expr_memo_ctrl=pass_expr_memo_ctrl)
             if not domain.pass_expr_memo_ctrl:
                 arguments.check_objective(fn)
             view = SpaceView(domain.expr)
-            if save is None or not _adopt_saved(self, save.path, view, name):
+            is_adopted = save is not None and _adopt_saved(self, save.path, view, name)
+            if is_adopted:
+                before = {name: getattr(self, name) for name in _OF_A_STUDY}
+            else:
                 resuming.warn_of_name(self._study_name, name, self.run_id)
             if warm_start:
                 self._warm_from = warming.checked(warm_start)
@@ -123,7 +132,6 @@ class RunnableTrials(StudyTrials):
             stream = randomness.continued(None if is_same else rstate, self._stream)
             # What MLflow says was cancelled with its study is run again; a killed driver cancels nothing.
             earlier, queued = self._join(view, recorded is not None and not self._unfinished)
-            before = self._study, self.run_id, self._study_id
             if not is_same:
                 n_documents = len(of_hyperopt.documents(self))
                 self._study = StudyStart(len(self), stream.draws, n_documents)
@@ -158,8 +166,11 @@ class RunnableTrials(StudyTrials):
                 hopeless_after=_hopeless_after(self),
                 curves=self._curves,
             )
-            if n_new == 0 and not queued and not is_same and before[1] is not None:
-                self._study, self.run_id, self._study_id = before
+            is_recorded = before["run_id"] is not None and (save is None or is_adopted)
+            if n_new == 0 and not queued and not is_same and is_recorded:
+                for attribute, value in before.items():
+                    if value is not None:  # what a pickle does not hold is known now
+                        setattr(self, attribute, value)
                 logger.info("nothing to run: %d trials are there, and max_evals=%s", len(self), limit)
                 return _answer(self, study, space, return_argmin)
             self._fmin_cancelled_reason = self.elapsed_s = None

@@ -77,3 +77,14 @@ def test_without_enough_trials_or_differences_nothing_is_claimed() -> None:
     assert param_importances(study([{}] * 30, range(30))) == {}
     assert param_importances(study([{"a": n} for n in range(30)], [1.0] * 30)) == {"a": 0.0}
     assert param_importances(study([{"a": 1}] * 30, range(30))) == {"a": 0.0}
+
+
+def test_trials_that_were_ended_early_count_by_their_loss() -> None:
+    """Most of them are worse than what completed; those that are better are good, too."""
+    rng = np.random.default_rng(3)
+    states = [TrialState.COMPLETED] * 10 + [TrialState.EARLY_TERMINATED] * 50
+    points = [{"x": rng.random(), "idle": rng.random()} for _ in states]
+    of_any = Table([Row(n, states[n], loss=p["x"], params=p) for n, p in enumerate(points)])
+    of_completed = Table([Row(n, TrialState.COMPLETED, loss=p["x"], params=p) for n, p in enumerate(points)])
+    assert of_any.importances == of_completed.importances
+    assert of_any.importances["x"] > 0.9

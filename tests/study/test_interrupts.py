@@ -137,7 +137,7 @@ def test_other_threads_hold_nothing() -> None:
     thread.join()
 
 
-def test_in_a_shielded_block_it_waits_for_the_users_code_or_for_an_inbox() -> None:
+def test_in_a_shielded_block_it_waits_for_where_it_is_admitted() -> None:
     done: list[int] = []
     inbox: queue.SimpleQueue[int] = queue.SimpleQueue()
 
@@ -145,18 +145,15 @@ def test_in_a_shielded_block_it_waits_for_the_users_code_or_for_an_inbox() -> No
         with interrupts.raised(), interrupts.shielded():
             with interrupts.held():
                 press()
-                with interrupts.admitted():  # within what holds it back, nothing is admitted
+                interrupts.admit()  # within what holds it back, nothing is admitted
+                with interrupts.admitted():
                     done.append(1)
             done.append(2)
             wait()
             done.append(3)
 
-    def users_code() -> None:
-        with interrupts.admitted():
-            done.append(4)
-
     inbox.put(7)
-    for wait in (users_code, lambda: interrupts.get(inbox)):
+    for wait in (interrupts.admit, lambda: interrupts.get(inbox)):
         done.clear()
         with pytest.raises(KeyboardInterrupt):
             work(wait)
@@ -225,3 +222,58 @@ def test_in_other_threads_an_inbox_is_an_inbox() -> None:
     inbox.put(1)
     thread.join()
     assert found == [1]
+
+
+def test_a_study_inside_a_study_does_not_switch_it_off() -> None:
+    """As in an objective of ``SimulatedTrials``, or in a search algorithm, that calls ``fmin``."""
+    done: list[int] = []
+
+    def inner() -> None:
+        with interrupts.raised(), interrupts.shielded():
+            with interrupts.held():
+                pass
+            with interrupts.admitted():
+                done.append(1)
+
+    def outer() -> None:
+        with interrupts.raised(), interrupts.shielded():
+            with interrupts.admitted():
+                inner()
+            press()
+            done.append(2)
+            interrupts.admit()
+            done.append(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        outer()
+    assert done == [1, 2]
+
+
+def test_a_block_that_ends_late_changes_nothing() -> None:
+    """The generator of a block that an interrupt left in its last moment is finalised some time later."""
+    left = []
+
+    def work() -> None:
+        with interrupts.raised(), interrupts.shielded():
+            left.append(interrupts.admitted())
+            left[0].__enter__()
+            press()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    left[0].__exit__(None, None, None)
+    with pytest.raises(KeyboardInterrupt), interrupts.raised():
+        press()
+
+
+def test_the_users_own_code_is_cut() -> None:
+    done: list[int] = []
+
+    def work() -> None:
+        with interrupts.raised(), interrupts.shielded(), interrupts.admitted():
+            press()
+            done.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == []

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparktune import AshaPolicy, BanditPolicy, MedianStoppingPolicy, TruncationSelectionPolicy
+from sparktune import (
+    AshaPolicy,
+    BanditPolicy,
+    MedianStoppingPolicy,
+    SimulatedTrials,
+    TruncationSelectionPolicy,
+    fmin,
+    hp,
+    rand,
+)
 from sparktune.early_termination.base import Curve, Decision
 from sparktune.study.backend import Cancelled, Event, Failed, Finished, Lost, Reported, Started, Terminated
 from sparktune.study.ranking import best_of
@@ -430,3 +439,14 @@ def test_commonest_error() -> None:
         study_.next_trial(0.0)
         study_.tell(event)
     assert study_.commonest_error() == ("E: b", 2)
+
+
+@pytest.mark.parametrize("loss", [None, "bad", [1, 2]])
+def test_a_trial_that_reports_its_failure_may_have_any_loss(loss: object) -> None:
+    def objective(x: float) -> object:
+        return {"status": "fail", "loss": loss} if x < 0 else x
+
+    trials = SimulatedTrials()
+    options: Any = {"points_to_evaluate": [{"x": 0.5}, {"x": -0.5}], "show_progressbar": False}
+    assert fmin(objective, hp.uniform("x", -1, 1), rand.suggest, 0, trials=trials, **options) == {"x": 0.5}
+    assert trials.to_dataframe()["state"].tolist() == ["completed", "failed"]

@@ -43,6 +43,7 @@ def returns_both(x: float) -> dict[str, Any]:
         (returns_both, "acuracy", "'acuracy' is not in the result of trial 0: x="),
         (lambda x: {"status": "ok", "accuracy": x}, "accuracy", None),
         (lambda x: -x, "accuracy", None),
+        (lambda x: {"status": "ok", "loss": -x, "eval_time": 1.5, "loss_variance": 0.1}, "accuracy", None),
     ],
 )
 def test_what_is_said_of_results(
