@@ -66,10 +66,14 @@ class MetricCheck:
 
 
 class ResultCheck:
-    """Says aloud, once, that results do not go with the metric and the goal."""
+    """Says aloud, once, that results do not go with the metric and the goal.
 
-    def __init__(self, metric: str, goal: str, study: Study) -> None:
+    That the metric has another name it says where there is no policy, for which ``MetricCheck`` does.
+    """
+
+    def __init__(self, metric: str, goal: str, study: Study, *, has_policy: bool) -> None:
         self._metric, self._goal, self._study = metric, goal, study
+        self._has_policy = has_policy
         self._is_silent = False
 
     def changed(self, trial: Trial) -> None:
@@ -89,6 +93,8 @@ class ResultCheck:
                     f"{self._metric}, although the goal is to maximize it. Remedy: return "
                     f"{{'status': 'ok', {self._metric!r}: value}}, or -value"
                 )
+            return
+        if self._has_policy:
             return
         others = [
             str(key)

@@ -529,7 +529,8 @@ def _listeners(
     """Who hears of an end, in their order, when it is in the documents and in the save file."""
     listening: list[Observer | None] = [observers.Recorder(tracker, trials)]
     if trials.metric != "loss":
-        listening.append(observers.ResultCheck(trials.metric, trials.goal, study))
+        has_policy = trials.early_termination is not None
+        listening.append(observers.ResultCheck(trials.metric, trials.goal, study, has_policy=has_policy))
     if trials.early_termination is not None:
         listening.append(observers.MetricCheck(trials.metric, tracker, study))
     listening += [stopper, *displays]
