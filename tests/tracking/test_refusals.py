@@ -25,6 +25,7 @@ from sparktune.errors import CannotRecord, CannotResume
 from sparktune.study.tracker import NullTracker
 from sparktune.tracking import server as probing
 from sparktune.tracking.refusals import cannot_record
+from tests.conftest import needs_classic
 from tests.gate import Gate, gate_to
 from tests.recorded_trials import RecordedTrials, tune
 from tests.tracking.conftest import Server
@@ -226,6 +227,7 @@ except CannotRecord as error:
 """
 
 
+@needs_classic
 def test_a_working_directory_that_cannot_be_written(clean_env: dict[str, str]) -> None:
     """MLflow's default is there; not even root can write to /proc."""
     began = time.monotonic()

@@ -16,6 +16,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from tests.conftest import needs_classic
 from tests.tracking.conftest import Server
 
 pytestmark = pytest.mark.system
@@ -112,6 +113,7 @@ def vendor_env(tmp_path: Path, clean_env: dict[str, str], empty_database: bytes)
     }
 
 
+@needs_classic
 @pytest.mark.parametrize(("uri", "where"), [(ARN, "spark"), (SDS, "here")])
 def test_a_study_in_a_vendors_store(
     uri: str, where: str, vendor_env: Mapping[str, str], server: Server, tmp_path: Path

@@ -17,6 +17,7 @@ from sparktune.search.suggestion import is_adaptive
 from sparktune.study import words
 from sparktune.study.trial import TrialState
 from sparktune.tracking.places import where_to_look
+from tests.conftest import needs_classic
 from tests.test_demo import in_a_terminal
 
 SPACE = hp.uniform("x", 0, 1)
@@ -264,6 +265,7 @@ CONFIGURED = "logging.basicConfig(level=logging.INFO, format='LOG %(message)s')"
 INTO_A_FILE = "logging.basicConfig(level=logging.INFO, filename='log.txt')"
 
 
+@needs_classic  # a client alone ends a process that has no file, as this one
 @pytest.mark.parametrize("fmin_of", ["hyperopt", "sparktune"])
 @pytest.mark.parametrize(
     ("before", "after"), [("", ""), (CONFIGURED, ""), ("", CONFIGURED), ("", INTO_A_FILE)]
