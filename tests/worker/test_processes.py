@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,10 @@ def test_what_a_trial_has_left_ends_with_its_worker(subprocess_env: Any) -> None
         assert process.stdin is not None
         assert process.stdout is not None
         users, *left = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
-        pool = [child for child in left if child.status() == psutil.STATUS_STOPPED]
+        until = time.monotonic() + 60
+        pool: list[psutil.Process] = []
+        while len(pool) < 2 and time.monotonic() < until:  # a signal takes effect when its process is run
+            pool = [child for child in left if child.status() == psutil.STATUS_STOPPED]
         assert len(pool) == 2
         assert users.status() != psutil.STATUS_STOPPED
         process.stdin.write("\n")
