@@ -19,7 +19,7 @@ import queue
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparktune.backends import control_port, encryption, spark_ahead, spark_slots
@@ -87,11 +87,15 @@ GIVE_UP_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _JobOver:
-    """A trial's Spark job ended: with the rows it returned, or with an exception."""
+    """A trial's Spark job ended: with the rows it returned, or with an exception.
+
+    ``is_last``: what its worker told the driver has been taken before.
+    """
 
     trial_id: int
     rows: list[bytes]
     error: Exception | None
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,6 +529,10 @@ class SparkBackend:
                 if run.job_over and not run.has_ended:
                     events += self._end(run, Cancelled(signal.trial_id, self.now()))
                 self._prepared(run)
+            case _JobOver(rows=[], error=None, is_last=False) if not run.has_ended:
+                # The worker's outcome is confirmed, and on its way to the inbox.
+                put = functools.partial(self._inbox.put, replace(signal, is_last=True))
+                self._control.after_arrivals(put, hops=0)
             case _JobOver():
                 if run.lane is not None:
                     self._ahead.forget(run.lane)
@@ -783,8 +791,6 @@ class SparkBackend:
         put = functools.partial(self._inbox.put, over)
         if error is not None:  # what its worker told before it died comes first
             self._control.after_arrivals(put)
-        elif not rows:  # its worker's outcome is confirmed, and on its way to the inbox
-            self._control.after_arrivals(put, hops=0)
         else:
             put()
 

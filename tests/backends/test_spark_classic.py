@@ -31,6 +31,7 @@ from sparktune.backends.spark_jobs import GIVE_UP_S, SparkBackend
 from sparktune.errors import ControlPortNotAvailable, ObjectiveNotPicklable, StudyCancelled
 from sparktune.study.backend import Backend, Cancelled, Finished, Lost, Started, Task
 from sparktune.study.tracker import RunContext
+from sparktune.worker.channel import Arrived
 from sparktune.worker.objective import Objective
 from tests.backends import conformance
 from tests.backends.conformance import (
@@ -309,6 +310,21 @@ def test_an_objective_that_raises_keeps_its_worker(make: Make) -> None:
         assert error_of(end).type_name == "ZeroDivisionError"
         pids.add(first.worker_pid)
     assert len(pids) <= 2
+
+
+def test_the_end_of_a_job_does_not_overtake_the_outcome(make: Make) -> None:
+    """The worker knows that the driver has it before the driver's thread does."""
+    backend = make(lambda x: x)
+    sink = backend._control._sink
+
+    def late(signal: Any) -> None:
+        if isinstance(signal, Arrived):
+            time.sleep(0.5)
+        sink(signal)
+
+    backend._control._sink = late
+    backend.launch(task(0))
+    assert [type(event) for event in wait_for_ends(backend, 0)] == [Started, Finished]
 
 
 def test_keyboard_interrupt_in_an_objective_is_its_own_failure(make: Make) -> None:
