@@ -148,7 +148,7 @@ class Driver:
         while not study.is_over:
             self._events.extend(backend.wait(self._patience()))
             while self._events:
-                event = self._events[0]  # taken off when it has been dealt with: Ctrl-C comes at any moment
+                event = self._events[0]  # taken off when it has been dealt with: an observer may raise
                 trial = study.tell(event)
                 if trial is not None:
                     self._announce(trial)
