@@ -47,7 +47,7 @@ ROOMS = {
     "search": ["errors", "hyperopt_names", "private", "space", "study"],
     "study": ["early_termination", "errors"],
     "worker": ["early_termination", "errors", "private", "study", "tracking.worker"],
-    "tracking": ["private", "space.naming", "study"],
+    "tracking": ["early_termination.base", "private", "space.naming", "study"],
     "backends": ["errors", "private", "study", "worker"],
     "trials": [
         "backends",

@@ -24,11 +24,10 @@ import pytest
 from sparktune import BanditPolicy, SparkTrials, Trials, auto, fmin, hp, optuna_sampler, rand, report, tpe
 from sparktune.early_termination import Curve, Decision
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
-from sparktune.study.ranking import best_of
+from sparktune.plots.sources import of_run
 from sparktune.study.tracker import default_study_name, objective_name
 from sparktune.tracking import artifacts
 from sparktune.tracking import lease as leases
-from sparktune.tracking.history import recorded_snapshot
 from sparktune.trials.simulated import SimulatedTrials
 from tests.conftest import needs_classic
 from tests.recorded_trials import PARENT, SPACE, N, RecordedTrials, facts, objective, tune
@@ -190,7 +189,7 @@ def test_a_study_that_the_user_ended(n: int, mlflow_store: str) -> None:
     assert mlflow.get_run(run_id).info.status == "FINISHED"
     assert mlflow.get_run(run_id).data.metrics["best_trial_loss"] == trials.best_trial["result"]["loss"]
     # The trial that was under way has two runs, of which the cancelled one counts for nobody.
-    shown = {trial.trial_id: (trial.state, trial.run_id) for trial in recorded_snapshot(run_id).trials}
+    shown = {row.number: (row.state, row.run_id) for row in of_run(run_id).rows}
     assert shown == {n: (trial.state, trial.run_id) for n, trial in trials._records.items()}
     assert facts(RecordedTrials.from_mlflow(run_id)) == uninterrupted()
 
@@ -250,7 +249,7 @@ def test_a_trial_that_is_ended_before_any_completes(
     table = json.loads(mlflow.artifacts.load_text(f"runs:/{trials.run_id}/trials.json"))
     tables = [trials.to_dataframe(), RecordedTrials.from_mlflow(trials.run_id, **options).to_dataframe()]
     losses = [None if math.isnan(found["loss"][0]) else found["loss"][0] for found in tables]
-    losses += [trials.snapshot().trials[0].loss, recorded_snapshot(trials.run_id).trials[0].loss]
+    losses += [trials.snapshot().trials[0].loss, of_run(trials.run_id).rows[0].loss]
     losses.append(table["data"][0][table["columns"].index("loss")])
     shown = mlflow.get_run(run_id).data.metrics.get("loss", math.nan)
     assert [*losses, None if math.isnan(shown) else shown] == [loss] * 6
@@ -323,9 +322,9 @@ def test_what_cannot_be_resumed(mlflow_store: str) -> None:
 
 
 def test_a_store_that_does_not_answer(mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sparktune.tracking import recorded
+    from sparktune.tracking import reader
 
-    monkeypatch.setattr(recorded, "PAUSE_S", 0.0)
+    monkeypatch.setattr(reader, "PAUSE_S", 0.0)
     mlflow.set_tracking_uri("http://127.0.0.1:1")
     with pytest.raises(CannotResume, match=r"http://127.0.0.1:1 does not answer.*MLFLOW_TRACKING_URI"):
         tune(resume="some")
@@ -526,7 +525,7 @@ def said_of_the_best(run_id: str, trials: Any, prefix: str = "", suffix: str = "
         output_format="list",
     )
     assert marked.info.run_id == trials.best_run_id
-    assert best_of(recorded_snapshot(run_id).trials).trial_id == best
+    assert of_run(run_id).best.number == best
     file = json.loads(mlflow.artifacts.load_text(f"runs:/{run_id}/best_point{suffix}.json"))
     assert file == {"trial": best, "point": trials.best_point}
     if not suffix:  # a run of the user's has the description of the first of its studies
@@ -701,24 +700,24 @@ def test_a_driver_renews_its_lease_while_it_is_taken_over_from(
     mlflow_store: str, monkeypatch: pytest.MonkeyPatch, n_renewals: int
 ) -> None:
     """It has seen its own lease, and writes it over that of the driver that takes over."""
-    from sparktune.tracking import recorded
+    from sparktune.tracking import reader
 
-    monkeypatch.setattr(recorded, "SETTLE_S", 0.0)
+    monkeypatch.setattr(reader, "SETTLE_S", 0.0)
     run_id = interrupt_after(3)
     tags = mlflow.get_run(run_id).data.tags
     key = next(key for key in tags if key.startswith("sparktune.lease."))
     theirs = leases.replace(leases.Lease.mine(0.0), host="elsewhere", owner="theirs")
     mlflow.MlflowClient().set_tag(run_id, key, theirs.as_json())
     say_it_runs(run_id)
-    read, renewals = recorded.Reader.lease, iter(range(n_renewals))
+    read, renewals = reader.Reader.lease, iter(range(n_renewals))
 
-    def read_late(self: recorded.Reader, study: recorded.RecordedStudy) -> leases.Lease | None:
+    def read_late(self: reader.Reader, study: reader.RecordedStudy) -> leases.Lease | None:
         for _ in renewals:
             mlflow.MlflowClient().set_tag(run_id, key, theirs.renewed(1.0).as_json())
             break
         return read(self, study)
 
-    monkeypatch.setattr(recorded.Reader, "lease", read_late)
+    monkeypatch.setattr(reader.Reader, "lease", read_late)
     if n_renewals == 1:
         assert facts(tune(resume=run_id, take_over=True)) == uninterrupted()
     else:  # it does not look whose the lease is: it would write for ever

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union, runtime_checkable
 
@@ -66,11 +67,13 @@ def of_run(run_id: str, tracking_uri: str | None = None) -> Table:
     Raises:
         StudyNotFound: there is no such run, or MLflow does not answer.
     """
-    from sparktune.tracking.history import recorded_snapshot
-    from sparktune.tracking.recorded import NotRecordedError
+    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.places import absolute_uri
+    from sparktune.tracking.reader import NotRecordedError, Reader
 
     try:
-        return Table.of(recorded_snapshot(run_id, tracking_uri))
+        reader = Reader(current_uri() if tracking_uri is None else absolute_uri(tracking_uri, os.getcwd()))
+        return Table.of(reader.snapshot(reader.study(run_id)))
     except NotRecordedError as error:
         raise StudyNotFound(str(error)) from error
 

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from hyperopt.base import JOB_STATE_CANCEL, JOB_STATE_DONE, JOB_STATE_ERROR, STATUS_OK
+from hyperopt.base import JOB_STATE_CANCEL, JOB_STATE_DONE, JOB_STATE_ERROR, STATUS_FAIL, STATUS_OK
 
 from sparktune.study.trial import TrialError, TrialState
 
@@ -30,6 +30,20 @@ def loss_of(document: Mapping[str, Any]) -> float | None:
     """The loss of a trial that ended with one; None of others."""
     with_loss = (TrialState.COMPLETED, TrialState.EARLY_TERMINATED)
     return float(document["result"]["loss"]) if outcome_of(document) in with_loss else None
+
+
+def result_of(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the objective of a document's trial returned; None where it did not return.
+
+    A loss that is NaN makes a trial fail that was ``ok`` to its objective: its document has the status
+    ``fail`` (``trials.documents.update``).
+    """
+    state, result = document.get("state"), document.get("result")
+    if not isinstance(result, Mapping):
+        return None
+    if state == JOB_STATE_ERROR and result.get("status") == STATUS_FAIL:
+        return {**result, "status": STATUS_OK}
+    return result if state == JOB_STATE_DONE else None
 
 
 def error_of(document: Mapping[str, Any]) -> TrialError | None:

@@ -3,56 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sparktune.errors import AllTrialsFailed, CannotResume, SparktuneError
 from sparktune.study.columns import parameter_columns
-from sparktune.study.ranking import first
-from sparktune.study.trial import TrialState, format_value, in_one_line, metric_value
+from sparktune.study.ranking import best_of
+from sparktune.study.snapshot import StudySnapshot
+from sparktune.study.trial import Trial, format_value, metric_value
 from sparktune.sweeps.problems import printable
-from sparktune.tracking import recorded
 from sparktune.tracking.mlflow import current_uri
-from sparktune.tracking.recorded import RecordedStudy, RecordedTrial, own_entries
+from sparktune.tracking.reader import RecordedStudy, best_point
 
 ERROR_CHARS = 100
-WAITING = "not finished"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A trial as it is recorded.
-
-    Attributes:
-        trial: its number.
-        state: see ``TrialState``; ``not finished`` for one whose end is not recorded.
-        metric: the primary metric, as the trial reported it.
-        loss: what ``fmin`` minimized.
-        seconds: in the objective.
-        reports: how often it told the metric while it ran.
-        params: label -> value, as the trial received it.
-        error: why it failed.
-        run_id: its run.
-    """
-
-    trial: int
-    state: str
-    metric: float | None
-    loss: float | None
-    seconds: float | None
-    reports: int
-    params: Mapping[str, Any]
-    error: str | None
-    run_id: str
+UNFINISHED = "not finished"
+"""The state of every trial whose end is not recorded."""
 
 
 @dataclass(frozen=True)
 class Results:
     """A study as it is recorded."""
 
-    study: RecordedStudy
-    rows: tuple[Row, ...]
+    recorded: RecordedStudy
+    study: StudySnapshot
 
     @classmethod
     def of(cls, run_id: str) -> Results:
@@ -69,20 +42,19 @@ class Results:
             raise SparktuneError(str(error)) from None
         if study is None:
             raise SparktuneError("RUN='last': the experiment has no unfinished sweep; give the id of a run")
-        return cls(study, tuple(_row(study, trial) for _, trial in study.counted))
+        return cls(study, study.snapshot())
 
     @property
-    def best(self) -> Row:
+    def best(self) -> Trial:
         """The best trial: of those that completed, or else of those that were ended early.
 
         Raises:
             AllTrialsFailed: there is none.
         """
-        ended = (row for row in self.rows if row.state != WAITING)
-        best = first(ended, lambda row: (TrialState(row.state), row.loss, row.trial))
+        best = best_of(self.study.trials)
         if best is not None:
             return best
-        causes = Counter(row.error for row in self.rows if row.error).most_common(1)
+        causes = Counter(_error(trial) for trial in self.study.trials if trial.error).most_common(1)
         text = f"no trial of the run {self.study.run_id} has completed"
         raise AllTrialsFailed(f"{text}; the commonest cause: {causes[0][0]}" if causes else text)
 
@@ -92,12 +64,12 @@ class Results:
         See ``best`` for what it raises.
         """
         best = self.best
-        point = recorded.best_point(current_uri(), self.study, best.trial)
+        point = best_point(current_uri(), self.recorded, best.trial_id)
         return {
             "parameters": dict(best.params),
             **({} if point is None else {"point": point}),
-            "metric": {"name": self.study.record.metric, "value": best.metric},
-            "trial": best.trial,
+            "metric": {"name": self.study.metric, "value": self._metric(best)},
+            "trial": best.trial_id,
             "run_id": best.run_id,
             "parent_run_id": self.study.run_id,
         }
@@ -106,80 +78,74 @@ class Results:
         """All of it, for programs."""
         rows = [
             {
-                "trial": row.trial,
-                "state": row.state,
-                "metric": row.metric,
-                "seconds": row.seconds,
-                "reports": row.reports,
-                "parameters": dict(row.params),
-                "error": row.error,
-                "run_id": row.run_id,
+                "trial": trial.trial_id,
+                "state": _state(trial),
+                "metric": self._metric(trial),
+                "seconds": trial.duration_s,
+                "reports": trial.steps,
+                "parameters": dict(trial.params),
+                "error": _error(trial),
+                "run_id": trial.run_id,
             }
-            for row in self.rows
+            for trial in self.study.trials
         ]
         return {
             "parent_run_id": self.study.run_id,
-            "metric": self.study.record.metric,
-            "goal": self.study.record.goal,
-            "algorithm": self.study.record.algo,
-            "states": dict(Counter(row.state for row in self.rows)),
+            "metric": self.study.metric,
+            "goal": self.study.goal,
+            "algorithm": self.study.algo,
+            "states": dict(Counter(map(_state, self.study.trials))),
             "trials": rows,
         }
 
     def table(self) -> str:
         """All of it, for people."""
-        record = self.study.record
-        labels = list(dict.fromkeys(label for row in self.rows for label in row.params))
-        losses = [] if record.metric == "loss" else ["loss"]
-        first = ["trial", "state", record.metric, *losses, "seconds", "reports"]
+        study = self.study
+        labels = list(dict.fromkeys(label for trial in study.trials for label in trial.params))
+        has_loss = study.metric != "loss"
+        first = ["trial", "state", study.metric, *(["loss"] if has_loss else []), "seconds", "reports"]
         last = ["run", "error"]
         header = [*first, *parameter_columns(labels, [*first, *last]).values(), *last]
         cells = [
             [
-                str(row.trial),
-                row.state.replace("_", " "),
-                "" if row.metric is None else f"{row.metric:.6g}",
-                *("" if row.loss is None else f"{row.loss:.6g}" for _ in losses),
-                "" if row.seconds is None else f"{row.seconds:.1f}",
-                str(row.reports or ""),
-                *(format_value(row.params[label]) if label in row.params else "" for label in labels),
-                row.run_id,
-                (row.error or "")[:ERROR_CHARS],
+                str(trial.trial_id),
+                _state(trial).replace("_", " "),
+                _number(self._metric(trial), ".6g"),
+                *([_number(trial.loss, ".6g")] if has_loss else []),
+                _number(trial.duration_s, ".1f"),
+                str(trial.steps or ""),
+                *(format_value(trial.params[name]) if name in trial.params else "" for name in labels),
+                trial.run_id or "",
+                (_error(trial) or "")[:ERROR_CHARS],
             ]
-            for row in self.rows
+            for trial in study.trials
         ]
         lines = _aligned([header, *cells])
-        counts = Counter(row.state.replace("_", " ") for row in self.rows)
-        told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no trials"
-        lines += ["", f"run {self.study.run_id}, {record.algo}, {record.goal} {record.metric}: {told}"]
+        counts = Counter(_state(trial).replace("_", " ") for trial in study.trials)
+        counted = ", ".join(f"{count} {state}" for state, count in counts.items()) or "no trials"
+        lines += ["", f"run {study.run_id}, {study.algo}, {study.goal} {study.metric}: {counted}"]
         try:
             best = self.best
         except AllTrialsFailed as error:
             return "\n".join([*lines, printable(str(error))])
         params = " ".join(f"{label}={format_value(value)}" for label, value in best.params.items())
-        told = f"best trial {best.trial}: {record.metric}={best.metric:.6g} {params}"
-        return "\n".join([*lines, printable(told)])
+        text = f"best trial {best.trial_id}: {study.metric}={self._metric(best):.6g} {params}"
+        return "\n".join([*lines, printable(text)])
+
+    def _metric(self, trial: Trial) -> float | None:
+        return metric_value(trial.result, trial.loss, self.study.metric, self.study.goal)
 
 
-def _row(study: RecordedStudy, trial: RecordedTrial) -> Row:
-    own = own_entries(trial.document or {})
-    misc = (trial.document or {}).get("misc") or {}
-    config = {label: values[0] for label, values in (misc.get("vals") or {}).items() if values}
-    loss, record = own.get("loss"), study.record
-    error = own.get("error") or {}
-    message = in_one_line(str(error.get("message", "")))
-    kind = str(error.get("kind", "")).removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
-    return Row(
-        trial.trial_id,
-        str(own.get("state")) if trial.has_ended else WAITING,
-        metric_value((trial.document or {}).get("result"), loss, record.metric, record.goal),
-        loss,
-        own.get("duration_s"),
-        int(own.get("steps") or 0),
-        config | dict(own.get("params") or {}),
-        f"{kind}: {message}" if error else None,
-        trial.run_id,
-    )
+def _state(trial: Trial) -> str:
+    return trial.state.value if trial.state.is_final else UNFINISHED
+
+
+def _error(trial: Trial) -> str | None:
+    return None if trial.error is None else trial.error.summary
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -29,9 +29,8 @@ from sparktune.tracking import places, schema
 from sparktune.tracking.credentials import travelling_env
 from sparktune.tracking.lease import Lease, LeaseKeeper
 from sparktune.tracking.places import absolute_uri, is_remote, warn_if_store_is_local
-from sparktune.tracking.recorded import INTERRUPTED_TAG
 from sparktune.tracking.records import RunRecord
-from sparktune.tracking.schema import Point, is_point
+from sparktune.tracking.schema import INTERRUPTED_TAG, Point, is_point
 from sparktune.tracking.store import MlflowStore
 from sparktune.tracking.study_record import LEASE, short
 from sparktune.tracking.study_run import PROGRESS_EVERY_S, StudyRun

@@ -47,6 +47,8 @@ POINT_TAG = "sparktune.point"
 BEST_TAG = "sparktune.best"
 """``true`` on the run of a study's best trial, once the study has ended; ``false`` where it was that before
 the study was resumed."""
+INTERRUPTED_TAG = "sparktune.interrupted"
+"""On the run of a trial whose driver died; the trial is run again in another run."""
 NOTE_TAG = "mlflow.note.content"
 """The description that MLflow's UI shows, as Markdown."""
 NOTE_DIGEST_TAG = "sparktune.description"

@@ -44,7 +44,7 @@ from sparktune.worker.objective import Objective
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sparktune.tracking.recorded import RecordedStudy
+    from sparktune.tracking.reader import RecordedStudy
 
 logger = logging.getLogger("sparktune")
 
@@ -635,6 +635,6 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 def _recorded_point(study: RecordedStudy, trial_id: int) -> Any:
     """The best trial's point, where MLflow has it as it was; else None."""
     from sparktune.tracking.mlflow import current_uri
-    from sparktune.tracking.recorded import best_point
+    from sparktune.tracking.reader import best_point
 
     return best_point(current_uri(), study, trial_id, exactly=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from collections.abc import Mapping
 from typing import Any
@@ -19,10 +20,23 @@ from hyperopt.utils import coarse_utcnow
 
 from sparktune.search.history import config_of
 from sparktune.space.view import SpaceView
-from sparktune.study.outcome import error_of, loss_of, outcome_of, stop_reason_of, times_of
+from sparktune.study.outcome import error_of, loss_of, outcome_of, result_of, stop_reason_of, times_of
 from sparktune.study.trial import Trial, TrialError, TrialState
 
 Document = dict[str, Any]
+_HYPEROPTS = (
+    "state",
+    "tid",
+    "spec",
+    "result",
+    "misc",
+    "exp_key",
+    "owner",
+    "version",
+    "book_time",
+    "refresh_time",
+)
+"""What hyperopt's documents hold."""
 
 
 def queued_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
@@ -56,13 +70,44 @@ def ended_trial(trial: Trial, document: Mapping[str, Any]) -> Trial:
     started_s, ended_s = times_of(document)
     return trial.to(
         outcome_of(document) or TrialState.FAILED,
-        result=document["result"] if document["state"] == JOB_STATE_DONE else None,
+        result=result_of(document),
         loss=loss_of(document),
         error=error_of(document),
         stop_reason=stop_reason_of(document),
         started_s=started_s,
         ended_s=ended_s,
     )
+
+
+def restored(recorded: Mapping[str, Any], trial: Trial) -> Document:
+    """The document of a trial that MLflow has recorded; of one that has not ended, to be run again.
+
+    Args:
+        recorded: its document as JSON, see ``tracking.schema.recorded_document``.
+        trial: its record.
+    """
+    document: Document = copy.deepcopy({name: recorded.get(name) for name in _HYPEROPTS})
+    misc = document["misc"] or {}
+    vals = misc.get("vals", {})
+    misc = {
+        "cmd": ("domain_attachment", "FMinIter_Domain"),
+        "workdir": None,
+        **misc,
+        "tid": trial.trial_id,
+        "vals": vals,
+        "idxs": {label: [trial.trial_id] * len(values) for label, values in vals.items()},
+    }
+    if isinstance(misc.get("error"), list):
+        misc["error"] = tuple(misc["error"])
+    document |= {"misc": misc, "tid": trial.trial_id, "exp_key": None, "version": document["version"] or 0}
+    if not trial.state.is_final:
+        document |= {"state": JOB_STATE_NEW, "result": {"status": "new"}, "owner": None}
+        return document | {"book_time": None, "refresh_time": None}
+    misc["run_id"] = trial.run_id
+    for name in ("book_time", "refresh_time"):
+        text = document[name]
+        document[name] = dt.datetime.fromisoformat(text) if isinstance(text, str) else None
+    return document
 
 
 def requeue(document: Document, space: SpaceView) -> None:

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import copy
-import datetime as dt
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import hyperopt
-from hyperopt.base import JOB_STATE_NEW
 
-from sparktune.early_termination.base import Curve, Decision
+from sparktune.early_termination.base import Curve
 from sparktune.errors import CannotResume, StudyInProgress
 from sparktune.private import of_hyperopt
-from sparktune.search.history import config_of
 from sparktune.space.signature import differences, signature
 from sparktune.space.view import SpaceView
 from sparktune.study.randomness import SeedStream, as_generator
 from sparktune.study.study import SEED_BOUND
 from sparktune.study.tracker import Continued, algorithm_name
-from sparktune.study.trial import Trial, TrialState
-from sparktune.tracking.schema import FACTS
+from sparktune.study.trial import Trial
 from sparktune.trials import documents
 from sparktune.trials.base import StudyStart
 
 if TYPE_CHECKING:
-    from sparktune.tracking.recorded import RecordedStudy, RecordedTrial
+    from sparktune.tracking.reader import RecordedStudy, RecordedTrial
     from sparktune.trials.base import StudyTrials
 
 logger = logging.getLogger("sparktune")
@@ -39,18 +34,6 @@ MOST_OTHERS = 3
 LAST = "last"
 """``resume="last"``: the latest unfinished study of the experiment."""
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_HYPEROPTS = (
-    "state",
-    "tid",
-    "spec",
-    "result",
-    "misc",
-    "exp_key",
-    "owner",
-    "version",
-    "book_time",
-    "refresh_time",
-)
 
 
 def find_last(name: str, view: SpaceView, algo: Any, trials: StudyTrials) -> RecordedStudy | None:
@@ -61,11 +44,11 @@ def find_last(name: str, view: SpaceView, algo: Any, trials: StudyTrials) -> Rec
     Raises:
         CannotResume: MLflow does not answer.
     """
-    from sparktune.tracking import recorded
     from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.reader import NotRecordedError, Reader
 
     try:
-        reader = recorded.Reader(current_uri())
+        reader = Reader(current_uri())
         others: list[str] = []
         for study in reader.unfinished():
             differs = _differences(study, view, algo, trials)
@@ -74,7 +57,7 @@ def find_last(name: str, view: SpaceView, algo: Any, trials: StudyTrials) -> Rec
             if not differs:
                 return reader.study(study.run_id, study.record.study_id)
             others.append(f"run {study.run_id}: {'; '.join(differs)}")
-    except recorded.NotRecordedError as error:
+    except NotRecordedError as error:
         raise CannotResume(f"resume={LAST!r}: {error}") from None
     known = f". Unfinished, but others: {' | '.join(others[:MOST_OTHERS])}" if others else ""
     logger.info(
@@ -93,20 +76,20 @@ def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
         CannotResume: there is no such study, or MLflow does not answer.
         TypeError: ``run_id`` is no text.
     """
-    from sparktune.tracking import recorded
     from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.reader import NotRecordedError, Reader
 
     if not isinstance(run_id, str) or not run_id:
         raise TypeError(f"{argument} is {run_id!r}; it must be the id of a parent run, or 'last'")
     try:
-        reader = recorded.Reader(current_uri())
+        reader = Reader(current_uri())
         if run_id != LAST:
             return reader.study(run_id)
         unfinished = reader.unfinished()
         if not unfinished:
             return None
         return reader.study(unfinished[0].run_id, unfinished[0].record.study_id)
-    except recorded.NotRecordedError as error:
+    except NotRecordedError as error:
         raise CannotResume(f"{argument}={run_id!r}: {error}") from None
 
 
@@ -181,9 +164,9 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     Raises:
         CannotResume: MLflow does not answer.
     """
-    from sparktune.tracking import recorded
+    from sparktune.tracking.reader import chosen
 
-    chosen = recorded.chosen(study.runs)
+    counted = chosen(study.runs)
     found = [_restored(run) for _, run in study.counted if run.document is not None]
     filled = hyperopt.trials_from_docs([document for document, _ in found], validate=False)
     of_hyperopt.fill(trials, filled)
@@ -200,27 +183,25 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     trials._algo, trials._parameters = study.record.algo, study.record.parameters
     trials._objective_name, trials._study_name = study.record.objective, study.record.name
     trials.run_id = study.run_id
-    lost = [run.trial_id for run in chosen.values() if run.document is None]
+    lost = [run.trial_id for run in counted.values() if run.document is None]
     if lost:
         logger.warning("trials %s are not recorded, and are suggested again", ", ".join(map(str, lost)))
 
 
 def _curves(study: RecordedStudy, trials: StudyTrials) -> dict[int, Curve]:
     """The reports of trials that ended, for the early termination policy to compare with."""
-    from sparktune.tracking import recorded
     from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.reader import Reader
 
-    reader = recorded.Reader(current_uri())
+    ended = {trial.trial_id for trial in trials._records.values() if trial.state.is_final and trial.steps > 0}
     curves: dict[int, Curve] = {}
-    for part, run in study.counted:
-        if not run.has_ended:
-            continue
+    for trial_id, values in Reader(current_uri()).reports(study, ended).items():
         curve = Curve.empty()
-        for value in reader.reports(part, run):
+        for value in values:
             curve.add(value, trials.goal)
         if curve.values:
             curve.is_over = True
-            curves[run.trial_id] = curve
+            curves[trial_id] = curve
     return curves
 
 
@@ -236,64 +217,13 @@ def _stream(study: RecordedStudy) -> SeedStream:
     return SeedStream.from_json(study.record.stream, study.draws, SEED_BOUND)
 
 
-def _restored(run: RecordedTrial) -> tuple[dict[str, Any], Trial]:
-    """The document and the record of a trial; one that has not ended is queued again."""
-    from sparktune.tracking.recorded import own_entries
-
+def _restored(run: RecordedTrial) -> tuple[documents.Document, Trial]:
+    """The document and the record of a trial; one that has not ended is queued again, without a run."""
     assert run.document is not None
-    own = own_entries(run.document)
-    recorded: dict[str, Any] = copy.deepcopy({key: run.document.get(key) for key in _HYPEROPTS})
-    misc = recorded["misc"] or {}
-    vals = misc.get("vals", {})
-    misc = {
-        "cmd": ("domain_attachment", "FMinIter_Domain"),
-        "workdir": None,
-        **misc,
-        "tid": run.trial_id,
-        "vals": vals,
-        "idxs": {label: [run.trial_id] * len(values) for label, values in vals.items()},
-    }
-    if isinstance(misc.get("error"), list):
-        misc["error"] = tuple(misc["error"])
-    document = {
-        **recorded,
-        "misc": misc,
-        "tid": run.trial_id,
-        "exp_key": None,
-        "version": recorded["version"] or 0,
-    }
-    for name in ("book_time", "refresh_time"):
-        document[name] = _time(document[name])
-    config = config_of(document)
-    params = {label: own.get("params", {}).get(label, value) for label, value in config.items()}
-    trial = Trial(run.trial_id, config, params, draws=own.get("draws"))
-    if not run.has_ended:
-        document |= {"state": JOB_STATE_NEW, "result": {"status": "new"}, "owner": None}
-        document |= {"book_time": None, "refresh_time": None}
-        return document, trial
-    misc["run_id"] = run.run_id
-    return document, _ended(trial, document, own, run.run_id)
-
-
-def _ended(trial: Trial, document: Mapping[str, Any], own: Mapping[str, Any], run_id: str) -> Trial:
-    ended = documents.ended_trial(trial, document)
-    facts = {name: own[name] for name in FACTS if name in own}
-    decision, error = own.get("decision"), ended.error
-    if error is not None and isinstance(own.get("error"), Mapping):
-        error = replace(error, **own["error"])
-    return replace(
-        ended,
-        error=error,
-        state=TrialState(own["state"]),
-        loss=own.get("loss"),
-        run_id=run_id,
-        decision=Decision(**decision) if isinstance(decision, Mapping) else None,
-        **facts,
-    )
-
-
-def _time(text: Any) -> dt.datetime | None:
-    return dt.datetime.fromisoformat(text) if isinstance(text, str) else None
+    trial = run.trial(is_driven=False)
+    if not trial.state.is_final:
+        trial = replace(trial, run_id=None)
+    return documents.restored(run.document, trial), trial
 
 
 def of_file(trials: StudyTrials) -> RecordedStudy | None:
@@ -301,18 +231,18 @@ def of_file(trials: StudyTrials) -> RecordedStudy | None:
 
     None, and a warning, where it cannot be read: the study then goes on under a parent run of its own.
     """
-    from sparktune.tracking import recorded
     from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.reader import NotRecordedError, Reader
 
     try:
-        reader = recorded.Reader(current_uri())
+        reader = Reader(current_uri())
         # The process may have been killed before it knew the run, or before there was one.
         run_id = trials.run_id or reader.parent_of(trials._study_id or "")
         if run_id is None:
             trials._study_id, trials._is_unrecorded = None, True
             return None
         return reader.study(run_id, trials._study_id)
-    except recorded.NotRecordedError as error:
+    except NotRecordedError as error:
         logger.warning(
             "the study goes on from its save file, and gets a new parent run: %s cannot be gone on with: %s",
             trials.run_id or "the one it had",
@@ -355,19 +285,19 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
         StudyInProgress: its driver lives.
         CannotResume: MLflow does not answer.
     """
-    from sparktune.tracking import recorded
     from sparktune.tracking.mlflow import current_uri, is_active
+    from sparktune.tracking.reader import NotRecordedError, Reader, StudyAliveError, chosen
     from sparktune.tracking.schema import run_status
 
     try:
-        reader = recorded.Reader(current_uri())
+        reader = Reader(current_uri())
         lease = reader.claim(study, used_s, take_over=take_over)
-        chosen = recorded.chosen(study.runs)
+        counted = chosen(study.runs)
         to_end: dict[str, str | None] = {}
         runs: dict[int, str] = {}
         for run in study.runs:
             trial = trials._records.get(run.trial_id)
-            counts = chosen[run.trial_id].run_id == run.run_id
+            counts = counted[run.trial_id].run_id == run.run_id
             if counts and trial is not None and trial.state.is_final:
                 runs[run.trial_id] = run.run_id
                 # One whose end only the save file knows is told to the tracker like any other.
@@ -377,14 +307,14 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
                 to_end[run.run_id] = None
                 below = reader.running_below(study.experiment_id, run.run_id)
                 to_end |= dict.fromkeys(below)
-    except recorded.StudyAliveError as error:
+    except StudyAliveError as error:
         raise StudyInProgress(
             f"the study of run {study.run_id} has a driver that lives: {error}. Wait until it ends, or end "
             "it; or take the study from it with fmin(..., take_over=True), and it ends"
         ) from error
-    except recorded.NotRecordedError as error:
+    except NotRecordedError as error:
         raise CannotResume(f"the study of run {study.run_id} cannot be resumed: {error}") from None
-    ended = {run.trial_id for run in chosen.values() if run.has_ended}
+    ended = {run.trial_id for run in counted.values() if run.has_ended}
     return Continued(
         run_id=study.run_id,
         study_id=study.record.study_id,

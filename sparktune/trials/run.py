@@ -46,7 +46,7 @@ from sparktune.trials.base import StudyStart, StudyTrials
 from sparktune.worker.objective import Objective
 
 if TYPE_CHECKING:
-    from sparktune.tracking.recorded import RecordedStudy
+    from sparktune.tracking.reader import RecordedStudy
 
 logger = logging.getLogger("sparktune")
 

@@ -21,13 +21,13 @@ def table(store: str | None = None, experiment: str | None = None) -> str:
     Raises:
         CannotResume: MLflow does not answer, or has no such experiment.
     """
-    from sparktune.tracking import recorded
     from sparktune.tracking.mlflow import current_uri
     from sparktune.tracking.places import absolute_uri, without_password
+    from sparktune.tracking.reader import NotRecordedError, Reader
 
     uri = current_uri() if store is None else absolute_uri(store, os.getcwd())
     try:
-        reader = recorded.Reader(uri)
+        reader = Reader(uri)
         experiment_id = None if experiment is None else reader.experiment_id(experiment)
         studies = reader.unfinished(experiment_id)
         rows = [
@@ -36,11 +36,11 @@ def table(store: str | None = None, experiment: str | None = None) -> str:
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(study.record.began_s)),
                 f"{reader.count_ended(study)} of {study.record.max_evals or 'any number'}",
                 study.record.algo.removeprefix("sparktune.search."),
-                DRIVER[recorded.is_driven(study)],
+                DRIVER[study.is_driven],
             )
             for study in studies
         ]
-    except recorded.NotRecordedError as error:
+    except NotRecordedError as error:
         raise CannotResume(str(error)) from error
     where = f"the experiment {experiment!r}" if experiment is not None else "the experiment"
     if not rows:

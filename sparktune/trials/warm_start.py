@@ -23,7 +23,7 @@ from sparktune.trials import resume
 from sparktune.trials.documents import Document
 
 if TYPE_CHECKING:
-    from sparktune.tracking.recorded import RecordedStudy
+    from sparktune.tracking.reader import RecordedStudy
     from sparktune.trials.base import StudyTrials
 
 logger = logging.getLogger("sparktune")

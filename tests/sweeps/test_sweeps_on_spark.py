@@ -75,7 +75,7 @@ def test_values_of_any_kind_arrive_exactly_and_execute_nothing(spark, mlflow_sto
     texts = [*NASTY, "0.1", "7", "True", '[1, "ü"]']
     got = [json.loads(artifacts(run_id)["outputs/got.json"]) for run_id in trials.to_dataframe()["run_id"]]
     assert sorted(got) == sorted([[text, f"--x={text}"], text, ["outputs", "train.py"]] for text in texts)
-    told = [row.params["value"] for row in Results.of(trials.run_id).rows]
+    told = [row.params["value"] for row in Results.of(trials.run_id).study.trials]
     assert told == [*values[:-1], json.dumps(values[-1])]
 
 
@@ -252,7 +252,7 @@ def test_a_sweep_goes_on_under_the_same_parent_run(spark, mlflow_store, tmp_path
     trials = second.run(spark, show_progressbar=False)
     assert trials.run_id == began.run_id
     assert sorted(loss for loss in trials.losses() if loss is not None) == [-4.0, -3.0, -2.0, -1.0]
-    assert len(Results.of(trials.run_id).rows) == 4
+    assert len(Results.of(trials.run_id).study.trials) == 4
 
 
 EVERYTHING = """\

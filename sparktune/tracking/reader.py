@@ -1,6 +1,9 @@
 """Reads a study back from MLflow: its parent run, its trials, and whether its driver lives.
 
 Only what sparktune itself has recorded is read, as JSON: nothing that stands in a store is executed.
+
+A recorded run becomes a ``Trial``, and is chosen among the runs of its trial, in this module alone: for
+resume and warm start, for pictures and reports, for ``sparktune show`` and ``sparktune best``.
 """
 
 from __future__ import annotations
@@ -9,15 +12,20 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from sparktune.study.trial import TrialState
+from hyperopt.base import JOB_STATE_ERROR
+
+from sparktune.early_termination.base import Decision
+from sparktune.study.outcome import result_of
+from sparktune.study.snapshot import StudySnapshot
+from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking import artifacts, schema, study_record
 from sparktune.tracking.lease import Lease, is_alive, life
-from sparktune.tracking.places import without_password
+from sparktune.tracking.places import is_remote, without_password
 from sparktune.tracking.records import RefusedError
 from sparktune.tracking.refusals import cannot_record
 from sparktune.tracking.store import MlflowStore
@@ -31,7 +39,10 @@ SETTLE_S = 0.5
 """How long after claiming a study it is looked whether another driver has claimed it at the same moment."""
 DOWNLOADS = 8
 """How many documents that are artifacts are read at a time."""
-INTERRUPTED_TAG = "sparktune.interrupted"
+MOST_CURVES = 300
+"""A snapshot has the reports of so many trials at most: each takes a request."""
+CURVES_AT_A_TIME = 8
+"""From a server."""
 DONE = frozenset(state for state in TrialState if state.is_final and state is not TrialState.CANCELLED)
 
 T = TypeVar("T")
@@ -76,6 +87,36 @@ class RecordedTrial:
             return False
         return own_entries(self.document).get("state") not in (None, "queued", "running")
 
+    def trial(self, *, is_driven: bool) -> Trial:
+        """The record of the trial, as far as it is recorded.
+
+        Without a recorded end it is running where its study has a driver and its run is open. Else it is
+        queued, whatever MLflow's status of the run: it is run again when the study is resumed.
+
+        Args:
+            is_driven: whether a driver has the study.
+        """
+        document = self.document or {}
+        own = own_entries(document)
+        misc = document.get("misc") or {}
+        config = {label: values[0] for label, values in (misc.get("vals") or {}).items() if values}
+        params = config | dict(own.get("params") or {})
+        begun = Trial(self.trial_id, config, params, run_id=self.run_id, draws=own.get("draws"))
+        facts = {name: own[name] for name in schema.FACTS if name in own}
+        if not self.has_ended:
+            is_running = is_driven and self.status == "RUNNING" and not self.is_interrupted
+            return replace(begun, state=TrialState.RUNNING, **facts) if is_running else begun
+        decision = own.get("decision")
+        return replace(
+            begun,
+            state=TrialState(own["state"]),
+            loss=own.get("loss"),
+            result=result_of(document),
+            error=_error(document, own.get("error")),
+            decision=Decision(**decision) if isinstance(decision, Mapping) else None,
+            **facts,
+        )
+
     @property
     def rank(self) -> int:
         """Of several runs of one trial that of the highest rank counts: an end goes before a cancellation."""
@@ -114,6 +155,13 @@ class RecordedStudy:
         return self.record.state != study_record.FINISHED
 
     @property
+    def is_driven(self) -> bool | None:
+        """Whether a living driver has it, judged without waiting; None where that is not known."""
+        if self.lease is None or self.record.state != study_record.RUNNING:
+            return False
+        return {"lives": True, "is over": False, "unknown": None}[life(self.lease)]
+
+    @property
     def draws(self) -> int:
         """How many seeds of the random stream are known to have been drawn."""
         drawn = [int(known.get("draws") or 0) for known in map(own_entries, self.documents)]
@@ -131,6 +179,22 @@ class RecordedStudy:
         runs = chosen(run for part in (*self.earlier, self) for run in part.runs)
         return [(whose[run.run_id], run) for _, run in sorted(runs.items())]
 
+    def snapshot(self) -> StudySnapshot:
+        """The study with each trial once, and without reports: these take a request for each trial."""
+        parts = (*self.earlier, self)
+        driven = {part.record.study_id: part.is_driven is not False for part in parts}
+        trials = [run.trial(is_driven=driven[part.record.study_id]) for part, run in self.counted]
+        return StudySnapshot(
+            trials,
+            metric=self.record.metric,
+            goal=self.record.goal,
+            algo=self.record.algo,
+            parameters=self.record.parameters,
+            run_id=self.run_id,
+            is_running=driven[self.record.study_id],
+            reports_left_out=sum(trial.steps > 0 for trial in trials),
+        )
+
 
 def chosen(runs: Iterable[RecordedTrial]) -> dict[int, RecordedTrial]:
     """Trial id -> the one of its runs that counts: of the highest rank, and of equals the latest."""
@@ -146,6 +210,16 @@ def own_entries(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a recorded document holds beyond hyperopt's entries; see ``schema.recorded_document``."""
     found = document.get(schema.OWN_ENTRIES)
     return found if isinstance(found, Mapping) else {}
+
+
+def _error(document: Mapping[str, Any], known: Any) -> TrialError | None:
+    """Why a trial failed; its traceback stands in hyperopt's part of the document."""
+    if not isinstance(known, Mapping):
+        return None
+    message = str(known.get("message", ""))
+    hyperopts: Any = (document.get("misc") or {}).get("error")
+    has_traceback = document.get("state") == JOB_STATE_ERROR and isinstance(hyperopts, list)
+    return TrialError(str(known.get("kind", "")), message, str(hyperopts[1]) if has_traceback else message)
 
 
 def best_point(tracking_uri: str, study: RecordedStudy, trial_id: int, *, exactly: bool = False) -> Any:
@@ -273,13 +347,30 @@ class Reader:
             trial_id,
             run.info.run_id,
             run.info.status,
-            INTERRUPTED_TAG in tags,
+            schema.INTERRUPTED_TAG in tags,
             document,
             tags.get(schema.BEST_TAG) == "true",
         )
 
-    def reports(self, study: RecordedStudy, run: RecordedTrial) -> list[float]:
-        """What a trial reported of the study's primary metric, in the order of its steps."""
+    def snapshot(self, study: RecordedStudy) -> StudySnapshot:
+        """A study with its name and the reports of its trials; of very many trials those of a part."""
+        found = study.snapshot()
+        wanted = _worth_reading([trial for trial in found.trials if trial.steps > 0])
+        return replace(
+            found,
+            name=self.run_name(study.run_id),
+            reports=self.reports(study, wanted),
+            reports_left_out=found.reports_left_out - len(wanted),
+        )
+
+    def reports(self, study: RecordedStudy, trial_ids: Collection[int]) -> dict[int, list[float]]:
+        """Trial id -> what it reported of the study's primary metric, in the order of its steps."""
+        counted = [(part, run) for part, run in study.counted if run.trial_id in trial_ids]
+        with ThreadPoolExecutor(CURVES_AT_A_TIME if is_remote(self._uri) else 1) as pool:
+            found = pool.map(lambda one: self._reports(*one), counted)
+            return {run.trial_id: values for (_, run), values in zip(counted, found, strict=True)}
+
+    def _reports(self, study: RecordedStudy, run: RecordedTrial) -> list[float]:
         n = int(own_entries(run.document or {}).get("steps") or 0)
         if n == 0:
             return []
@@ -392,11 +483,16 @@ class Reader:
 
 def _is_done(tags: Mapping[str, str]) -> bool:
     """Whether the trial of a run has ended, and does not run again."""
-    return tags.get("trial_status") in DONE and INTERRUPTED_TAG not in tags
+    return tags.get("trial_status") in DONE and schema.INTERRUPTED_TAG not in tags
 
 
-def is_driven(study: RecordedStudy) -> bool | None:
-    """Whether a living driver has the study, judged at once; None where that is not known."""
-    if study.lease is None or study.record.state != study_record.RUNNING:
-        return False
-    return {"lives": True, "is over": False, "unknown": None}[life(study.lease)]
+def _worth_reading(trials: Sequence[Trial]) -> set[int]:
+    """The trials whose reports are read: all, or the best tenth and an even sample of the others."""
+    if len(trials) <= MOST_CURVES:
+        return {trial.trial_id for trial in trials}
+    completed = [trial for trial in trials if trial.loss is not None and trial.state is TrialState.COMPLETED]
+    best = sorted(completed, key=lambda trial: trial.loss or 0.0)[: MOST_CURVES // 10]
+    numbers = {trial.trial_id for trial in best}
+    others = [trial.trial_id for trial in trials if trial.trial_id not in numbers]
+    n = MOST_CURVES - len(numbers)
+    return numbers | {others[i * len(others) // n] for i in range(n)}
