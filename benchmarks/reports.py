@@ -70,9 +70,9 @@ def latency(trials: int = 40) -> None:
     policy = StopAt(5)
     tuned = SparkTrials(mlflow=False, early_termination=policy, spark_session=spark)
     fmin(objective, hp.uniform("x", 0, 1), algo=rand.suggest, max_evals=trials, trials=tuned, verbose=False)
-    ends = {trial_id: trial.ended_s for trial_id, trial in tuned._records.items()}
+    ends = {trial_id: trial.ended_s for trial_id, trial in tuned.memory.records.items()}
     waits = sorted(1000 * (ends[i] - decided) for i, decided in policy.decided_s.items())
-    pids = {trial.worker_pid for trial in tuned._records.values()}
+    pids = {trial.worker_pid for trial in tuned.memory.records.values()}
     print(f"{trials} trials terminated at their 5th report, in {len(pids)} worker processes for 2 slots")
     middle = statistics.median(waits)
     print(f"from the deciding report to the trial's end: median {middle:.1f} ms, worst {waits[-1]:.1f} ms")

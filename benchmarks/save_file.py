@@ -46,7 +46,7 @@ def milliseconds(folder: Path, trials: SparkTrials, rounds: int = 200) -> tuple[
     """What it takes to make a record, and to have it on the disk, in the median; the record's bytes."""
     made: list[float] = []
     synced: list[float] = []
-    document, trial = trials.trials[0], trials._records[0]
+    document, trial = trials.trials[0], trials.memory.records[0]
     descriptor = os.open(folder / "records", os.O_WRONLY | os.O_CREAT)
     for _ in range(rounds):
         began = time.perf_counter()

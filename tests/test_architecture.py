@@ -99,7 +99,8 @@ MAY_IMPORT = {
     "sparktune.study.reasons": [],
     "sparktune.study.trial": ["sparktune.early_termination.base"],
     "sparktune.study.ranking": ["sparktune.study.trial"],
-    "sparktune.study.tracker": ["sparktune.study.trial"],
+    "sparktune.study.spec": [],
+    "sparktune.study.tracker": ["sparktune.study.spec", "sparktune.study.trial"],
     "sparktune.study.backend": ["sparktune.study.trial", "sparktune.study.tracker"],
     "sparktune.study.study": [
         "sparktune.early_termination.base",
@@ -228,7 +229,12 @@ def test_private_names_of_other_libraries_are_used_in_one_module_each(place: str
 
 def test_trials_reach_for_no_private_part_of_hyperopts_trials() -> None:
     """``self`` is hyperopt's own object in its subclasses."""
-    for module in ("sparktune.trials.base", "sparktune.trials.run", "sparktune.trials.spark"):
+    for module in (
+        "sparktune.trials.base",
+        "sparktune.trials.memory",
+        "sparktune.trials.run",
+        "sparktune.trials.spark",
+    ):
         assert names_used(MODULES[module], with_self=True) & set(of_hyperopt.NAMES) == set(), module
 
 

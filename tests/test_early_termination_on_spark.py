@@ -48,7 +48,7 @@ def test_reports_end_trials_and_their_workers_stay(spark: Any, mlflow_store: str
     assert set(frame.state) == {"completed", "early_terminated"}
     assert ((frame.x < 0.5) == (frame.state == "early_terminated")).all()
     assert set(frame[frame.state == "early_terminated"].steps) == {3}
-    assert len({record.worker_pid for record in trials._records.values()}) <= 2
+    assert len({record.worker_pid for record in trials.memory.records.values()}) <= 2
     assert set(frame.attempts) == {1}
 
     children = mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{trials.run_id}'")
@@ -159,7 +159,7 @@ def test_a_trial_whose_time_is_up_is_over(spark: Any, objective: Any) -> None:
     space = hp.uniform("x", 0, 1)
     fmin(hangs_once, space, rand.suggest, 0, trials=trials, points_to_evaluate=points, verbose=False)
     assert states(trials) == {0: "timed_out", 1: "completed"}
-    pid = trials._records[0].worker_pid
+    pid = trials.memory.records[0].worker_pid
     assert pid is not None
     assert is_over(pid)
 
@@ -192,5 +192,5 @@ def test_an_objective_that_goes_on_after_its_end_is_stopped(
     space = hp.uniform("x", 0, 1)
     fmin(objective, space, rand.suggest, 0, trials=trials, points_to_evaluate=points, verbose=False)
     assert states(trials) == {0: "early_terminated", 1: "completed"}
-    stuck, busy = (trials._records[i].ended_s or 0.0 for i in (0, 1))
+    stuck, busy = (trials.memory.records[i].ended_s or 0.0 for i in (0, 1))
     assert stuck < busy

@@ -212,7 +212,7 @@ def test_early_stop_sees_finished_trials_only_the_newest_last(fmin: Fmin) -> Non
     trials = SimulatedTrials(slots=4, duration_s=lambda config, _result: 6 + config["x"])
     tune(fmin, fails_at_times, n=20, trials=trials, early_stop_fn=stop)
     ended = sorted(
-        (r for r in trials._records.values() if r.state == "completed"), key=lambda trial: trial.ended_s
+        (r for r in trials.memory.records.values() if r.state == "completed"), key=lambda trial: trial.ended_s
     )
     assert seen[-1] == [trial.trial_id for trial in ended]
     n_calls = len(seen)

@@ -132,7 +132,7 @@ def test_the_file_is_written_and_gone_on_from(fmin: Any, tmp_path: Path) -> None
     saved = savefile.read(path)
     assert saved is not None
     assert points(saved) == points(trials)
-    assert [trial.state for trial in trials._records.values()] == ["completed"] * 9
+    assert [trial.state for trial in trials.memory.records.values()] == ["completed"] * 9
 
 
 def test_without_trials_those_of_the_file_go_on(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_the_time_limit_goes_on_after_a_kill_alone(tmp_path: Path) -> None:
         return loss(point)
 
     assert len(tune(100, fn=fn, **limit)) == 20  # all ended in good order, so it has its time anew
-    assert savefile.read(copy)._used_s == 4  # type: ignore[union-attr]
+    assert savefile.read(copy).memory.used_s == 4  # type: ignore[union-attr]
     assert len(tune(100, **limit | {"trials_save_file": copy})) == 20
     assert len(tune(100, **limit | {"trials_save_file": copy})) == 30
 

@@ -25,7 +25,7 @@ from sparktune import BanditPolicy, SparkTrials, Trials, auto, fmin, hp, optuna_
 from sparktune.early_termination import Curve, Decision
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
 from sparktune.plots.sources import of_run
-from sparktune.study.tracker import default_study_name, objective_name
+from sparktune.study.spec import default_study_name, objective_name
 from sparktune.tracking import artifacts
 from sparktune.tracking import lease as leases
 from sparktune.trials.simulated import SimulatedTrials
@@ -190,7 +190,7 @@ def test_a_study_that_the_user_ended(n: int, mlflow_store: str) -> None:
     assert mlflow.get_run(run_id).data.metrics["best_trial_loss"] == trials.best_trial["result"]["loss"]
     # The trial that was under way has two runs, of which the cancelled one counts for nobody.
     shown = {row.number: (row.state, row.run_id) for row in of_run(run_id).rows}
-    assert shown == {n: (trial.state, trial.run_id) for n, trial in trials._records.items()}
+    assert shown == {n: (trial.state, trial.run_id) for n, trial in trials.memory.records.items()}
     assert facts(RecordedTrials.from_mlflow(run_id)) == uninterrupted()
 
 
@@ -787,8 +787,8 @@ def test_on_spark(spark: Any, mlflow_store: str) -> None:
     first = tune(6, fn=fn, algo=rand.suggest, trials=trials())
     found = SparkTrials.from_mlflow(first.run_id, spark_session=spark, early_termination=policy)
     assert facts(found) == facts(first)
-    curves = {trial: curve.values for trial, curve in found._curves.items()}
-    assert curves == {trial: curve.values for trial, curve in first._curves.items()}
+    curves = {trial: curve.values for trial, curve in found.memory.curves.items()}
+    assert curves == {trial: curve.values for trial, curve in first.memory.curves.items()}
     more = tune(9, fn=fn, algo=rand.suggest, trials=trials(), resume=first.run_id)
     assert more.run_id == first.run_id
     assert len(more.to_dataframe()) == 9

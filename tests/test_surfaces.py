@@ -19,8 +19,8 @@ SPACE = {"x": hp.uniform("x", -10, 10)}
 
 def best_of_all_surfaces(trials: Any, argmin: Any, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """Who tells it -> the number of the best trial."""
-    by_x = {record.params["x"]: record.trial_id for record in trials._records.values()}
-    by_run = {record.run_id: record.trial_id for record in trials._records.values()}
+    by_x = {record.params["x"]: record.trial_id for record in trials.memory.records.values()}
+    by_run = {record.run_id: record.trial_id for record in trials.memory.records.values()}
     parent = mlflow.get_run(trials.run_id)
     tags = parent.data.tags
     artifact = mlflow.artifacts.download_artifacts(f"runs:/{trials.run_id}/best_point.json")

@@ -57,7 +57,7 @@ def test_several_studies_and_their_failed_and_early_terminated_trials(
         warm = tune(5, warm_start=[first.run_id, second.run_id])
     assert n_failed > 0
     assert f"warm_start: {18 - n_failed} trials of 2 studies inform the search" in caplog.text
-    assert len(warm._warm) == 18 - n_failed
+    assert len(warm.memory.latest.warm) == 18 - n_failed
     policy = BanditPolicy(slack_amount=1.0)
     assert tune(2, warm_start=[first.run_id], trials=RecordedTrials(early_termination=policy))
 
@@ -81,7 +81,7 @@ def test_trials_outside_of_todays_ranges_are_left_out(
     n = sum(not 0 <= trial["misc"]["vals"]["x0"][0] <= 2 for trial in earlier.trials)
     assert n > 0
     assert f"{n} trials of run {earlier.run_id} are left out" in caplog.text
-    assert len(warm._warm) == 20 - n
+    assert len(warm.memory.latest.warm) == 20 - n
 
 
 @pytest.mark.parametrize(

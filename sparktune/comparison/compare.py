@@ -23,7 +23,7 @@ from sparktune.space import compiling
 from sparktune.space.distributions import as_space
 from sparktune.space.view import SpaceView
 from sparktune.study import progress
-from sparktune.study.tracker import objective_name
+from sparktune.study.spec import objective_name
 from sparktune.trials.spark import SparkTrials
 from sparktune.worker import pickling
 
@@ -228,7 +228,7 @@ def _collected(trials: SparkTrials, reference: str | None, settings: Mapping[str
     curves: list[pd.DataFrame] = []
     lost: dict[tuple[str, int], str] = {}
     causes: Counter[str] = Counter()
-    for record in trials._records.values():
+    for record in trials.memory.records.values():
         name, repeat = str(record.params["algorithm"]), int(record.params["repeat"])
         if record.loss is None or record.result is None:
             lost[name, repeat] = record.error.summary if record.error else str(record.stop_reason)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sparktune.errors import PlotlyNotAvailable
-from sparktune.study.tracker import algorithm_name
+from sparktune.study.spec import algorithm_name
 from sparktune.tracking import description, schema
 from sparktune.tracking.places import absolute_uri, is_remote
 from sparktune.tracking.records import RunRecord

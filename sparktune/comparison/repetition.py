@@ -71,7 +71,7 @@ class Repetition:
             )
         ended = sorted(
             (record.ended_s, trial_id, np.nan if record.loss is None else record.loss)
-            for trial_id, record in trials._records.items()
+            for trial_id, record in trials.memory.records.items()
             if record.ended_s is not None
         )
         losses = [loss for _, _, loss in ended]
@@ -80,7 +80,7 @@ class Repetition:
             "loss": min((loss for loss in losses if np.isfinite(loss)), default=np.inf),
             "times_s": [time_s for time_s, _, _ in ended],
             "losses": losses,
-            "causes": dict(Counter(filter(None, map(_cause, trials._records.values())))),
+            "causes": dict(Counter(filter(None, map(_cause, trials.memory.records.values())))),
         }
 
 

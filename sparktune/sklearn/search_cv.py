@@ -174,9 +174,9 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             Candidate(
                 parameters(hyperopt.space_eval(space, dict(trial.config)), names),
                 trial,
-                self.trials_._curves.get(trial.trial_id),
+                self.trials_.memory.curves.get(trial.trial_id),
             )
-            for trial in self.trials_._records.values()
+            for trial in self.trials_.memory.records.values()
         ]
         tell_failed_fits(candidates, len(splits), self.error_score)
         several = isinstance(scorers, dict)
@@ -247,7 +247,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         return self._first(list(scorers)) if isinstance(scorers, dict) else "score"
 
     def _new_trials(self, metric: str, n_splits: int) -> RunnableTrials:
-        trials = SparkTrials() if self.trials is None else self.trials._anew()
+        trials = SparkTrials() if self.trials is None else self.trials.anew()
         trials.metric, trials.goal = metric, "maximize"
         wanted = self.n_jobs if self.parallelism is None else self.parallelism
         if wanted is not None:
@@ -265,7 +265,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
     # -- the search ------------------------------------------------------------------------------------
 
     def _search(self, folds: Folds, space: Any) -> None:
-        self.trials_._is_fatal = self._is_fatal
+        self.trials_.is_fatal = self._is_fatal
         try:
             fmin(
                 folds,
@@ -279,10 +279,10 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         except AllTrialsFailed as error:
             self._raise_first()
             # As in scikit-learn, scores that are all NaN are no error where a fit has succeeded.
-            if all(not trial.result for trial in self.trials_._records.values()):
+            if all(not trial.result for trial in self.trials_.memory.records.values()):
                 raise ValueError(f"no candidate could be scored: {error}") from error
         finally:
-            del self.trials_._is_fatal
+            del self.trials_.is_fatal
         self._raise_first()
 
     def _max_evals(self, space: Any) -> int | None:
@@ -304,7 +304,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
 
     def _raise_first(self) -> None:
         """The error that ended the search."""
-        for trial in self.trials_._records.values():
+        for trial in self.trials_.memory.records.values():
             if trial.error is not None and self._is_fatal(trial):
                 raise raised(trial.error)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sparktune.errors import InvalidSpace
@@ -46,19 +45,3 @@ def _text(value: Any) -> str:
         return without_addresses(repr(value))
     except Exception:  # an option may be any object of the user's
         return f"<{type(value).__name__}>"
-
-
-def differences(earlier: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What is not the same in two signatures, a phrase for each parameter."""
-    found = []
-    for label in dict.fromkeys([*earlier, *now]):
-        was, is_now = earlier.get(label), now.get(label)
-        if was == is_now:
-            continue
-        if was is None:
-            found.append(f"{label!r} was not there and is {is_now}")
-        elif is_now is None:
-            found.append(f"{label!r} was {was} and is not there now")
-        else:
-            found.append(f"{label!r} was {was} and is {is_now}")
-    return found

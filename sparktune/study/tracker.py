@@ -7,123 +7,46 @@ recording cannot work at all.
 
 from __future__ import annotations
 
-import functools
-import inspect
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sparktune.study.spec import StudyRecord, StudySpec, StudyStart
 from sparktune.study.trial import Trial
-
-
-def algorithm_name(algo: Any) -> str:
-    """The suggest function's name, ``hyperopt.tpe.suggest``; for a ``partial`` its options too."""
-    if isinstance(algo, functools.partial):
-        options = [_option(part) for part in algo.args]
-        options += [f"{key}={_option(part)}" for key, part in algo.keywords.items()]
-        return f"{algorithm_name(algo.func)}({', '.join(options)})"
-    name = f"{getattr(algo, '__module__', '')}.{getattr(algo, '__qualname__', type(algo).__name__)}"
-    return name.removeprefix(".")
-
-
-def _option(value: Any) -> str:
-    """An argument of a ``partial``, the same in every process: without an address in memory."""
-    if callable(value):
-        return algorithm_name(value)
-    text: Any = type(value).__repr__
-    return type(value).__name__ if text is object.__repr__ else repr(value)
-
-
-def objective_name(fn: Any) -> str:
-    """What people call an objective: its function's name, also inside a ``partial``; else its class."""
-    return _name_of(fn, "__name__")
-
-
-def _name_of(fn: Any, attribute: str) -> str:
-    """See ``objective_name``; with ``__qualname__`` it tells too in what the function or class is defined."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    name = getattr(fn, "__name__", None)
-    if not isinstance(name, str) or not name:
-        return str(getattr(type(fn), attribute))
-    owner = getattr(fn, "__self__", None)
-    if owner is not None and not inspect.ismodule(owner):
-        owner = owner if isinstance(owner, type) else type(owner)
-        return f"{getattr(owner, attribute)}.{name}"
-    qualified = getattr(fn, attribute, None)
-    return (qualified if isinstance(qualified, str) else name).replace("<lambda>", "lambda")
-
-
-def default_study_name(fn: Any) -> str:
-    """The name of a study that is given none: where its objective is defined, and what that is called.
-
-    ``train.objective`` for a function of the module or script ``train``, and
-    ``train.make.<locals>.objective`` for one that its function ``make`` returns. In a notebook, which has no
-    file, ``__main__`` stands for the module.
-    """
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    module = getattr(fn, "__module__", None) or type(fn).__module__
-    if module == "__main__":
-        file = getattr(sys.modules["__main__"], "__file__", None)
-        module = module if file is None else os.path.splitext(os.path.basename(file))[0]
-    return f"{module}.{_name_of(fn, '__qualname__')}"
 
 
 @dataclass(frozen=True)
 class StudyInfo:
-    """What is known of a study before its first trial.
+    """What is known of a study, and of one call for it, before its first trial.
 
     Attributes:
-        study_id: the same on all runs of one ``fmin`` call (``fmin_uuid``).
-        algo: see ``algorithm_name``.
-        max_evals: the limit, or None.
+        study_id: the same on all runs of one study (``fmin_uuid``).
+        spec: what the study is.
+        start: where it began.
         parallelism: the most trials that may run at once.
-        timeout_s: the limit on the whole study, or None.
         max_queue_len: as given to ``fmin``.
         space: the search space as text.
         algo_reason: why the algorithm does what it does in this space, where it chooses; else None.
-        metric: the name under which reports are written.
-        goal: what is good in it.
         policy: the early termination policy as text, or None.
-        parameters: label -> how the parameter is distributed, see ``space.signature``.
         stream: the random stream, see ``SeedStream.as_json``; None where it cannot be restored.
-        n_before: how many trials counted for ``max_evals`` when the study began.
-        draws_before: how many seeds of the stream had been drawn then.
-        first_id: the id of its first trial.
         earlier: (parent run, study id) of the studies whose trials it goes on with.
-        warm_start: the parent runs of the studies that inform the search.
         used_s: seconds that earlier calls for this same study took.
         continues: the recorded part of this same study, or None.
-        objective: see ``objective_name``; empty where it is not known.
-        name: of the study, by which the latest one is found again.
         is_named: the name was given, and is that of its run too.
     """
 
     study_id: str
-    algo: str
-    max_evals: int | None
-    parallelism: int
-    timeout_s: float | None
-    max_queue_len: int
-    space: str
+    spec: StudySpec
+    start: StudyStart = field(default_factory=StudyStart)
+    parallelism: int = 1
+    max_queue_len: int = 1
+    space: str = ""
     algo_reason: str | None = None
-    metric: str = "loss"
-    goal: str = "minimize"
     policy: str | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
     stream: str | None = None
-    n_before: int = 0
-    draws_before: int = 0
-    first_id: int = 0
     earlier: tuple[tuple[str, str], ...] = ()
-    warm_start: tuple[str, ...] = ()
     used_s: float = 0.0
     continues: Continued | None = None
-    objective: str = ""
-    name: str = ""
     is_named: bool = False
 
 
@@ -133,11 +56,8 @@ class Continued:
 
     Attributes:
         run_id: its parent run.
-        study_id: the same on all of its runs.
-        is_own: the parent run was created for it.
+        record: what is recorded of it.
         ends: the parent run ends with it: it is its own, or whoever had it open is gone.
-        number: of studies that the parent run had before it.
-        began_s: Unix time at which it began.
         lease: who drives it now, as the tracker understands it; None for nobody yet.
         trials: those of it that ended, and whose end is recorded.
         runs: trial id -> its run, of those, and of trials that are to be completed in the run they have.
@@ -148,11 +68,8 @@ class Continued:
     """
 
     run_id: str
-    study_id: str
-    is_own: bool
+    record: StudyRecord
     ends: bool
-    number: int
-    began_s: float
     lease: Any = None
     trials: Sequence[Trial] = ()
     runs: Mapping[int, str] = field(default_factory=dict)

@@ -47,12 +47,12 @@ def short_algorithm(name: str) -> str:
 def study_name(info: StudyInfo) -> str:
     """What a study's run is called: objective, algorithm and size, ``train tpe 128 trials``; or its name."""
     if info.is_named:
-        return schema.cut(info.name, schema.MAX_KEY)
-    parts = [info.objective or "study", short_algorithm(info.algo)]
-    if info.max_evals is not None:
-        parts.append(n_trials(info.max_evals))
-    elif info.timeout_s is not None:
-        parts.append(in_words(info.timeout_s))
+        return schema.cut(info.spec.name, schema.MAX_KEY)
+    parts = [info.spec.objective or "study", short_algorithm(info.spec.algo)]
+    if info.spec.max_evals is not None:
+        parts.append(n_trials(info.spec.max_evals))
+    elif info.spec.timeout_s is not None:
+        parts.append(in_words(info.spec.timeout_s))
     return schema.cut(" ".join(parts), schema.MAX_KEY)
 
 
@@ -164,11 +164,11 @@ def of_study(
             parts.append(table(["parameter", "best value"], values))
     leading = ranked((trial for trial in trials if trial.loss is not None), of_trial)[:BEST_TRIALS]
     if len(leading) > 1:
-        metrics = [] if info.metric == "loss" else [info.metric]
+        metrics = [] if info.spec.metric == "loss" else [info.spec.metric]
         rows_of = [
             (
                 _linked(trial, run_ids, place).replace("[trial ", f"[trial{NO_BREAK}"),
-                *(_number(metric_value(trial.result, trial.loss, name, info.goal)) for name in metrics),
+                *(_number(metric_value(trial.result, trial.loss, name, info.spec.goal)) for name in metrics),
                 _number(trial.loss),
                 _params(trial),
             )
@@ -213,8 +213,8 @@ def _params(trial: Trial) -> str:
 
 def _result(trial: Trial, info: StudyInfo) -> str:
     text = f"loss {_number(trial.loss)}"
-    value = reported_metric(trial.result, info.metric)
-    return text if value is None else f"{escaped(info.metric)} {_number(value)}, {text}"
+    value = reported_metric(trial.result, info.spec.metric)
+    return text if value is None else f"{escaped(info.spec.metric)} {_number(value)}, {text}"
 
 
 def _linked(trial: Trial, run_ids: Mapping[int, str], place: tuple[str, str] | None) -> str:
@@ -224,12 +224,12 @@ def _linked(trial: Trial, run_ids: Mapping[int, str], place: tuple[str, str] | N
 
 
 def _about(info: StudyInfo) -> str:
-    text = f"Objective `{_code(info.objective or 'unknown')}`, algorithm `{_code(info.algo)}`, "
+    text = f"Objective `{_code(info.spec.objective or 'unknown')}`, algorithm `{_code(info.spec.algo)}`, "
     text += f"parallelism {info.parallelism}"
-    if info.max_evals is not None:
-        text += f", at most {n_trials(info.max_evals)}"
-    if info.timeout_s is not None:
-        text += f", at most {in_words(info.timeout_s)}"
+    if info.spec.max_evals is not None:
+        text += f", at most {n_trials(info.spec.max_evals)}"
+    if info.spec.timeout_s is not None:
+        text += f", at most {in_words(info.spec.timeout_s)}"
     return f"{text}." if info.policy is None else f"{text}, early termination `{_code(info.policy)}`."
 
 

@@ -284,7 +284,7 @@ class MlflowTracker:
         if number is None or not math.isfinite(number):
             return
         with self._writer.lock:
-            key = schema.valid_key(self._info.metric)
+            key = schema.valid_key(self._info.spec.metric)
             record.metrics.append(Point(key, number, self._now_ms(), step))
             self._writer.put(record, REPORTS_EVERY_S, CREATE_AFTER_S)
 
@@ -293,7 +293,7 @@ class MlflowTracker:
         if self._writer is None or self._info is None or self._watcher is not None:
             return
         self._watcher = MetricWatcher(
-            self._store, self._info.metric, interval_s, lambda: self.run_id, self._running_runs, sink
+            self._store, self._info.spec.metric, interval_s, lambda: self.run_id, self._running_runs, sink
         )
 
     def watched_names(self) -> set[str]:
@@ -329,7 +329,7 @@ class MlflowTracker:
         now_ms = self._now_ms()
         tags, metrics, artifacts = schema.final_record(trial, document, now_ms)
         if self._watcher is not None and record.run_id is not None and trial.trial_id not in self._reporting:
-            key = schema.valid_key(self._info.metric) if self._info is not None else None
+            key = schema.valid_key(self._info.spec.metric) if self._info is not None else None
             own = next(((p.value, p.time_ms) for p in metrics if p.key == key), None)
             self._watcher.ended(record.run_id, trial.trial_id, own)
         with self._writer.lock:
@@ -454,7 +454,7 @@ class MlflowTracker:
             parent=self._study.record,
             params=schema.params_of(trial.params),
             tags=identity
-            | {"trial_status": str(TrialState.RUNNING), "algo": schema.param_value(self._info.algo)},
+            | {"trial_status": str(TrialState.RUNNING), "algo": schema.param_value(self._info.spec.algo)},
         )
         self._children[trial.trial_id] = record
         self._study.launched()

@@ -22,6 +22,7 @@ from hyperopt.base import JOB_STATE_ERROR
 from sparktune.early_termination.base import Decision
 from sparktune.study.outcome import result_of
 from sparktune.study.snapshot import StudySnapshot
+from sparktune.study.spec import StudyRecord
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking import artifacts, schema, study_record
 from sparktune.tracking.lease import Lease, is_alive, life
@@ -29,7 +30,7 @@ from sparktune.tracking.places import is_remote, without_password
 from sparktune.tracking.records import RefusedError
 from sparktune.tracking.refusals import cannot_record
 from sparktune.tracking.store import MlflowStore
-from sparktune.tracking.study_record import LEASE, StudyRecord, short
+from sparktune.tracking.study_record import LEASE, short
 
 logger = logging.getLogger("sparktune")
 
@@ -165,7 +166,7 @@ class RecordedStudy:
     def draws(self) -> int:
         """How many seeds of the random stream are known to have been drawn."""
         drawn = [int(known.get("draws") or 0) for known in map(own_entries, self.documents)]
-        return max([self.record.draws_before, *drawn])
+        return max([self.record.start.draws_before, *drawn])
 
     @property
     def documents(self) -> list[Mapping[str, Any]]:
@@ -186,10 +187,10 @@ class RecordedStudy:
         trials = [run.trial(is_driven=driven[part.record.study_id]) for part, run in self.counted]
         return StudySnapshot(
             trials,
-            metric=self.record.metric,
-            goal=self.record.goal,
-            algo=self.record.algo,
-            parameters=self.record.parameters,
+            metric=self.record.spec.metric,
+            goal=self.record.spec.goal,
+            algo=self.record.spec.algo,
+            parameters=self.record.spec.parameters,
             run_id=self.run_id,
             is_running=driven[self.record.study_id],
             reports_left_out=sum(trial.steps > 0 for trial in trials),
@@ -374,7 +375,7 @@ class Reader:
         n = int(own_entries(run.document or {}).get("steps") or 0)
         if n == 0:
             return []
-        key = schema.valid_key(study.record.metric)
+        key = schema.valid_key(study.record.spec.metric)
         # Its result has a point of its own, behind the reports.
         return [value for value, _, _ in self._tried(lambda: self._store.series(run.run_id, key))][:n]
 
@@ -418,7 +419,7 @@ class Reader:
         """
         tags = [run.data.tags for run in self._children(study)]
         done = {known.get(schema.TRIAL_ID_TAG) for known in tags if _is_done(known)}
-        return study.record.n_before + len(done)
+        return study.record.start.n_before + len(done)
 
     def running_below(self, experiment_id: str, run_id: str) -> list[str]:
         """The runs below a run, at any depth, that have not ended."""

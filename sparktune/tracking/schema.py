@@ -467,10 +467,10 @@ def revision(
 def parent_params(info: StudyInfo) -> dict[str, str]:
     """The parent's params at the start."""
     values = {
-        "algo": info.algo,
-        "max_evals": info.max_evals,
+        "algo": info.spec.algo,
+        "max_evals": info.spec.max_evals,
         "parallelism": info.parallelism,
-        "timeout": info.timeout_s,
+        "timeout": info.spec.timeout_s,
         "max_queue_len": info.max_queue_len,
     }
     return params_of(values)
@@ -478,7 +478,7 @@ def parent_params(info: StudyInfo) -> dict[str, str]:
 
 def parent_tags(info: StudyInfo) -> dict[str, str]:
     """The parent's tags at the start."""
-    tags = {"space": info.space, "sparktune.metric": info.metric, "sparktune.goal": info.goal}
+    tags = {"space": info.space, "sparktune.metric": info.spec.metric, "sparktune.goal": info.spec.goal}
     if info.policy is not None:
         tags["sparktune.early_termination"] = info.policy
     if info.algo_reason is not None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from sparktune.study.tracker import StudyInfo
+from sparktune.study.spec import StudyRecord, StudySpec, StudyStart
 from sparktune.tracking.schema import joined, split
+
+T = TypeVar("T")
 
 VERSION = 1
 STUDY = "sparktune.study."
@@ -30,80 +32,15 @@ def short(study_id: str) -> str:
     return study_id[:8]
 
 
-@dataclass(frozen=True)
-class StudyRecord:
-    """What a study is.
-
-    Attributes:
-        study_id: ``fmin_uuid`` of its runs.
-        number: of studies that the parent run had before it.
-        is_own: the parent run was created for it, and ends with it.
-        algo: the search algorithm.
-        metric, goal: the primary metric, and what is good in it.
-        max_evals: as it was given, or None.
-        began_s: Unix time.
-        stream: ``SeedStream.as_json``, or None where the random stream cannot be restored.
-        n_before: how many trials counted for ``max_evals`` when it began.
-        draws_before: how many seeds of the stream had been drawn then.
-        first_id: the id of its first trial.
-        earlier: (parent run, study id) of the studies whose trials it went on with.
-        warm_start: the parent runs of the studies that inform the search.
-        parameters: the space, see ``space.signature``.
-        objective: what it is called.
-        name: of the study.
-        state: ``running``, ``finished`` or ``interrupted``.
-    """
-
-    study_id: str
-    number: int
-    is_own: bool
-    algo: str
-    metric: str
-    goal: str
-    max_evals: int | None
-    began_s: float
-    stream: str | None
-    n_before: int = 0
-    draws_before: int = 0
-    first_id: int = 0
-    earlier: tuple[tuple[str, str], ...] = ()
-    warm_start: tuple[str, ...] = ()
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    objective: str = ""
-    name: str = ""
-    state: str = RUNNING
-
-    @classmethod
-    def of(cls, info: StudyInfo, number: int, is_own: bool, began_s: float) -> StudyRecord:
-        """The record of a study that begins."""
-        return cls(
-            study_id=info.study_id,
-            number=number,
-            is_own=is_own,
-            algo=info.algo,
-            metric=info.metric,
-            goal=info.goal,
-            max_evals=info.max_evals,
-            began_s=began_s,
-            stream=info.stream,
-            n_before=info.n_before,
-            draws_before=info.draws_before,
-            first_id=info.first_id,
-            earlier=info.earlier,
-            warm_start=info.warm_start,
-            parameters=info.parameters,
-            objective=info.objective,
-            name=info.name,
-        )
-
-    def tags(self) -> dict[str, str]:
-        """The record as tags of the parent run."""
-        plain = dataclasses.asdict(self)
-        parameters = plain.pop("parameters")
-        text = json.dumps({"version": VERSION, **plain}, separators=(",", ":"))
-        space = json.dumps(parameters, separators=(",", ":"))
-        key = short(self.study_id)
-        return split(STUDY + key, text) | split(SPACE + key, space)
+def tags(record: StudyRecord) -> dict[str, str]:
+    """A record as tags of the parent run."""
+    plain = dataclasses.asdict(record)
+    flat = {**plain.pop("spec"), **plain.pop("start"), **plain}
+    parameters = flat.pop("parameters")
+    text = json.dumps({"version": VERSION, **flat}, separators=(",", ":"))
+    space = json.dumps(parameters, separators=(",", ":"))
+    key = short(record.study_id)
+    return split(STUDY + key, text) | split(SPACE + key, space)
 
 
 def records(tags: Mapping[str, str]) -> list[StudyRecord]:
@@ -112,7 +49,6 @@ def records(tags: Mapping[str, str]) -> list[StudyRecord]:
     Raises:
         ValueError: one was recorded by a newer version of sparktune.
     """
-    names = {field.name for field in dataclasses.fields(StudyRecord)}
     found = []
     for key in tags:
         name = key.removeprefix(STUDY)
@@ -123,9 +59,15 @@ def records(tags: Mapping[str, str]) -> list[StudyRecord]:
             raise ValueError(
                 "the study was recorded by a newer version of sparktune: install that one to go on with it"
             )
-        known = {name: value for name, value in known.items() if name in names}
+        known["parameters"] = json.loads(joined(tags, SPACE + name) or "{}")
         known["earlier"] = tuple((run, study) for run, study in known["earlier"])
         known["warm_start"] = tuple(known.get("warm_start", ()))
-        parameters = json.loads(joined(tags, SPACE + name) or "{}")
-        found.append(StudyRecord(**known, parameters=parameters))
+        known["spec"], known["start"] = _of(StudySpec, known), _of(StudyStart, known)
+        found.append(_of(StudyRecord, known))
     return sorted(found, key=lambda record: record.began_s)
+
+
+def _of(kind: type[T], known: Mapping[str, Any]) -> T:
+    """An instance of a dataclass, of those of its fields that are known."""
+    names = (field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+    return kind(**{name: known[name] for name in names if name in known})

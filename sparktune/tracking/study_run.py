@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sparktune.study.columns import parameter_columns
+from sparktune.study.spec import StudyRecord
 from sparktune.study.tracker import StudyInfo, StudySummary, UnrecordableError
 from sparktune.study.trial import Trial, TrialState
-from sparktune.tracking import description, schema
+from sparktune.tracking import description, schema, study_record
 from sparktune.tracking.description import study_name
 from sparktune.tracking.places import has_mlflows_pages
 from sparktune.tracking.records import TAGS_AT_FIRST, RunRecord, UnusableError
 from sparktune.tracking.refusals import at_start
 from sparktune.tracking.schema import Point
 from sparktune.tracking.store import MlflowStore, Snapshot
-from sparktune.tracking.study_record import FINISHED, INTERRUPTED, STATE, StudyRecord
+from sparktune.tracking.study_record import FINISHED, INTERRUPTED, STATE
 
 logger = logging.getLogger("sparktune")
 
@@ -65,7 +66,7 @@ class StudyRun:
             name=name or study_name(info), start_ms=start_ms, identity=identity, prepare=self._open
         )
         self._info, self._store, self._lock, self._joined = info, store, lock, joined
-        self._is_own = joined is None if info.continues is None else info.continues.is_own
+        self._is_own = joined is None if info.continues is None else info.continues.record.is_own
         self._ends = self._is_own if info.continues is None else info.continues.ends
         self.is_starting = True
         self.was_opened = threading.Event()
@@ -113,7 +114,7 @@ class StudyRun:
                 self.record.root_run_id = self._taken.tags.get(schema.ROOT_TAG) or self._joined
                 continues = self._info.continues
                 if continues is not None:
-                    self._number = continues.number
+                    self._number = continues.record.number
                     if self._is_own:
                         self._store.reopen(self._joined)
                 else:
@@ -133,7 +134,7 @@ class StudyRun:
     def _first_tags(self) -> dict[str, str]:
         """What the run is created with: enough to go on with the study, should this process be killed now."""
         record = self._study_record()
-        tags = self.record.identity | record.tags() | {STATE: record.state}
+        tags = self.record.identity | study_record.tags(record) | {STATE: record.state}
         return tags if len(tags) <= TAGS_AT_FIRST else self.record.identity
 
     def _describe(self) -> None:
@@ -149,8 +150,8 @@ class StudyRun:
             )
         with self._lock:
             self.record.params |= self._free(params, "params")
-            self.record.tags |= self._tags | self._free(tags, "tags") | record.tags() | {STATE: record.state}
-            self.record.tags |= note
+            self.record.tags |= self._tags | self._free(tags, "tags") | note
+            self.record.tags |= study_record.tags(record) | {STATE: record.state}
             # They told of an end that has been undone.
             self.record.removed = self._left_behind([STOP_REASON, ERROR])
 
@@ -163,9 +164,17 @@ class StudyRun:
             return {}
 
     def _study_record(self) -> StudyRecord:
-        continues = self._info.continues
-        began_s = self._start_ms / 1000 if continues is None else continues.began_s
-        return StudyRecord.of(self._info, self._number, self._is_own, began_s)
+        info, continues = self._info, self._info.continues
+        return StudyRecord(
+            info.study_id,
+            info.spec,
+            info.start,
+            began_s=self._start_ms / 1000 if continues is None else continues.record.began_s,
+            number=self._number,
+            is_own=self._is_own,
+            stream=info.stream,
+            earlier=info.earlier,
+        )
 
     def launched(self) -> None:
         """A trial was launched."""
@@ -244,7 +253,7 @@ class StudyRun:
             }
             self.record.tags |= self._logged_table(table)
             self.record.removed += self._left_behind(key for key, text in results.items() if text is None)
-            self.record.tags |= record.tags() | {STATE: record.state} | note
+            self.record.tags |= study_record.tags(record) | {STATE: record.state} | note
             self.record.artifacts[table] = schema.trials_table(summary.trials, run_ids)
             if summary.best is not None and summary.best_point is not None:
                 self.record.artifacts[schema.best_point_file(self._number)] = schema.point_json(

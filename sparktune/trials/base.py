@@ -10,35 +10,27 @@ import abc
 import contextlib
 import copy
 import logging
-import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 import hyperopt
-from hyperopt.base import (
-    JOB_STATE_DONE,
-    JOB_STATE_NEW,
-    JOB_STATE_RUNNING,
-    JOB_VALID_STATES,
-)
+from hyperopt.base import JOB_VALID_STATES
 
-from sparktune.early_termination.base import Curve, EarlyTerminationPolicy, Goal
-from sparktune.errors import AllTrialsFailed, StudyInProgress
+from sparktune.early_termination.base import EarlyTerminationPolicy, Goal
+from sparktune.errors import AllTrialsFailed, SaveFileError, StudyInProgress
 from sparktune.private import of_hyperopt
 from sparktune.search.history import config_of
-from sparktune.space.view import SpaceView
 from sparktune.study.backend import Backend
 from sparktune.study.columns import parameter_columns
-from sparktune.study.outcome import outcome_of, times_of
-from sparktune.study.randomness import SeedStream
+from sparktune.study.outcome import loss_of, outcome_of
+from sparktune.study.ranking import Ranked, first
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.tracker import NullTracker, Tracker
 from sparktune.study.trial import Trial, TrialState, shown_value
 from sparktune.trials import arguments, documents, html_view, journal
+from sparktune.trials.memory import StudyMemory
 from sparktune.worker.objective import Objective
 
 if TYPE_CHECKING:
@@ -58,20 +50,6 @@ class _Lock:
 
     def __reduce__(self) -> tuple[type[_Lock], tuple[()]]:
         return _Lock, ()
-
-
-class StudyStart(NamedTuple):
-    """What there was when a study began.
-
-    Attributes:
-        counted: trials that count for ``max_evals``.
-        draws: seeds that had been drawn from the random stream.
-        first_id: the id of its first trial.
-    """
-
-    counted: int = 0
-    draws: int = 0
-    first_id: int = 0
 
 
 SESSION = ("_spark", "_resource_profile", "_space")
@@ -121,27 +99,13 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     watch_interval = 5.0
     report_every: float | None = None
     log_report: bool = True
-    # What pickles of earlier versions do not have:
     live_plot: bool = False
-    _unfinished: bool = False
-    """Whether an ``fmin`` call is under way; in a file, that it was when its process was killed."""
-    _is_unrecorded = False
-    """The study goes on from a save file, and MLflow has nothing of it."""
-    _used_s: float = 0.0
-    """Seconds of its time limit that this call, and those that it continues, have used, as last noted."""
-    _objective_name = ""
-    _study_name = ""
-    _is_cut_off = False
-    """Whether the latest ``fmin`` call was interrupted, or raised: the next one goes on with its study."""
-    _algo: str = ""
-    _parameters: Mapping[str, str] = MappingProxyType({})
-    """Name of the search algorithm, and label -> distribution, of the latest ``fmin`` call."""
+    memory: StudyMemory
+    """Internal: what is kept between ``fmin`` calls."""
+    is_fatal: Callable[[Trial], bool] | None = None
+    """Internal: whether a failed trial ends the study (``Study``)."""
     _space: Any = None
     """The search space of the latest ``fmin`` call of this process."""
-    _saved_by: str | None = None
-    """Which ``fmin`` call wrote the save file that these trials stand in; None where there is none."""
-    _is_fatal: Callable[[Trial], bool] | None = None
-    """Whether a failed trial ends the study (``Study``)."""
 
     def __init__(
         self,
@@ -202,39 +166,24 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return [self._record_of(document) for document in list(of_hyperopt.documents(self))]
 
     def _record_of(self, document: documents.Document) -> Trial:
-        return self._records.get(document["tid"]) or documents.inserted_trial(document)
+        return self.memory.records.get(document["tid"]) or documents.inserted_trial(document)
 
     def _reset(self) -> None:
-        self._records: dict[int, Trial] = {}
-        self._by_id: dict[int, documents.Document] = {}
-        self._stream: SeedStream | None = None
-        self._study = StudyStart()
-        self._study_id: str | None = None
-        self._free_ids: list[int] = []
-        self._warm: list[documents.Document] = []
-        self._warm_from: tuple[str, ...] = ()
-        """Documents of earlier studies that inform the search, and the parent runs that they are from."""
-        self._curves: dict[int, Curve] = {}
-        self._recorded: RecordedStudy | None = None
-        self._earlier_studies: tuple[tuple[str, str], ...] = ()
-        """(parent run, study id) of the studies in MLflow that hold trials of these."""
-        self._fmin_cancelled_reason: str | None = None
+        self.memory = StudyMemory()
         self._warned_of_slots = False
-        self._unfinished, self._used_s, self._saved_by = False, 0.0, None
-        self._algo, self._parameters = "", {}
         self._in_use = _Lock()
-        self.run_id: str | None = None
-        """The MLflow parent run of the latest ``fmin`` call, or None."""
         self.share_saved: float | None = None
         """The share of compute that early termination saved in the latest call, judged by the reports."""
         self.elapsed_s: float | None = None
         """Seconds that the latest ``fmin`` call took by its backend's clock (virtual ones if simulated),
         or None when it did not return."""
 
-    # -- where trials run ------------------------------------------------------------------------------
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow parent run of the latest ``fmin`` call, or None."""
+        return self.memory.latest.run_id
 
-    _max_evals: int | None = None  # of the latest ``fmin`` call
-    _n_given: int = 0
+    # -- where trials run ------------------------------------------------------------------------------
 
     @abc.abstractmethod
     def _backend(self, objective: Objective) -> Backend:
@@ -251,21 +200,21 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     @property
     def parallelism(self) -> int:
         """The most trials that will run at once, as asked for, or as many as there are slots now."""
-        return self._asked_parallelism or max(1, self._slots_now())
+        return self.asked_parallelism or max(1, self._slots_now())
 
     @parallelism.setter
     def parallelism(self, value: int | None) -> None:
         self.user_specified_parallelism = value
 
     @property
-    def _asked_parallelism(self) -> int | None:
+    def asked_parallelism(self) -> int | None:
         """What the user asked for; None for every slot there is, also those that join later."""
         asked = self.user_specified_parallelism
         return asked if asked is not None and asked > 0 else None
 
     def _at_once(self, slots: int) -> int:
         """The most trials of a study that will run at once, where the backend now has ``slots``."""
-        asked = self._asked_parallelism
+        asked = self.asked_parallelism
         return slots if asked is None else min(asked, slots)
 
     def _say_parallelism(self, slots: int) -> None:
@@ -273,7 +222,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
         That there are none, the backend says.
         """
-        asked = self._asked_parallelism
+        asked = self.asked_parallelism
         if asked is not None and asked > slots and not self._warned_of_slots and self._slots_now() > 0:
             self._warned_of_slots = True
             logger.warning(
@@ -290,16 +239,9 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         Raises:
             hyperopt.exceptions.AllTrialsFailed: there is none.
         """
-        whole = [d for d in self.trials if "early_terminated" not in d["misc"]]
-        try:
-            best: documents.Document = hyperopt.trials_from_docs(whole, validate=False).best_trial
-        except hyperopt.exceptions.AllTrialsFailed:
-            try:
-                best = super().best_trial
-            except hyperopt.exceptions.AllTrialsFailed:
-                raise AllTrialsFailed(
-                    f"of {len(self.trials)} trials none has completed, so none is best"
-                ) from None
+        best: documents.Document | None = first(self.trials, _ranked)
+        if best is None:
+            raise AllTrialsFailed(f"of {len(self.trials)} trials none has completed, so none is best")
         return best
 
     # -- what people ask -------------------------------------------------------------------------------
@@ -307,12 +249,17 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     @property
     def _fmin_cancelled(self) -> bool:
         """What hyperopt's own loop asks of trials that have it (``hyperopt.FMinIter.run``)."""
-        return self._fmin_cancelled_reason is not None
+        return self.memory.stop_reason is not None
+
+    @property
+    def _fmin_cancelled_reason(self) -> str | None:
+        """As hyperopt's ``SparkTrials`` call it."""
+        return self.memory.stop_reason
 
     @property
     def fmin_cancelled_reason(self) -> str | None:
         """Why the latest ``fmin`` call stopped before its ``max_evals``, or None."""
-        return self._fmin_cancelled_reason
+        return self.memory.stop_reason
 
     @property
     def best_point(self) -> Any:
@@ -337,7 +284,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         best = self.best_trial
         if self._space is not None:
             return hyperopt.space_eval(self._space, config_of(best))
-        point = None if self._recorded is None else _recorded_point(self._recorded, best["tid"])
+        recorded = self.memory.recorded
+        point = None if recorded is None else _recorded_point(recorded, best["tid"])
         if point is None:
             raise ValueError(
                 "best_point needs the search space, which trials from a file or from MLflow do not hold: "
@@ -397,15 +345,16 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def snapshot(self) -> StudySnapshot:
         """The study at this moment, for pictures; also while it runs, and from another thread."""
         # Records never change, and these copies are made in one step each.
-        trials, curves = self._all_records(), list(self._curves.items())
+        trials, curves = self._all_records(), list(self.memory.curves.items())
+        spec = self.memory.spec
         return StudySnapshot(
             trials,
             {trial_id: list(curve.values) for trial_id, curve in curves},
             self.metric,
             self.goal,
-            self._algo,
-            self._parameters,
-            self._objective_name,
+            spec.algo,
+            spec.parameters,
+            spec.objective,
             self.run_id,
             stop_reason=self.fmin_cancelled_reason,
             is_running=self._in_use.locked(),
@@ -449,30 +398,14 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         """How many trials have ended."""
         return sum(self.counts().values())
 
-    def _note_runs(self, run_ids: Mapping[int, str]) -> bool:
-        """Take the MLflow runs of trials into records and documents; returns whether any is new."""
-        is_news = False
-        for trial_id, run_id in run_ids.items():
-            record = self._records.get(trial_id)
-            if record is not None and record.run_id != run_id:
-                self._records[trial_id] = replace(record, run_id=run_id)
-                self._by_id[trial_id]["misc"]["run_id"] = run_id
-                is_news = True
-        return is_news
-
-    def _remember_study(self, run_id: str, study_id: str) -> None:
-        """A study in MLflow holds trials of these."""
-        if (run_id, study_id) not in self._earlier_studies:
-            self._earlier_studies += ((run_id, study_id),)
-
     def delete_all(self) -> None:
         """Forget every trial and begin anew, with a new random stream."""
         self._reset()
         of_hyperopt.forget(self)
         super().delete_all()
 
-    def _anew(self) -> Self:
-        """Empty trials with the options of these, that run where these do."""
+    def anew(self) -> Self:
+        """Empty trials with the options of these, which run where these do."""
         new = copy.copy(self)
         new._reset()
         of_hyperopt.forget(new)
@@ -483,91 +416,26 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     def changed(self, trial: Trial) -> None:
         """Write a change of a trial into its document (the driver's ``Observer``)."""
-        document = self._by_id[trial.trial_id]
+        document = self.memory.documents[trial.trial_id]
         documents.update(document, trial)
         for name, value in trial.attachments.items():
             self.trial_attachments(document)[name] = value
         if document["state"] not in JOB_VALID_STATES:
             of_hyperopt.hide(self, document)  # cheaper than a refresh of all
-        self._records[trial.trial_id] = trial  # at last: Ctrl-C may come before, and then it is done again
+        self.memory.records[trial.trial_id] = trial  # last: Ctrl-C may come before, and then it is done again
 
     def new_trial_ids(self, n: int) -> list[int]:
         """``n`` ids for new trials: those that the record of a study lacks, then new ones."""
-        free, self._free_ids = self._free_ids[:n], self._free_ids[n:]
+        free = self.memory.take_free_ids(n)
         further = of_hyperopt.new_ids(self, n - len(free))
         return free + further
-
-    def _enqueue(self, suggested: documents.Document, space: SpaceView, draws: int | None = None) -> Trial:
-        """Insert the document of a new trial, visible at once, and give its record."""
-        document = of_hyperopt.insert(self, suggested)
-        self._by_id[document["tid"]] = document
-        trial = replace(documents.queued_trial(document, space), draws=draws)
-        self._records[document["tid"]] = trial
-        return trial
-
-    def _join(self, space: SpaceView, again: bool = False) -> tuple[list[Trial], list[Trial]]:
-        """The trials of earlier calls: those that ended, and those still to be run.
-
-        A trial that was running when its study's process ended, is run again; with ``again`` one of the same
-        study too that was cancelled because the study stopped.
-
-        Raises:
-            InvalidSpace: the trials are of another space.
-        """
-        self.refresh()
-        for document in of_hyperopt.documents(self):
-            space.check_earlier(document["tid"], config_of(document))
-        earlier: list[Trial] = []
-        queued: list[Trial] = []
-        records: dict[int, Trial] = {}
-        for document in of_hyperopt.documents(self):
-            trial_id = document["tid"]
-            self._by_id[trial_id] = document
-            known = self._records.get(trial_id)
-            is_own = again and trial_id >= self._study.first_id
-            is_cancelled = is_own and outcome_of(document) is TrialState.CANCELLED
-            if is_cancelled or document["state"] in (JOB_STATE_NEW, JOB_STATE_RUNNING):
-                documents.requeue(document, space)
-                draws = None if known is None else known.draws
-                records[trial_id] = replace(documents.queued_trial(document, space), draws=draws)
-                queued.append(records[trial_id])
-            else:
-                is_known = known is not None and known.state.is_final
-                record = known if is_known and known else documents.final_trial(document, space)
-                records[trial_id] = record
-                earlier.append(record)
-        self._records = records
-        self.refresh()
-        return earlier, queued
-
-    def _adopt(self, saved: hyperopt.Trials) -> None:
-        """Become what a trials object read from a file is: trials, attachments, random stream, time used."""
-        of_hyperopt.forget(self)
-        super().delete_all()
-        of_hyperopt.fill(self, saved)
-        self.attachments = saved.attachments
-        if isinstance(saved, StudyTrials):
-            self._records, self._curves = saved._records, saved._curves
-            self._algo, self._parameters = saved._algo, saved._parameters
-            self._objective_name, self._study_name = saved._objective_name, saved._study_name
-            self._is_cut_off = saved._is_cut_off
-            self._stream = saved._stream
-            self._warm, self._warm_from = saved._warm, saved._warm_from
-            self._unfinished, self._used_s = saved._unfinished, saved._used_s
-            self._study, self._study_id, self.run_id = saved._study, saved._study_id, saved.run_id
-            self._free_ids, self._earlier_studies = saved._free_ids, saved._earlier_studies
-
-    def _finished_view(self) -> StudyTrials:
-        """These trials with the finished ones only, in the order in which they finished."""
-        finished = [d for d in of_hyperopt.documents(self) if d["state"] == JOB_STATE_DONE]
-        # Those without a time were inserted by the user, before this study.
-        return of_hyperopt.view_of(self, sorted(finished, key=lambda d: times_of(d)[1] or -math.inf))
 
     def view(self, exp_key: Any = None, refresh: bool = True) -> Self:
         """Another object with the same documents (``hyperopt.Trials.view``)."""
         new: Self = super().view(exp_key=exp_key, refresh=False)
         for name, value in vars(self).items():
             new.__dict__.setdefault(name, value)
+        new.memory = copy.copy(self.memory)
         new._in_use = _Lock()
         if refresh:
             new.refresh()
@@ -615,6 +483,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def __copy__(self) -> Self:
         new = type(self).__new__(type(self))
         new.__setstate__(self.__getstate__() | self._session_state())
+        new.memory = copy.copy(self.memory)
         return new
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
@@ -624,12 +493,14 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return new
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if "_rng" in state:  # pickled by version 0.1
-            state = {**state}
-            generator, began_with = state.pop("_rng"), state.pop("_rng_began_with")
-            state["_stream"] = None if generator is None else SeedStream(generator, began_with)
+        if "memory" not in state:
+            raise SaveFileError("a development version of sparktune pickled these trials: run them again")
         self.__dict__.update(state)
         self._in_use = _Lock()
+
+
+def _ranked(document: documents.Document) -> Ranked:
+    return outcome_of(document) or TrialState.RUNNING, loss_of(document), document["tid"]
 
 
 def _recorded_point(study: RecordedStudy, trial_id: int) -> Any:

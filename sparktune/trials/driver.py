@@ -86,7 +86,7 @@ class DriverTrials(RunnableTrials):
         self._spark: SparkSession | None = spark_session
 
     def _slots_now(self) -> int:
-        return self._asked_parallelism or DEFAULT_PARALLELISM
+        return self.asked_parallelism or DEFAULT_PARALLELISM
 
     def _application(self) -> Application:
         from sparktune.tracking.ahead import import_mlflow

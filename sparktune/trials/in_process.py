@@ -29,6 +29,7 @@ from sparktune.study.backend import Failed, Finished
 from sparktune.study.cut_off import cut_off_reason
 from sparktune.study.ranking import beats
 from sparktune.study.snapshot import StudySnapshot
+from sparktune.study.spec import StudySpec, algorithm_name, objective_name
 from sparktune.study.study import judged
 from sparktune.study.tracker import (
     StudyInfo,
@@ -36,8 +37,6 @@ from sparktune.study.tracker import (
     Tell,
     Tracker,
     UnrecordableError,
-    algorithm_name,
-    objective_name,
 )
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking.driver_runs import DriverRuns
@@ -182,16 +181,19 @@ def recorded(
     from sparktune.tracking.mlflow import MlflowTracker
 
     tracker = MlflowTracker()
+    spec = StudySpec(
+        objective=objective_name(fn),
+        algo=algorithm_name(algo),
+        parameters=signature(view),
+        max_evals=options["max_evals"],
+        timeout_s=arguments.limit_of(options["timeout"]),
+    )
     info = StudyInfo(
         study_id=uuid.uuid4().hex,
-        algo=algorithm_name(algo),
-        max_evals=options["max_evals"],
-        parallelism=1,
-        timeout_s=arguments.limit_of(options["timeout"]),
+        spec=spec,
         max_queue_len=options["max_queue_len"],
         space=view.text,
         algo_reason=auto.reason(algo, view.expression),
-        objective=objective_name(fn),
     )
     try:
         tracker.begin(info)
@@ -203,9 +205,9 @@ def recorded(
     reporter = reports.Reporter(
         lambda: StudySnapshot(
             list(objective.ended),
-            algo=info.algo,
-            parameters=signature(view),
-            name=info.objective,
+            algo=spec.algo,
+            parameters=spec.parameters,
+            name=spec.objective,
             stop_reason=stopped,
         ),
         tracker,

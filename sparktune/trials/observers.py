@@ -14,10 +14,12 @@ from hyperopt.base import JOB_STATE_DONE
 
 from sparktune.private import of_hyperopt
 from sparktune.study import interrupts, progress
+from sparktune.study.outcome import times_of
 from sparktune.study.study import Study
 from sparktune.study.tracker import Tracker
 from sparktune.study.trial import Trial, TrialState, reported_metric
 from sparktune.trials.base import StudyTrials
+from sparktune.trials.memory import StudyMemory
 
 logger = logging.getLogger("sparktune")
 
@@ -28,13 +30,13 @@ SILENT_TRIALS = 3
 class Recorder:
     """Tells the tracker of trials that ended."""
 
-    def __init__(self, tracker: Tracker, trials: StudyTrials) -> None:
-        self._tracker, self._trials = tracker, trials
+    def __init__(self, tracker: Tracker, memory: StudyMemory) -> None:
+        self._tracker, self._memory = tracker, memory
 
     def changed(self, trial: Trial) -> None:
         """See ``Observer``."""
         if trial.state.is_final:
-            self._tracker.ended(trial, dict(self._trials._by_id[trial.trial_id]))
+            self._tracker.ended(trial, dict(self._memory.documents[trial.trial_id]))
 
 
 class MetricCheck:
@@ -127,18 +129,25 @@ def answering_pairs(early_stop_fn: Any) -> Callable[..., tuple[Any, Any]]:
     return checked
 
 
+def _finished_view(trials: StudyTrials) -> StudyTrials:
+    """These trials with the finished ones only, in the order in which they finished."""
+    finished = [d for d in of_hyperopt.documents(trials) if d["state"] == JOB_STATE_DONE]
+    # Those without a time were inserted by the user, before this study.
+    return of_hyperopt.view_of(trials, sorted(finished, key=lambda d: times_of(d)[1] or -math.inf))
+
+
 class EarlyStop:
     """Calls the user's ``early_stop_fn`` with the finished trials, the newest last."""
 
     def __init__(self, early_stop_fn: Any, trials: StudyTrials) -> None:
         self._function = answering_pairs(early_stop_fn)
         self._trials = trials
-        self._view = trials._finished_view()
+        self._view = _finished_view(trials)
         self._arguments: Any = []
 
     def changed(self, trial: Trial) -> None:
         """See ``Observer``."""
-        document = self._trials._by_id[trial.trial_id]
+        document = self._trials.memory.documents[trial.trial_id]
         is_news = trial.state.is_final and document["state"] == JOB_STATE_DONE
         if is_news and self._view is not self._trials:
             of_hyperopt.show(self._view, document)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import hyperopt
 
-from sparktune.early_termination.base import Curve
+from sparktune.early_termination.base import Curve, Goal
 from sparktune.errors import CannotResume, StudyInProgress
 from sparktune.private import of_hyperopt
-from sparktune.space.signature import differences, signature
-from sparktune.space.view import SpaceView
 from sparktune.study.randomness import SeedStream, as_generator
+from sparktune.study.spec import StudySpec
 from sparktune.study.study import SEED_BOUND
-from sparktune.study.tracker import Continued, algorithm_name
+from sparktune.study.tracker import Continued
 from sparktune.study.trial import Trial
 from sparktune.trials import documents
-from sparktune.trials.base import StudyStart
+from sparktune.trials.memory import LatestStudy, StudyMemory
 
 if TYPE_CHECKING:
     from sparktune.tracking.reader import RecordedStudy, RecordedTrial
@@ -33,10 +31,9 @@ MOST_OTHERS = 3
 """How many unfinished studies that do not fit are named in the log."""
 LAST = "last"
 """``resume="last"``: the latest unfinished study of the experiment."""
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def find_last(name: str, view: SpaceView, algo: Any, trials: StudyTrials) -> RecordedStudy | None:
+def find_last(spec: StudySpec) -> RecordedStudy | None:
     """The latest unfinished study of the experiment that this call may be: of its name, space and algorithm.
 
     None, and a line in the log, where there is none: a new study begins.
@@ -51,9 +48,10 @@ def find_last(name: str, view: SpaceView, algo: Any, trials: StudyTrials) -> Rec
         reader = Reader(current_uri())
         others: list[str] = []
         for study in reader.unfinished():
-            differs = _differences(study, view, algo, trials)
-            if study.record.name != name:
-                differs = [f"its name is {study.record.name!r}", *differs]
+            was = study.record.spec
+            differs = _differences(was, spec)
+            if was.name != spec.name:
+                differs = [f"its name is {was.name!r}", *differs]
             if not differs:
                 return reader.study(study.run_id, study.record.study_id)
             others.append(f"run {study.run_id}: {'; '.join(differs)}")
@@ -63,7 +61,7 @@ def find_last(name: str, view: SpaceView, algo: Any, trials: StudyTrials) -> Rec
     logger.info(
         "resume='last': the experiment has no unfinished study named %r of this space and algorithm, so a "
         "new one begins%s",
-        name,
+        spec.name,
         known,
     )
     return None
@@ -100,13 +98,13 @@ def ended_trials(study: RecordedStudy) -> Iterator[tuple[str, documents.Document
             yield (run.run_id, *_restored(run))
 
 
-def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials) -> None:
+def check(study: RecordedStudy, spec: StudySpec) -> None:
     """Refuse to go on with a study that is another one.
 
     Raises:
         CannotResume: space, algorithm, metric or goal are not those that were recorded; names both.
     """
-    found = _differences(study, view, algo, trials)
+    found = _differences(study.record.spec, spec)
     if found:
         raise CannotResume(
             f"the study of run {study.run_id} cannot be resumed, because it was another one: "
@@ -115,20 +113,9 @@ def check(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials)
         )
 
 
-def _differences(study: RecordedStudy, view: SpaceView, algo: Any, trials: StudyTrials) -> list[str]:
-    """What this call has that was recorded otherwise, one text each."""
-    record = study.record
-    wanted = trials._warm_from or record.warm_start
-    found = [f"the parameter {text}" for text in differences(record.parameters, signature(view))]
-    for what, was, now in (
-        ("algorithm", record.algo, algorithm_name(algo)),
-        ("metric", record.metric, trials.metric),
-        ("goal", record.goal, trials.goal),
-        ("warm_start", str(list(record.warm_start)), str(list(wanted))),
-    ):
-        if _ADDRESS.sub("", was) != _ADDRESS.sub("", now):
-            found.append(f"the {what} was {was} and is {now}")
-    return found
+def _differences(was: StudySpec, now: StudySpec) -> list[str]:
+    """What this call has that was recorded otherwise; without ``warm_start`` it takes what was recorded."""
+    return was.differences(now if now.warm_start else replace(now, warm_start=was.warm_start))
 
 
 def warn_of_name(was: str, name: str, run_id: str | None, *, informs: bool = False) -> None:
@@ -170,35 +157,34 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
     found = [_restored(run) for _, run in study.counted if run.document is not None]
     filled = hyperopt.trials_from_docs([document for document, _ in found], validate=False)
     of_hyperopt.fill(trials, filled)
-    trials._records = {trial.trial_id: trial for _, trial in found}
-    trials._by_id = {document["tid"]: document for document in of_hyperopt.documents(trials)}
-    trials._free_ids = of_hyperopt.close_gaps(trials)
-    trials._curves = _curves(study, trials) if trials.early_termination is not None else {}
-    trials._stream = _stream(study)
-    trials._study = StudyStart(study.record.n_before, study.record.draws_before, study.record.first_id)
-    trials._used_s = study.lease.used_s if study.lease is not None else 0.0
-    trials._recorded = study
-    trials._earlier_studies = study.record.earlier
-    trials._warm_from = study.record.warm_start
-    trials._algo, trials._parameters = study.record.algo, study.record.parameters
-    trials._objective_name, trials._study_name = study.record.objective, study.record.name
-    trials.run_id = study.run_id
+    has_policy = trials.early_termination is not None
+    trials.memory = StudyMemory(
+        latest=LatestStudy(study.record.spec, study.record.start, run_id=study.run_id),
+        records={trial.trial_id: trial for _, trial in found},
+        documents={document["tid"]: document for document in of_hyperopt.documents(trials)},
+        curves=_curves(study, [trial for _, trial in found], trials.goal) if has_policy else {},
+        free_ids=of_hyperopt.close_gaps(trials),
+        stream=_stream(study),
+        used_s=study.lease.used_s if study.lease is not None else 0.0,
+        earlier_studies=study.record.earlier,
+        recorded=study,
+    )
     lost = [run.trial_id for run in counted.values() if run.document is None]
     if lost:
         logger.warning("trials %s are not recorded, and are suggested again", ", ".join(map(str, lost)))
 
 
-def _curves(study: RecordedStudy, trials: StudyTrials) -> dict[int, Curve]:
+def _curves(study: RecordedStudy, trials: Iterable[Trial], goal: Goal) -> dict[int, Curve]:
     """The reports of trials that ended, for the early termination policy to compare with."""
     from sparktune.tracking.mlflow import current_uri
     from sparktune.tracking.reader import Reader
 
-    ended = {trial.trial_id for trial in trials._records.values() if trial.state.is_final and trial.steps > 0}
+    ended = {trial.trial_id for trial in trials if trial.state.is_final and trial.steps > 0}
     curves: dict[int, Curve] = {}
     for trial_id, values in Reader(current_uri()).reports(study, ended).items():
         curve = Curve.empty()
         for value in values:
-            curve.add(value, trials.goal)
+            curve.add(value, goal)
         if curve.values:
             curve.is_over = True
             curves[trial_id] = curve
@@ -226,58 +212,58 @@ def _restored(run: RecordedTrial) -> tuple[documents.Document, Trial]:
     return documents.restored(run.document, trial), trial
 
 
-def of_file(trials: StudyTrials) -> RecordedStudy | None:
+def of_file(memory: StudyMemory) -> RecordedStudy | None:
     """What MLflow has of the study that a save file holds and whose process was killed.
 
-    None, and a warning, where it cannot be read: the study then goes on under a parent run of its own.
+    None, and a warning, where it cannot be read: the study then goes on under its own parent run.
     """
     from sparktune.tracking.mlflow import current_uri
     from sparktune.tracking.reader import NotRecordedError, Reader
 
+    latest = memory.latest
     try:
         reader = Reader(current_uri())
         # The process may have been killed before it knew the run, or before there was one.
-        run_id = trials.run_id or reader.parent_of(trials._study_id or "")
+        run_id = latest.run_id or reader.parent_of(latest.study_id or "")
         if run_id is None:
-            trials._study_id, trials._is_unrecorded = None, True
+            memory.joined(None, None)
+            memory.is_unrecorded = True
             return None
-        return reader.study(run_id, trials._study_id)
+        return reader.study(run_id, latest.study_id)
     except NotRecordedError as error:
         logger.warning(
             "the study goes on from its save file, and gets a new parent run: %s cannot be gone on with: %s",
-            trials.run_id or "the one it had",
+            latest.run_id or "the one it had",
             error,
         )
-        trials.run_id = trials._study_id = None
+        memory.joined(None, None)
         return None
 
 
-def of_same(
-    trials: StudyTrials, view: SpaceView, algo: Any, *, is_finished_too: bool = False
-) -> RecordedStudy | None:
-    """What MLflow has of the study whose trials these are, to go on under its parent run.
+def of_same(memory: StudyMemory, spec: StudySpec, *, is_finished_too: bool = False) -> RecordedStudy | None:
+    """What MLflow has of the latest study of a trials object, to go on under its parent run.
 
     None where it came to its end, unless those are meant too; where this call is another study; and where it
     cannot be read.
     """
-    if not trials._study_id:
+    if not memory.latest.study_id:
         return None
-    found = of_file(trials)
+    found = of_file(memory)
     if found is None or not (found.is_unfinished or is_finished_too):
         return None
-    differs = _differences(found, view, algo, trials)
+    differs = _differences(found.record.spec, spec)
     if differs:
         logger.info("a new study begins on these trials: %s", "; ".join(differs))
         return None
     return found
 
 
-def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over: bool) -> Continued:
+def claim(study: RecordedStudy, memory: StudyMemory, used_s: float, *, take_over: bool) -> Continued:
     """Make this process the study's driver, and tell the tracker what there is of the study.
 
     Args:
         study: as it was read.
-        trials: with those of the study that ended.
+        memory: of the trials object, which has those trials of the study that ended.
         used_s: seconds that the study has used so far.
         take_over: also where another driver lives; it then ends.
 
@@ -296,7 +282,7 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
         to_end: dict[str, str | None] = {}
         runs: dict[int, str] = {}
         for run in study.runs:
-            trial = trials._records.get(run.trial_id)
+            trial = memory.records.get(run.trial_id)
             counts = counted[run.trial_id].run_id == run.run_id
             if counts and trial is not None and trial.state.is_final:
                 runs[run.trial_id] = run.run_id
@@ -317,13 +303,10 @@ def claim(study: RecordedStudy, trials: StudyTrials, used_s: float, *, take_over
     ended = {run.trial_id for run in counted.values() if run.has_ended}
     return Continued(
         run_id=study.run_id,
-        study_id=study.record.study_id,
-        is_own=study.record.is_own,
+        record=study.record,
         ends=study.record.is_own or (study.is_open and not is_active(study.run_id)),
-        number=study.record.number,
-        began_s=study.record.began_s,
         lease=lease,
-        trials=[trials._records[n] for n in runs if n in ended],
+        trials=[memory.records[n] for n in runs if n in ended],
         runs=runs,
         to_end=to_end,
         marked=[run.run_id for run in study.runs if run.is_best],

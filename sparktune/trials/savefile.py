@@ -11,15 +11,14 @@ It is a pickle: **reading it executes what is in it**. Read only files that you 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import pickle
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cloudpickle
 import hyperopt
@@ -27,6 +26,7 @@ import hyperopt
 from sparktune.errors import SaveFileError
 from sparktune.private import of_hyperopt
 from sparktune.study import interrupts
+from sparktune.study.spec import StudySpec, parameter_differences
 from sparktune.study.study import SEED_BOUND
 from sparktune.study.trial import Trial
 from sparktune.trials import file_lock, journal
@@ -45,13 +45,6 @@ AGAIN_S = 10.0
 """How long after a write that failed the next is tried."""
 TICK_S = 60.0
 """While no trial begins or ends, the time used is noted so often."""
-
-MOVED = {
-    "sparktune.spark_trials": "sparktune.trials.spark",
-    "sparktune.simulated_trials": "sparktune.trials.simulated",
-    "sparktune.trial": "sparktune.study.trial",
-}
-"""Modules whose classes are in the save files of earlier versions -> where these classes are now."""
 
 
 @contextlib.contextmanager
@@ -93,7 +86,7 @@ class SaveFile:
         # A link stays one, and the file that it leads to is written.
         self.path = Path(os.path.realpath(expanded(path)))
         self._trials = trials
-        self._used_s: Callable[[], float] = lambda: trials._used_s
+        self._used_s: Callable[[], float] = lambda: trials.memory.used_s
         self._journal: journal.Journal | None = None
         self._records: list[bytes] = []
         self._has_ends = False
@@ -118,14 +111,14 @@ class SaveFile:
             used_s: gives the seconds of the time limit that have been used.
         """
         self._used_s = used_s
-        self._trials._saved_by = uuid.uuid4().hex
+        self._trials.memory.saved_by = uuid.uuid4().hex
         self._is_stale = os.path.exists(self.path)
 
     def changed(self, trial: Trial) -> None:
         """Take down that a trial has ended."""
         if trial.state.is_final:
             self._note_suggested()
-            self._note(self._trials._by_id[trial.trial_id], trial)
+            self._note(self._trials.memory.documents[trial.trial_id], trial)
             self._has_ends = True
 
     def keep(self) -> None:
@@ -147,7 +140,7 @@ class SaveFile:
         """Seconds until a write that failed is tried again, or the time used is noted."""
         if self._is_stale:
             return self._next_whole - time.monotonic()
-        return None if self._journal is None else self._trials._used_s + TICK_S - self._used_s()
+        return None if self._journal is None else self._trials.memory.used_s + TICK_S - self._used_s()
 
     def do(self) -> None:
         """Write what the file lacks, and the time used."""
@@ -179,18 +172,18 @@ class SaveFile:
         known = of_hyperopt.documents(self._trials)
         if len(known) > self._n_documents:
             for document in known[self._n_documents :]:
-                self._note(document, self._trials._records.get(document["tid"]))
+                self._note(document, self._trials.memory.records.get(document["tid"]))
             self._n_documents = len(known)
 
     def _note(self, document: Document | None, trial: Trial | None) -> None:
         if self._journal is None:
             self._is_stale = True  # it will be in the whole pickle
             return
-        trials = self._trials
-        trials._used_s = self._used_s()
-        draws = None if trials._stream is None else trials._stream.draws
+        memory = self._trials.memory
+        memory.used_s = self._used_s()
+        draws = None if memory.stream is None else memory.stream.draws
         try:
-            content = cloudpickle.dumps((draws, trials._used_s, document, trial))
+            content = cloudpickle.dumps((draws, memory.used_s, document, trial))
         except Exception:
             self._is_stale = True
             self._say_failed()
@@ -272,7 +265,7 @@ class SaveFile:
             OSError: the file cannot be written; what it held before is whole.
         """
         began = time.monotonic()
-        self._trials._used_s = self._used_s()
+        self._trials.memory.used_s = self._used_s()
         name = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(name.unlink, missing_ok=True)
@@ -310,14 +303,6 @@ def _sync_folder(folder: Path) -> None:
 # -- reading -----------------------------------------------------------------------------------------------
 
 
-class _Unpickler(pickle.Unpickler):
-    """Finds classes that have moved since the file was written."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """See ``pickle.Unpickler``."""
-        return super().find_class(MOVED.get(module, module), name)
-
-
 def read(path: str | os.PathLike[str], *, quietly: bool = False) -> hyperopt.Trials | None:
     """The trials in a save file, also one that hyperopt wrote; None when there is no file, or an empty one.
 
@@ -336,7 +321,7 @@ def read(path: str | os.PathLike[str], *, quietly: bool = False) -> hyperopt.Tri
         return None
     try:
         with open(path, "rb") as file:
-            trials = _Unpickler(file).load()
+            trials = pickle.load(file)
             if not isinstance(trials, hyperopt.Trials):
                 raise SaveFileError(
                     f"trials_save_file {os.fspath(path)!r} holds a {type(trials).__name__}, no trials; give "
@@ -381,13 +366,13 @@ def _check_format(path: str | os.PathLike[str], version: int) -> None:
 
 
 def _replay(trials: StudyTrials, records: Iterable[memoryview]) -> None:
-    """Bring trials to what a journal tells."""
+    """Bring trials to what a journal holds."""
     latest: dict[int, Document] = {}
     known: dict[int, Trial] = {}
+    memory = trials.memory
     for content in records:
-        draws, used_s, document, trial = _Unpickler(io.BytesIO(content)).load()
-        trials._used_s = used_s
-        stream = trials._stream
+        draws, memory.used_s, document, trial = pickle.loads(content)
+        stream = memory.stream
         while stream is not None and draws is not None and stream.draws < draws:
             stream.integers(SEED_BOUND)
         if document is not None:
@@ -397,7 +382,69 @@ def _replay(trials: StudyTrials, records: Iterable[memoryview]) -> None:
     if not latest:
         return
     of_hyperopt.bring_up(trials, latest)
-    trials._records.update(known)
+    memory.records.update(known)
     for trial_id, trial in known.items():
         for name, value in trial.attachments.items():
             trials.trial_attachments(latest[trial_id])[name] = value
+
+
+# -- going on from a file ----------------------------------------------------------------------------------
+
+
+def adopted(trials: StudyTrials, path: Path, parameters: Mapping[str, str], name: str) -> bool:
+    """Go on from a save file when the trials object given is empty, or the beginning of what is in the file.
+
+    Args:
+        trials: given to ``fmin``.
+        path: of the file.
+        parameters: of this call, see ``space.signature``.
+        name: of this call's study.
+
+    Returns:
+        Whether it does.
+
+    Raises:
+        SaveFileError: the file cannot be read, or holds more trials, and would be overwritten.
+    """
+    saved = read(path)
+    if saved is None or saved is trials:
+        return False
+    n_saved, n_given = (len(of_hyperopt.documents(each)) for each in (saved, trials))
+    # hyperopt.fmin gives what the file's pickle holds, without the journal behind it.
+    written_by = saved.memory.saved_by if isinstance(saved, StudyTrials) else None
+    is_beginning = written_by is not None and written_by == trials.memory.saved_by
+    if n_given and not is_beginning:
+        if n_saved <= n_given:
+            return False
+        raise SaveFileError(
+            f"trials_save_file {str(path)!r} holds {n_saved} trials, more than the {n_given} of the trials "
+            "object given, and would be overwritten: pass an empty trials object to go on from the file, or "
+            "give another name"
+        )
+    _become(trials, saved)
+    _warn_of_another_study(trials.memory.spec, path, parameters, name)
+    return True
+
+
+def _become(trials: StudyTrials, saved: hyperopt.Trials) -> None:
+    """Give a trials object all that one read from a file has: trials, attachments, memory."""
+    of_hyperopt.forget(trials)
+    hyperopt.Trials.delete_all(trials)
+    of_hyperopt.fill(trials, saved)
+    trials.attachments = saved.attachments
+    if isinstance(saved, StudyTrials):
+        trials.memory = replace(saved.memory, saved_by=trials.memory.saved_by)
+
+
+def _warn_of_another_study(was: StudySpec, path: Path, parameters: Mapping[str, str], name: str) -> None:
+    """Warn of what a save file's study had that this call has otherwise. Ranges may be changed."""
+    differs = [f"the parameter {text}" for text in parameter_differences(was.parameters, parameters)]
+    if was.name not in ("", name):
+        differs.append(f"the study was {was.name!r} and is {name!r}")
+    if differs and was.parameters:
+        logger.warning(
+            "the trials in trials_save_file %r are of another study: %s. They count in this one; if they "
+            "should not, give another file",
+            str(path),
+            "; ".join(differs),
+        )

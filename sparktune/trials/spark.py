@@ -146,7 +146,7 @@ class SparkTrials(RunnableTrials):
         return size.now or 0 if size.kind is Kind.FIXED else spark_slots.limit(size, self._plan())
 
     def _plan(self) -> Plan:
-        return Plan(self._asked_parallelism, self._max_evals, self._n_given)
+        return Plan(self.asked_parallelism, self.memory.spec.max_evals, self.memory.n_given)
 
     def _at_once(self, slots: int) -> int:
         size = self._growing_size()
@@ -167,7 +167,7 @@ class SparkTrials(RunnableTrials):
             super()._say_parallelism(slots)
             return
         plan = self._plan()
-        is_as_asked = self._asked_parallelism == spark_slots.limit(size, plan)
+        is_as_asked = self.asked_parallelism == spark_slots.limit(size, plan)
         level = logging.INFO if is_as_asked else logging.WARNING
         logger.log(level, "%s", spark_slots.explained(size, plan))
 

@@ -34,8 +34,8 @@ def table(store: str | None = None, experiment: str | None = None) -> str:
             (
                 study.run_id,
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(study.record.began_s)),
-                f"{reader.count_ended(study)} of {study.record.max_evals or 'any number'}",
-                study.record.algo.removeprefix("sparktune.search."),
+                f"{reader.count_ended(study)} of {study.record.spec.max_evals or 'any number'}",
+                study.record.spec.algo.removeprefix("sparktune.search."),
                 DRIVER[study.is_driven],
             )
             for study in studies

@@ -16,8 +16,8 @@ from sparktune.errors import WarmStartRefused
 from sparktune.private import of_hyperopt
 from sparktune.space.parameters import Parameter
 from sparktune.space.search_space import SearchSpace
-from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
+from sparktune.study.spec import StudySpec
 from sparktune.study.trial import Trial, TrialState
 from sparktune.trials import resume
 from sparktune.trials.documents import Document
@@ -43,15 +43,13 @@ def checked(run_ids: Any) -> tuple[str, ...]:
     return tuple(run_ids)
 
 
-def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str, name: str) -> list[Document]:
+def documents(run_ids: Sequence[str], view: SpaceView, spec: StudySpec) -> list[Document]:
     """The documents of the finished trials of earlier studies, under ids below 0.
 
     Args:
         run_ids: parent runs.
         view: the space of the study that is to be informed.
-        metric: of that study.
-        goal: of that study.
-        name: of that study; one of another name informs it with a warning.
+        spec: of that study; one of another name informs it with a warning.
 
     Raises:
         WarmStartRefused: a study has other parameters, another metric or goal; names each.
@@ -63,8 +61,8 @@ def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str, n
         study = resume.find(run_id, "warm_start")
         if study is None:
             raise WarmStartRefused("warm_start='last': the experiment has no unfinished study")
-        _check(study, view, metric, goal)
-        resume.warn_of_name(study.record.name, name, run_id, informs=True)
+        _check(study, view, spec)
+        resume.warn_of_name(study.record.spec.name, spec.name, run_id, informs=True)
         n_outside = 0
         for run, document, trial in resume.ended_trials(study):
             if trial.state not in TAUGHT_BY:
@@ -89,20 +87,19 @@ def documents(run_ids: Sequence[str], view: SpaceView, metric: str, goal: str, n
     return list(found.values())
 
 
-def _check(study: RecordedStudy, view: SpaceView, metric: str, goal: str) -> None:
-    record = study.record
-    now = signature(view)
+def _check(study: RecordedStudy, view: SpaceView, spec: StudySpec) -> None:
+    earlier, now = study.record.spec, spec.parameters
     options = {label for label in now if view.is_choice(label)}
     refused = []
-    for label in dict.fromkeys([*record.parameters, *now]):
-        was, is_now = record.parameters.get(label), now.get(label)
+    for label in dict.fromkeys([*earlier.parameters, *now]):
+        was, is_now = earlier.parameters.get(label), now.get(label)
         if was is None:
             refused.append(f"the parameter {label!r} was not there and is {is_now}")
         elif is_now is None:
             refused.append(f"the parameter {label!r} was {was} and is not there now")
         elif was != is_now and (label in options or "choice" in was):
             refused.append(f"the options of {label!r} differ: they were {was} and are {is_now}")
-    for what, theirs, ours in ("metric", record.metric, metric), ("goal", record.goal, goal):
+    for what, theirs, ours in ("metric", earlier.metric, spec.metric), ("goal", earlier.goal, spec.goal):
         if theirs != ours:
             refused.append(f"the {what} was {theirs} and is {ours}")
     if refused:

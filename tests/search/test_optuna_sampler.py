@@ -25,7 +25,7 @@ from sparktune.search.samplers.mirror import Mirror
 from sparktune.search.samplers.seeding import reseed
 from sparktune.space.search_space import SearchSpace, space_of
 from sparktune.space.view import SpaceView
-from sparktune.study.tracker import algorithm_name
+from sparktune.study.spec import algorithm_name
 from tests.search.conformance import OUTCOMES, SuggestConformance, config_of, domain_of, end, trials_with
 from tests.search.spaces import CONDITIONAL, KINDS, assert_point_fits
 

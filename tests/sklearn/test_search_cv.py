@@ -212,7 +212,7 @@ def test_a_function_may_give_several_scores() -> None:
     made = search(SVC(), {"C": [1.0, 2.0, 3.0, 4.0, 5.0]}, n_iter=5, scoring=both, refit="f2")
     with pytest.raises(RefitUnknown, match=r"refit is 'f2', and scoring gives \['acc', 'f1'\]: name one"):
         made.fit(X, Y)
-    assert len(made.trials_._records) == 1
+    assert len(made.trials_.memory.records) == 1
 
 
 def opposed(estimator: Any, features: Any, labels: Any) -> dict[str, float]:
@@ -590,7 +590,7 @@ def test_bad_arguments_are_told_before_anything_runs(options: Any, kind: Any, me
     made = search(SVC(), {"C": [1.0]}, n_iter=1).set_params(**options)
     with pytest.raises(kind, match=message):
         made.fit(X, Y)
-    assert not hasattr(made, "trials_") or len(made.trials_._records) == 0
+    assert not hasattr(made, "trials_") or len(made.trials_.memory.records) == 0
 
 
 def test_a_random_forest_on_real_data() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sparktune import hp
-from sparktune.space.signature import differences, signature
+from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
 
 pytestmark = pytest.mark.unit
@@ -37,24 +37,3 @@ def test_it_tells_distributions_options_and_conditions() -> None:
 
 def test_objects_are_the_same_in_every_process() -> None:
     assert of(space(Thing())) == of(space(Thing()))
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({"x": hp.uniform("x", 0, 2)}, ["'x' was hp.uniform(0, 1) and is hp.uniform(0, 2)"]),
-        (
-            {"x": hp.uniform("x", 0, 1), "y": hp.normal("y", 0, 1)},
-            ["'y' was not there and is hp.normal(0, 1)"],
-        ),
-        (
-            {"z": hp.uniform("z", 0, 1)},
-            ["'x' was hp.uniform(0, 1) and is not there now", "'z' was not there"],
-        ),
-        ({"x": hp.uniform("x", 0, 1)}, []),
-    ],
-)
-def test_differences(changed: Any, said: list[str]) -> None:
-    found = differences(of({"x": hp.uniform("x", 0, 1)}), of(changed))
-    assert len(found) == len(said)
-    assert all(text.startswith(start) for text, start in zip(found, said, strict=True))

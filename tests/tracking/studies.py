@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from typing import Any
 
+from sparktune.study.spec import StudySpec
 from sparktune.study.tracker import StudyInfo
 from sparktune.study.trial import Trial, TrialError, TrialState
 
+SPEC = [field.name for field in dataclasses.fields(StudySpec)]
+
 
 def info(**changes: Any) -> StudyInfo:
+    """A study that begins; ``changes`` are fields of ``StudyInfo`` or of its spec."""
+    of_spec = {name: changes.pop(name) for name in SPEC if name in changes}
     values: dict[str, Any] = {
         "study_id": uuid.uuid4().hex,
-        "algo": "hyperopt.tpe.suggest",
-        "max_evals": 10,
+        "spec": StudySpec(**{"algo": "hyperopt.tpe.suggest", "max_evals": 10} | of_spec),
         "parallelism": 4,
-        "timeout_s": None,
-        "max_queue_len": 1,
         "space": "{'C': hp.uniform('C', 0, 1)}",
     }
     return StudyInfo(**values | changes)

@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 
 from sparktune import auto, grid, optuna_sampler, rand, tpe
 from sparktune.study.ranking import best_of
-from sparktune.study.tracker import Continued, StudySummary, algorithm_name, objective_name
+from sparktune.study.spec import StudyRecord, StudySpec, StudyStart, algorithm_name, objective_name
+from sparktune.study.tracker import Continued, StudySummary
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import description, schema
 from sparktune.tracking.mlflow import MlflowTracker
@@ -276,11 +277,8 @@ def test_a_resumed_study_marks_its_best_anew(loss: float, best: list[str], sqlit
     runs = tracker.run_ids()
     continues = Continued(
         run_id=tracker.run_id,
-        study_id=tracker.study_id,
-        is_own=True,
+        record=StudyRecord(tracker.study_id, StudySpec(), StudyStart(), began_s=0.0),
         ends=True,
-        number=0,
-        began_s=0.0,
         trials=[replace(trial, run_id=runs[trial.trial_id]) for trial in trials],
         runs=runs,
         marked=[runs[1]],

@@ -49,7 +49,7 @@ def test_every_third_request_fails(
     assert parent.data.metrics["total_trials_count"] == n
     children = {int(run.data.tags["sparktune.trial_id"]): run for run in runs if PARENT in run.data.tags}
     assert len(runs) == n + 1
-    for trial in trials._records.values():
+    for trial in trials.memory.records.values():
         run = children[trial.trial_id]
         assert run.data.metrics.get("loss") == trial.loss
         assert run.data.tags["trial_status"] == trial.state

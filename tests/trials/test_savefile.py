@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -52,24 +51,13 @@ def test_written_and_read_back(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["trials.pkl"]
 
 
-def test_a_file_of_an_earlier_version_is_read_although_classes_have_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_a_development_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trials.pkl"
     trials = tuned(2)
-    moved = {new: old for old, new in savefile.MOVED.items()}
-    with monkeypatch.context() as earlier:
-        for cls in (SimulatedTrials, Trial, TrialState):
-            old = moved[cls.__module__]
-            module = sys.modules.get(old) or types.ModuleType(old)
-            earlier.setitem(sys.modules, old, module)
-            earlier.setattr(cls, "__module__", old)
-            earlier.setattr(module, cls.__name__, cls, raising=False)
-        path.write_bytes(cloudpickle.dumps(trials))
-    assert b"sparktune.simulated_trials" in path.read_bytes()
-    saved = savefile.read(path)
-    assert isinstance(saved, SimulatedTrials)
-    assert saved.best_params == trials.best_params
+    del trials.memory
+    path.write_bytes(cloudpickle.dumps(trials))
+    with pytest.raises(SaveFileError, match="a development version of sparktune pickled these trials"):
+        savefile.read(path)
 
 
 class Grown:
@@ -85,9 +73,9 @@ class Grown:
         self.ready = len(self.base) + len(journal.HEADER)
         more = tuned(n + 1)
         self.document = more._dynamic_trials[n]
-        self.ended = more._records[n]
+        self.ended = more.memory.records[n]
         of_hyperopt.bring_up(self.trials, {n: self.document})
-        self.trials._by_id[n], self.trials._records[n] = self.document, self.ended
+        self.trials.memory.documents[n], self.trials.memory.records[n] = self.document, self.ended
 
     def grow(self) -> None:
         """The trial has ended."""
@@ -116,8 +104,8 @@ def test_what_joins_is_appended(tmp_path: Path) -> None:
     saved = savefile.read(path)
     assert isinstance(saved, SimulatedTrials)
     assert saved._dynamic_trials == grown.trials._dynamic_trials
-    assert saved._records == grown.trials._records
-    assert saved._used_s == 12.5
+    assert saved.memory.records == grown.trials.memory.records
+    assert saved.memory.used_s == 12.5
     assert len(pickle.loads(path.read_bytes())) == 2  # as others read it: what the last pickle holds
 
 
@@ -173,7 +161,7 @@ def test_the_time_used_is_noted_now_and_then(tmp_path: Path) -> None:
         assert grown.save.due_in_s() == 0
         grown.save.do()
         assert grown.save.due_in_s() == savefile.TICK_S
-    assert savefile.read(path)._used_s == 12.5 + savefile.TICK_S  # type: ignore[union-attr]
+    assert savefile.read(path).memory.used_s == 12.5 + savefile.TICK_S  # type: ignore[union-attr]
 
 
 def test_cut_off_anywhere_it_is_read_up_to_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -313,7 +301,7 @@ def test_on_a_full_disk_the_study_goes_on(n: int, tmp_path: Path, run: Any) -> N
     assert saved is not None
     tids = [document["tid"] for document in saved._dynamic_trials]
     assert tids == list(range(n if n > 20 else len(tids)))
-    assert saved._unfinished == (n < 20)
+    assert saved.memory.is_unfinished == (n < 20)
     assert len(tids) >= 4
 
 
@@ -374,8 +362,8 @@ def test_a_trial_that_cannot_be_pickled_does_not_keep_others_from_the_file(
     path = tmp_path / "trials.pkl"
     with Grown(path) as grown:
         caplog.clear()
-        bad = replace(grown.trials._records[0], result={"bad": Refuses()})
-        grown.trials._records[0] = bad
+        bad = replace(grown.trials.memory.records[0], result={"bad": Refuses()})
+        grown.trials.memory.records[0] = bad
         grown.save.changed(bad)
         grown.grow()
         grown.grow()
