@@ -15,12 +15,13 @@ from hyperopt.base import JOB_STATE_NEW
 from sparktune.early_termination import Decision
 from sparktune.study.ranking import best_of
 from sparktune.study.snapshot import StudySnapshot
+from sparktune.study.spec import StudyRecord, StudySpec, StudyStart
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.sweeps.results import UNFINISHED, Results
 from sparktune.tracking import reader, schema
 from sparktune.tracking.lease import Lease
 from sparktune.tracking.reader import RecordedStudy, RecordedTrial, chosen
-from sparktune.tracking.study_record import FINISHED, INTERRUPTED, RUNNING, StudyRecord
+from sparktune.tracking.study_record import FINISHED, INTERRUPTED, RUNNING
 from sparktune.trials import documents
 
 pytestmark = pytest.mark.unit
@@ -88,7 +89,8 @@ def recorded(trial: Trial, run_id: str = "run", **changes: Any) -> RecordedTrial
 
 
 def study(*runs: RecordedTrial, state: str = FINISHED, is_driven: bool = False) -> RecordedStudy:
-    record = StudyRecord("an id of a study", 0, True, "tpe", "auc", "maximize", None, 0.0, None, state=state)
+    spec = StudySpec(algo="tpe", metric="auc", goal="maximize")
+    record = StudyRecord("an id of a study", spec, StudyStart(), began_s=0.0, state=state)
     lease = replace(Lease.mine(0.0), host="elsewhere", renewed_s=time.time() if is_driven else 0.0)
     return RecordedStudy("parent", "0", record, lease, is_open=state == RUNNING, runs=runs)
 
