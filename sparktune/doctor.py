@@ -14,8 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from sparktune.backends import control_port as ports
-from sparktune.backends import encryption, session, spark_probe
+from sparktune.backends import control_port as ports, encryption, session, spark_probe
 from sparktune.backends.spark_application import Application
 from sparktune.backends.spark_slots import LEARNING_SHARE, Kind, Size
 from sparktune.errors import ControlPortNotAvailable, ObjectiveNotPicklable, SparkNotAvailable

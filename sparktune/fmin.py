@@ -14,10 +14,15 @@ import hyperopt
 from hyperopt.exceptions import InvalidAnnotatedParameter
 
 # Bound here: people write `hyperopt.fmin = sparktune.fmin`.
-from hyperopt.fmin import FMinIter, fmin_pass_expr_memo_ctrl, generate_trials_to_calculate, partial
-from hyperopt.fmin import fmin as hyperopts_fmin
+from hyperopt.fmin import (
+    FMinIter,
+    fmin as hyperopts_fmin,
+    fmin_pass_expr_memo_ctrl,
+    generate_trials_to_calculate,
+    partial,
+)
 
-from sparktune import hyperopt_names
+from sparktune import _hyperopt_names
 from sparktune.private import of_hyperopt
 from sparktune.search import finite, tpe
 from sparktune.search.history import config_of
@@ -42,7 +47,7 @@ __all__ = [
     "space_eval",
 ]
 
-__getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.fmin")
+__getattr__ = _hyperopt_names.missing_from(__name__, "hyperopt.fmin")
 
 P = ParamSpec("P")
 R = TypeVar("R")

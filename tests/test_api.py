@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
+import py_compile
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import hyperopt
 import pytest
 
 import sparktune
+from sparktune import _names
 
 pytestmark = pytest.mark.unit
 
@@ -111,18 +115,33 @@ def test_a_star_import_replaces_nothing_of_hyperopts() -> None:
     assert after["pyll"].stochastic.sample is before["sample"]
 
 
-def test_names_are_found_where_type_checkers_find_them() -> None:
-    tree = ast.parse(Path(sparktune.__file__).read_text("utf-8"))
-    checked = {
-        alias.name: node.module
-        for block in tree.body
-        if isinstance(block, ast.If)
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert checked == sparktune._HOME
-    assert set(checked) == {*sparktune.__all__, *NOT_BY_STAR}
+def test_each_name_is_listed_once() -> None:
+    source = Path(sparktune.__file__).read_bytes()
+    found = _names.homes(source)
+    assert set(found) == {*sparktune.__all__, *NOT_BY_STAR}
+    assert all(source.count(b" as %s," % name.encode()) <= 1 for name in found)
+    for name, home in found.items():  # as type checkers read it
+        module = importlib.import_module(home)
+        is_module = not hasattr(module, name)
+        expected = importlib.import_module(f"{home}.{name}") if is_module else getattr(module, name)
+        assert getattr(sparktune, name) is expected
+
+
+def test_dir_shows_what_is_public() -> None:
+    shown = {name for name in dir(sparktune) if not name.startswith("__")}
+    assert shown == {*sparktune.__all__, *NOT_BY_STAR, *_names.PUBLIC_ROOMS}
+    assert all(inspect.ismodule(getattr(sparktune, room)) for room in _names.INTERNAL_ROOMS)
+
+
+def test_without_its_source_the_package_says_what_is_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "sparktune"
+    shutil.copytree(Path(sparktune.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    source = folder / "__init__.py"
+    py_compile.compile(str(source), str(folder / "__init__.pyc"))
+    source.unlink()
+    command = [sys.executable, "-c", "import sparktune"]
+    ended = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True)
+    assert "ImportError: the source of sparktune is missing" in ended.stderr
 
 
 def test_a_function_keeps_its_name_although_a_module_has_the_same() -> None:

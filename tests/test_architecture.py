@@ -39,12 +39,12 @@ DOORS = {
 
 ROOMS = {
     "errors": [],
-    "hyperopt_names": [],
+    "_hyperopt_names": [],
     "private": [],
     "early_termination": [],
     "space": ["errors"],
     "plots": ["errors", "private", "space", "study", "tracking"],
-    "search": ["errors", "hyperopt_names", "private", "space", "study"],
+    "search": ["errors", "_hyperopt_names", "private", "space", "study"],
     "study": ["early_termination", "errors"],
     "worker": ["early_termination", "errors", "private", "study", "tracking.worker"],
     "tracking": ["early_termination.base", "private", "space.naming", "study"],
@@ -53,7 +53,7 @@ ROOMS = {
         "backends",
         "early_termination",
         "errors",
-        "hyperopt_names",
+        "_hyperopt_names",
         "plots",
         "private",
         "search",
@@ -62,7 +62,7 @@ ROOMS = {
         "tracking",
         "worker",
     ],
-    "fmin": ["hyperopt_names", "private", "search", "space", "study", "trials"],
+    "fmin": ["_hyperopt_names", "private", "search", "space", "study", "trials"],
     "doctor": ["backends", "errors", "tracking", "worker"],
     "sweeps": [
         "backends",
@@ -80,7 +80,7 @@ ROOMS = {
         "early_termination",
         "errors",
         "fmin",
-        "hyperopt_names",
+        "_hyperopt_names",
         "private",
         "search",
         "space",
@@ -252,7 +252,14 @@ def test_rooms_stand_on_those_below_them(name: str) -> None:
 
 
 def test_every_room_is_in_the_table_and_they_point_one_way() -> None:
-    assert {room(module) for module in MODULES} - ROOMS.keys() == {"", "__main__", "cli", "demo", "submit"}
+    assert {room(module) for module in MODULES} - ROOMS.keys() == {
+        "",
+        "__main__",
+        "_names",
+        "cli",
+        "demo",
+        "submit",
+    }
     graph = {name: {below.partition(".")[0] for below in ROOMS[name]} for name in ROOMS}
     tuple(graphlib.TopologicalSorter(graph).static_order())
 

@@ -20,8 +20,7 @@ from hyperopt.base import JOB_STATE_DONE
 from hyperopt.early_stop import no_progress_loss
 from hyperopt.exceptions import InvalidAnnotatedParameter
 from hyperopt.fmin import generate_trials_to_calculate
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import sparktune
 from sparktune import AllTrialsFailed, DriverTrials, InvalidPoint, SimulatedTrials

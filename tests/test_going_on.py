@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 from hyperopt import anneal, hp, rand, tpe
 from hyperopt.base import JOB_STATE_DONE, JOB_STATE_RUNNING
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import sparktune
 from sparktune import SaveFileError, SimulatedTrials, SparkTrials, StudyInProgress

@@ -17,7 +17,7 @@ import hyperopt
 import pytest
 
 import sparktune
-from sparktune import SimulatedTrials, Trials, fmin, hp, hyperopt_names, rand, space_eval
+from sparktune import SimulatedTrials, Trials, _hyperopt_names as hyperopt_names, fmin, hp, rand, space_eval
 from sparktune.worker import pickling
 
 PKG_RESOURCES = "ignore:pkg_resources is deprecated as an API"

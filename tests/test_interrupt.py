@@ -19,8 +19,7 @@ import psutil
 import pytest
 from hyperopt import hp, rand
 from hyperopt.base import JOB_STATE_RUNNING
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sparktune import DriverTrials, SimulatedTrials, SparkTrials, fmin
 from sparktune.tracking.mlflow import MlflowTracker

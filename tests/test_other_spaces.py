@@ -10,8 +10,7 @@ from typing import Any
 import hyperopt
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sparktune import InvalidSpace, Searcher, SimulatedTrials, Trials, fmin, hp, pyll, rand, sample
 from sparktune.space import compiling

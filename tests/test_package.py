@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import sparktune
-from sparktune import hyperopt_names
+from sparktune import _hyperopt_names as hyperopt_names
 
 ROOT = Path(__file__).resolve().parent.parent
 STUBS = ROOT / "sparktune-stubs"

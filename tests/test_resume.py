@@ -26,8 +26,7 @@ from sparktune.early_termination import Curve, Decision
 from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
 from sparktune.plots.sources import of_run
 from sparktune.study.spec import default_study_name, objective_name
-from sparktune.tracking import artifacts
-from sparktune.tracking import lease as leases
+from sparktune.tracking import artifacts, lease as leases
 from sparktune.trials.simulated import SimulatedTrials
 from tests.conftest import needs_classic
 from tests.recorded_trials import PARENT, SPACE, N, RecordedTrials, facts, objective, tune

@@ -144,8 +144,7 @@ class Comparison:
         Raises:
             PlotlyNotAvailable: plotly is not installed.
         """
-        from sparktune.plots import comparison as plots
-        from sparktune.plots import page
+        from sparktune.plots import comparison as plots, page
 
         return page.self_contained(plots.draw(self.by_trials, self.by_time), self._title)
 

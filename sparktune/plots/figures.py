@@ -25,9 +25,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sparktune.plots import comparison
-from sparktune.plots.drawings import bars, history, learning, parallel, points
-from sparktune.plots.drawings import slices as slice_panels
-from sparktune.plots.drawings import timeline as timelines
+from sparktune.plots.drawings import (
+    bars,
+    history,
+    learning,
+    parallel,
+    points,
+    slices as slice_panels,
+    timeline as timelines,
+)
 from sparktune.plots.sources import Source, table_of
 from sparktune.plots.style import Spec, empty, figure
 from sparktune.plots.table import Table

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from sparktune import hyperopt_names
+from sparktune import _hyperopt_names
 from sparktune.search.history import History
 from sparktune.search.novelty import Tried
 from sparktune.search.suggestion import suggestions
 from sparktune.space.parameters import Array, Parameter
 from sparktune.space.search_space import SearchSpace
 
-__getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.anneal")
+__getattr__ = _hyperopt_names.missing_from(__name__, "hyperopt.anneal")
 
 
 def suggest(

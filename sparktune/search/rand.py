@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sparktune import hyperopt_names
+from sparktune import _hyperopt_names
 from sparktune.search.suggestion import new_documents
 from sparktune.space.search_space import space_of
 
-__getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.rand")
+__getattr__ = _hyperopt_names.missing_from(__name__, "hyperopt.rand")
 
 
 def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list[Any]:

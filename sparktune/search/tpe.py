@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from sparktune import hyperopt_names
+from sparktune import _hyperopt_names
 from sparktune.search.history import History
 from sparktune.search.novelty import Tried
 from sparktune.search.parzen.model import DEFAULTS, Options, TreeModel
@@ -43,7 +43,7 @@ from sparktune.search.suggestion import suggestions, warn_once
 from sparktune.space.parameters import Array
 from sparktune.space.search_space import SearchSpace
 
-__getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.tpe")
+__getattr__ = _hyperopt_names.missing_from(__name__, "hyperopt.tpe")
 
 
 def suggest(

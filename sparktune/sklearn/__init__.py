@@ -12,7 +12,7 @@ hyperopt.
 
 from typing import TYPE_CHECKING, Any
 
-from sparktune import hyperopt_names
+from sparktune import _hyperopt_names
 
 if TYPE_CHECKING:
     from sparktune.sklearn.search_cv import SearchCV
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["SearchCV"]
 
 
-_hyperopts = hyperopt_names.missing_from(__name__, "hyperopt.sklearn")
+_hyperopts = _hyperopt_names.missing_from(__name__, "hyperopt.sklearn")
 
 
 def __getattr__(name: str) -> Any:

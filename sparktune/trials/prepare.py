@@ -23,9 +23,7 @@ from sparktune.study.spec import StudySpec, StudyStart, algorithm_name, default_
 from sparktune.study.study import Study
 from sparktune.study.tracker import Continued, StudyInfo
 from sparktune.study.trial import Trial
-from sparktune.trials import arguments, observers, points, savefile
-from sparktune.trials import resume as resuming
-from sparktune.trials import warm_start as warming
+from sparktune.trials import arguments, observers, points, resume as resuming, savefile, warm_start as warming
 from sparktune.trials.documents import Document
 from sparktune.trials.memory import LatestStudy
 from sparktune.worker.objective import Objective

@@ -16,8 +16,16 @@ from sparktune.study.backend import Backend, Reported
 from sparktune.study.driver import Chore, Driver, Observer
 from sparktune.study.spec import algorithm_name
 from sparktune.study.tracker import NullTracker, Tracker, UnrecordableError
-from sparktune.trials import conclude, live_plot, observers, prepare, reports, savefile, summary
-from sparktune.trials import resume as resuming
+from sparktune.trials import (
+    conclude,
+    live_plot,
+    observers,
+    prepare,
+    reports,
+    resume as resuming,
+    savefile,
+    summary,
+)
 from sparktune.trials.base import StudyTrials
 from sparktune.trials.memory import StudyMemory
 from sparktune.trials.prepare import Call, Prepared

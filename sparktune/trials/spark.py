@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sparktune import hyperopt_names
+from sparktune import _hyperopt_names
 from sparktune.backends import control_port, session, spark_slots
 from sparktune.backends.spark_application import Application
 from sparktune.backends.spark_slots import Kind, Plan, Size
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sparktune")
 
-__getattr__ = hyperopt_names.missing_from(__name__, "hyperopt.spark")
+__getattr__ = _hyperopt_names.missing_from(__name__, "hyperopt.spark")
 """As ``sparktune.spark`` this module has the names of hyperopt's, such as ``FMIN_CANCELLED_REASON_USER``."""
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sparktune.comparison import result as comparison
 from sparktune.comparison.result import Comparison, at_times, best_so_far, curve

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sparktune.plots.axes import Axis, as_number, looks_logarithmic, nice_ticks, short, value_text
 from sparktune.plots.style import labels_of

@@ -28,8 +28,7 @@ from hyperopt.base import (
     STATUS_FAIL,
     STATUS_OK,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from threadpoolctl import threadpool_limits
 
 from sparktune.errors import InvalidSpace

@@ -9,8 +9,7 @@ from typing import Any
 import hyperopt
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import sparktune
 from sparktune import hp, local

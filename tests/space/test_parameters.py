@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hyperopt import hp, pyll
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sparktune.space.parameters import Parameter
 from sparktune.space.search_space import SearchSpace

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from hyperopt import hp
 from hyperopt.pyll import scope
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sparktune.errors import InvalidPoint
 from sparktune.space.view import SpaceView

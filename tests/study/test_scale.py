@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sparktune import SimulatedTrials, fmin, hp, rand, report
 from sparktune.early_termination import Curve, Decision

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from sparktune.sweeps.document import parse
-from sparktune.sweeps.schema import FILE as SCHEMA_FILE
-from sparktune.sweeps.schema import schema, text
+from sparktune.sweeps.schema import FILE as SCHEMA_FILE, schema, text
 from tests.sweeps.files import FILE
 
 pytestmark = pytest.mark.unit

@@ -23,8 +23,10 @@ from typing import Any
 import mlflow
 import pytest
 import sqlalchemy
-from mlflow import MlflowClient
-from mlflow import start_run as start_run_of_earlier  # bound before anything is replaced
+from mlflow import (
+    MlflowClient,
+    start_run as start_run_of_earlier,  # bound before anything is replaced
+)
 
 from sparktune import DriverTrials, SparkTrials, Trials, fmin, grid, hp
 

@@ -14,8 +14,7 @@ import pytest
 from hyperopt import STATUS_FAIL, STATUS_OK, Ctrl, hp
 from hyperopt.exceptions import InvalidLoss, InvalidResultStatus
 from hyperopt.pyll import as_apply, rec_eval, scope
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sparktune.worker.objective import STATUS_STRINGS, BadResult, Objective, ObjectiveSent, as_result
 

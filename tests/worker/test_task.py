@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from sparktune.backends.channel_server import ControlServer
-from sparktune.worker import channel_client, parcel
-from sparktune.worker import task as spark_task
+from sparktune.worker import channel_client, parcel, task as spark_task
 from sparktune.worker.channel import Told
 from sparktune.worker.reporting import report
 from sparktune.worker.task import Assignment

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hyperopt import hp
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from sparktune.search.gaussian.encoding import OPTION_DISTANCE, RADIUS, Encoding
 from sparktune.search.gaussian.kernels import matern, squared_distances

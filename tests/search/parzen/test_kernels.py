@@ -7,8 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from hyperopt import hp
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from sparktune.search.parzen.kernels import Block, Kernels, scott, spill_of, spread

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hyperopt import hp
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sparktune.search.parzen.startup import spread_out
 from sparktune.space.search_space import SearchSpace
