@@ -191,7 +191,7 @@ TARGETS = (
     Target("noop", "sparktune + MLflow / half the floor, or the store's own rate", ON, (FLOOR, STORE), 1.0),
     Target("noop", "sparktune + MLflow / floor", ON, (FLOOR,), 0.6),
     Target("noop", "sparktune + MLflow / floor beside writes", ON, (BESIDE,), 0.9),
-    Target("connect", "sparktune / floor", OFF, (FLOOR,), 0.85),
+    Target("connect", "sparktune / floor", OFF, (FLOOR,), 0.7),
     Target(OTHER, "sparktune / floor", OFF, (FLOOR,), 0.85),
     Target("busy", "sparktune", OFF, (), 0.95),
     Target("busy", "sparktune + MLflow", ON, (), 0.95),

@@ -75,7 +75,7 @@ def application(
     if is_connect(spark):
         from sparktune.backends.spark_connect import ConnectApplication
 
-        return ConnectApplication(spark, profile)
+        return ConnectApplication(spark, profile, fresh_worker=fresh_worker)
     from sparktune.backends.spark_classic import ClassicApplication
 
     return ClassicApplication(spark, profile, fresh_worker=fresh_worker)

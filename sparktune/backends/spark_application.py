@@ -34,8 +34,6 @@ class Application(Protocol):
         is_fixed: it runs in one process: its slots never change.
         has_copies: Spark may run a trial's task a second time while the first attempt runs.
         slots_ttl_s: how long a number of slots is taken as known.
-        n_ahead: how many jobs may wait at Spark for a trial (``run_waiting``) while all slots are busy with
-            short ones, so that the next is planned by then.
         may_wait: whether ``run_waiting`` works here.
     """
 
@@ -44,7 +42,6 @@ class Application(Protocol):
     is_fixed: bool
     has_copies: bool
     slots_ttl_s: float
-    n_ahead: int
     may_wait: bool
 
     @property

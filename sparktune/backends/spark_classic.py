@@ -55,7 +55,6 @@ class ClassicApplication:
     """
 
     slots_ttl_s = 1.0
-    n_ahead = 0  # planning such a job takes little
 
     def __init__(
         self, spark: SparkSession, profile: ResourceProfile | None = None, *, fresh_worker: bool = False

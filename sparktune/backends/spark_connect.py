@@ -68,9 +68,6 @@ never changes is asked once."""
 LONGEST_TAG = 16_384
 """Characters of an announcement that travels as a tag: Spark keeps a query's tags for its web page."""
 
-AHEAD = 4
-"""Queries that wait at the server for a trial: with two running and two that wind up it has eight."""
-
 _archiving = threading.Lock()
 _archives: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 """Session -> the file artifact with sparktune."""
@@ -82,14 +79,15 @@ class ConnectApplication:
     Args:
         spark: a Spark Connect session.
         profile: what each trial's task asks of Spark, or None.
+        fresh_worker: each trial gets a new Python process, which one that asks for its trial is not.
     """
 
     slots_ttl_s = 5.0
-    n_ahead = AHEAD
-    may_wait = True
     is_same_python = False  # which one it is, is the server's affair
 
-    def __init__(self, spark: SparkSession, profile: ResourceProfile | None = None) -> None:
+    def __init__(
+        self, spark: SparkSession, profile: ResourceProfile | None = None, *, fresh_worker: bool = False
+    ) -> None:
         self._spark: Any = spark
         self._profile = profile
         self._tags_arrive = True
@@ -101,8 +99,8 @@ class ConnectApplication:
         self.is_near = self._host in LOOPBACK and is_local(self.master)
         self.is_fixed = is_one_process(self.master)
         self.has_copies = not self.is_fixed and copies(self)
-        if self.has_copies:  # the copy of a job that waits would take its trial
-            self.n_ahead, self.may_wait = 0, False
+        # The copy of a job that waits would take its trial.
+        self.may_wait = not (self.has_copies or fresh_worker)
 
     def get(self, key: str, default: Any = None) -> Any:
         """A setting of the application's, as ``SparkConf.get``."""
@@ -263,9 +261,7 @@ class ConnectApplication:
         return None if NOT_RUN in outcomes else outcomes
 
     def _tags_do_not_arrive(self) -> None:
-        self._tags_arrive = False
-        self.n_ahead = 0
-        self.may_wait = False
+        self._tags_arrive = self.may_wait = False
 
     def _outcomes_tagged(self, query: Any, tag: str) -> list[bytes]:
         self._spark.addTag(tag)

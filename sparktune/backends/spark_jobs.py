@@ -22,9 +22,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparktune.backends import control_port, encryption, spark_ahead, spark_slots
+from sparktune.backends import control_port, encryption, spark_slots
 from sparktune.backends.channel_server import ControlServer
-from sparktune.backends.spark_ahead import JobsAhead
 from sparktune.backends.spark_application import Application
 from sparktune.backends.spark_cluster import (
     COPIES,
@@ -40,6 +39,7 @@ from sparktune.backends.spark_cluster import (
     with_remedy,
 )
 from sparktune.backends.spark_lanes import Job, Lane, Lanes
+from sparktune.backends.spark_pending import PendingJobs
 from sparktune.backends.spark_slots import Kind, Plan, Size
 from sparktune.errors import SparkNotAvailable, SparktuneError, StudyCancelled
 from sparktune.study import interrupts
@@ -214,7 +214,7 @@ class SparkBackend:
             raise
         name = f"sparktune-{self._study_id}"
         self._lanes: Lanes[_Run] = Lanes(application, name, self._prepare, self._job_ended, self._job_unused)
-        self._ahead: JobsAhead[_Run] = JobsAhead(self._lanes, self._give)
+        self._pending: PendingJobs[_Run] = PendingJobs(self._lanes, self._give)
         self._shared: Assignment | None = None
         self._more = 0.0
 
@@ -240,23 +240,18 @@ class SparkBackend:
     def _to_launch(self) -> int:
         if self._size.kind is Kind.FIXED:
             return max(1, self._size.now or 0)
-        return spark_slots.to_launch(self._seen_size(), self._plan, may_wait=self._may_wait)
+        return spark_slots.to_launch(self._seen_size(), self._plan, may_wait=self._app.may_wait)
 
     def _seen_size(self) -> Size:
         """The cluster's size; at least what is seen to run, as a new executor may be counted late."""
         begun = sum(run.has_begun and not run.has_ended for run in self._runs.values())
-        return self._size.at_least(begun + self._ahead.n_parked)
-
-    @property
-    def _may_wait(self) -> bool:
-        """Whether a job can be at Spark before its trial is chosen."""
-        return self._app.may_wait and not (self._fresh_worker and self._app.n_ahead)
+        return self._size.at_least(begun + self._pending.n_parked)
 
     def launch(self, task: Task) -> None:
         """See ``Backend.launch``."""
         with self._asking_spark():
             run = _Run(task, None, time.monotonic())
-            lane = self._ahead.bind(run) if self._is_reached else None
+            lane = self._pending.bind(run) if self._is_reached else None
             run.was_handed_on = lane is not None
             run.lane = lane or self._lanes.take()
             self._runs[task.trial_id] = run
@@ -264,38 +259,20 @@ class SparkBackend:
                 run.lane.inbox.put(run)
                 run.was_handed_on = True
             self._more = task.more
-            if lane is not None:  # else the new job is to be the first that gets a slot
-                self._send_ahead()
         if not self._may_be_reached:
             self._events += self._presumed(0.0)
-
-    def _send_ahead(self) -> None:
-        """While all slots are busy, let jobs wait for the trials after these."""
-        if not self._app.n_ahead or self._shared is None or self._fresh_worker or not self._is_reached:
-            return
-        if self._ahead.are_short and self._n_under_way >= self._to_launch():
-            self._ahead.top_up(int(min(self._app.n_ahead, self._more)), self._shared)
-
-    @property
-    def _n_under_way(self) -> int:
-        return sum(not run.has_ended for run in self._runs.values())
 
     def _grow(self) -> None:
         """Where an elastic cluster is busy, have tasks pending, so that it adds executors; else have none."""
         if self._size.kind is not Kind.ELASTIC or self._shared is None or self._ended_by or self._closed:
             return
-        n = self._n_to_wait()
+        n = 0
+        under_way = [run for run in self._runs.values() if not run.has_ended]
+        if self._app.may_wait and any(run.stopping_since is None for run in under_way):
+            n = spark_slots.to_wait(self._seen_size(), self._plan, len(under_way), self._more)
         with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
-            if not self._ahead.is_paused:
-                self._ahead.top_up(n, self._shared)
-            if not (self._app.n_ahead and self._ahead.are_short):
-                self._ahead.withdraw(0.0, keep=n)
-
-    def _n_to_wait(self) -> int:
-        are_stopping = all(run.stopping_since is not None for run in self._runs.values() if not run.has_ended)
-        if are_stopping or not self._may_wait:
-            return 0
-        return spark_slots.to_wait(self._seen_size(), self._plan, self._n_under_way, self._more)
+            self._pending.top_up(n, self._shared)
+            self._pending.withdraw(keep=n)
 
     def stop(self, trial_id: int) -> None:
         """See ``Backend.stop``: cancels the trial's job and ends its worker process.
@@ -362,7 +339,7 @@ class SparkBackend:
             is_stopping = any(run.is_to_end for run in self._runs.values())
             left = math.inf if until is None else max(0.0, until - time.monotonic())
             with contextlib.suppress(queue.Empty):
-                is_short = is_stopping or self._ahead.n_parked > 0
+                is_short = is_stopping or self._pending.n_parked > 0
                 patience = min(CANCEL_AGAIN_S if is_short else LOOK_S, left)
                 while True:
                     self._events += self._take(interrupts.get(self._inbox, patience))
@@ -381,10 +358,8 @@ class SparkBackend:
         events: list[Event] = []
         if now >= self._insist_at:
             self._insist_at = now + CANCEL_AGAIN_S
-            self._ahead.let_go()
-            if self._ahead.n_open and not self._is_dead:
-                with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
-                    self._ahead.withdraw(spark_ahead.WITHDRAWN_S, keep=self._n_to_wait())
+            self._pending.let_go()
+            self._grow()
             for run in [run for run in self._runs.values() if run.is_to_end]:
                 events += self._insist(run)
         if now >= self._look_at:
@@ -403,18 +378,18 @@ class SparkBackend:
         for trial_id in list(self._runs):
             self.stop(trial_id)
         give_up = time.monotonic() + GIVE_UP_S
-        self._close_ahead()
+        self._close_pending()
         unused_until = time.monotonic() + LOOK_S
         try:
             while self._runs or (
-                self._ahead.n_open and not self._is_dead and time.monotonic() < unused_until
+                self._pending.n_open and not self._is_dead and time.monotonic() < unused_until
             ):
                 if time.monotonic() >= give_up:
                     break
                 try:
                     self._take(interrupts.get(self._inbox, CANCEL_AGAIN_S))
                 except queue.Empty:
-                    self._close_ahead()
+                    self._close_pending()
                     for run in [run for run in self._runs.values() if run.stopping_since]:
                         self._insist(run)
             for run in self._runs.values():
@@ -425,10 +400,10 @@ class SparkBackend:
             with contextlib.suppress(Exception):
                 self._sent.discard()
 
-    def _close_ahead(self) -> None:
+    def _close_pending(self) -> None:
         if not self._is_dead:
             with contextlib.suppress(Exception):  # they run nothing
-                self._ahead.close()
+                self._pending.close()
 
     # -- signals to events -----------------------------------------------------------------------------
 
@@ -454,18 +429,15 @@ class SparkBackend:
         run.task.ask_run(trial_id, functools.partial(self._control.tell_run, trial_id), hurry=hurry)
 
     def _has_others_waiting(self) -> bool:
-        """Whether a trial's job waits for a slot that no waiting job may hold."""
+        """Whether a trial's job waits for a slot, which no job without a trial may hold then."""
         unbegun = [run for run in self._runs.values() if not run.has_begun and not run.has_ended]
-        return any(not run.job_over and not self._ahead.holds(run.lane) for run in unbegun)
+        return any(not run.job_over and not self._pending.has_worker(run.lane) for run in unbegun)
 
     def _wake(self) -> None:
         """A job without a trial has got a slot: count anew, and let the study launch a trial for it."""
         if self._size.kind is Kind.ELASTIC:
             self._slots_until = 0.0
             self._is_woken = True
-
-    def _moved(self, run: _Run, lane: Lane[_Run]) -> None:
-        run.lane = lane
 
     def _give(self, number: int, lane: Lane[_Run] | None, run: _Run | None) -> None:
         """Tell a worker which trial it runs; none where its job was made for other trials than this one."""
@@ -481,12 +453,12 @@ class SparkBackend:
             return [signal]
         if isinstance(signal, Wanted):
             with interrupts.held():
-                self._ahead.asked(signal.number, self._moved, may_park=not self._has_others_waiting())
-            if self._ahead.n_parked:
+                self._pending.asked(signal.number, may_park=not self._has_others_waiting())
+            if self._pending.n_parked:
                 self._wake()
             return []
         if isinstance(signal, _Unused):
-            self._ahead.ended(signal.number, signal.error)
+            self._pending.ended(signal.number, signal.error)
             self._wake()
             return []
         run = self._runs.get(signal.trial_id)
@@ -505,9 +477,6 @@ class SparkBackend:
                     events.append(
                         Started(signal.trial_id, self.now(), run.begun, signal.host, signal.worker_pid)
                     )
-                    if self._app.n_ahead:
-                        with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
-                            self._send_ahead()
             case Told():
                 run.unanswered = signal.number
                 if not run.has_ended:
@@ -535,7 +504,7 @@ class SparkBackend:
                 self._control.after_arrivals(put, hops=0)
             case _JobOver():
                 if run.lane is not None:
-                    self._ahead.forget(run.lane)
+                    self._pending.forget(run.lane)
                     self._lanes.give_back(run.lane)
                     run.lane = None
                 events += self._job_over(run, signal)
@@ -676,7 +645,7 @@ class SparkBackend:
         run.has_begun = run.lacks_run = False
         run.unanswered = None
         run.launched = time.monotonic()
-        self._ahead.let_go(0.0)  # its job needs a slot
+        self._pending.let_go(0.0)  # its job needs a slot
         with interrupts.held():
             run.lane = self._lanes.take()
             run.lane.inbox.put(run)
@@ -689,7 +658,6 @@ class SparkBackend:
                 self._noted.add(note)
                 logger.warning("%s: %s", run.task.description, note)
         trial_id, at_s = run.task.trial_id, self.now()
-        self._ahead.took(outcome.duration_s)
         events: list[Event] = []
         if not told_begin:
             begun_s = at_s - outcome.duration_s

@@ -105,14 +105,6 @@ class Lanes(Generic[Item]):
                 lane.item = item
             return lane.waits
 
-    def unbind(self, lane: Lane[Item]) -> Item | None:
-        """Take a waiting job's item from it; None where it has none, or has ended."""
-        with lane.lock:
-            if not lane.waits:
-                return None
-            item, lane.item = lane.item, None
-            return item
-
     def cancel(self, lane: Lane[Item], item: Item) -> None:
         """Cancel the job of an item, if it is the one that the lane runs."""
         with interrupts.held(), lane.lock:

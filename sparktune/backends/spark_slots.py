@@ -3,9 +3,9 @@
 One rule for all of them. Nothing here asks Spark: numbers and settings are arguments, decisions are results.
 
 An elastic cluster adds executors while tasks are pending. So a study that uses all slots has a few tasks more
-pending at Spark, which belong to no trial yet (``spark_ahead``): the point of a trial is chosen when there is
-a worker for it. Spark's documentation of dynamic allocation ("Job Scheduling", "Request Policy") and that of
-Databricks' autoscaling were followed for what makes a cluster grow, and which settings limit it.
+pending at Spark, which belong to no trial yet (``spark_pending``): the point of a trial is chosen when there
+is a worker for it. Spark's documentation of dynamic allocation ("Job Scheduling", "Request Policy") and that
+of Databricks' autoscaling were followed for what makes a cluster grow, and which settings limit it.
 """
 
 from __future__ import annotations

@@ -44,6 +44,8 @@ LONGEST_PAUSE_S = 5.0
 OUTAGE_FAILURES = 3
 """So many requests that failed one after another, none succeeding since they were made, are an outage; one
 more for each further thread."""
+SILENT_S = 30.0
+"""One that was not answered for so long, none succeeding since it was made, is an outage by itself."""
 SLOW_S = 1.0
 """A thread whose request takes longer does not count towards the limit of threads, as long as other requests
 succeed: a server that is overwhelmed gets no more of them."""
@@ -299,8 +301,9 @@ class Writer:
         if isinstance(error, RefusedError):
             self._set_aside(record, error)
             return
-        if self._trouble is None and not is_busy:
-            now = self._clock()
+        now = self._clock()
+        is_silent = isinstance(error, TimeoutError) and now - SILENT_S >= began >= self._last_success
+        if self._trouble is None and not is_busy and not is_silent:
             record.failures += 1
             self._n_failed += began >= self._last_success
             if record.failures == 1:

@@ -161,6 +161,10 @@ class BackendConformance(abc.ABC):
 
     attempts: int
     """How often a trial is tried whose worker dies every time."""
+    others_lost = 0
+    """How many workers are lost at most that run no trial, where every worker is."""
+    wakes_early = False
+    """Whether ``wait`` may return before its time without an event."""
 
     @abc.abstractmethod
     def create(self, objective: Objective, context: Any) -> Backend:
@@ -334,7 +338,8 @@ class BackendConformance(abc.ABC):
         assert error.type_name == "WorkerLost"
         assert "the worker died before the objective had begun" in error.message
         assert attempts_of(events, 0) == []
-        assert 10 <= len(list(tmp_path.iterdir())) < 14, "ten, or until Spark gives up"
+        n_lost = len(list(tmp_path.iterdir()))
+        assert 10 <= n_lost < 14 + self.others_lost, "ten, or until Spark gives up"
         backend.launch(task(1, 2.0))
         assert result_of(wait_for_ends(backend, 1)[-1])["loss"] == 2.0
 
@@ -389,7 +394,7 @@ class BackendConformance(abc.ABC):
         backend.wait(0.01)
         times.append(backend.now())
         assert times == sorted(times)
-        assert times[-1] >= times[-2] + 0.009
+        assert times[-1] >= times[-2] + (0.0 if self.wakes_early else 0.009)
 
     # -- stopping ------------------------------------------------------------------------------------------
 
@@ -432,7 +437,7 @@ class BackendConformance(abc.ABC):
         wait_for(backend, started(0))
         before = backend.now()
         assert list(backend.wait(0.05)) == []
-        assert 0.04 <= backend.now() - before < 10
+        assert (0.0 if self.wakes_early else 0.04) <= backend.now() - before < 10
 
     def test_close_ends_everything(self, make: Make) -> None:
         backend = make(self.endless())

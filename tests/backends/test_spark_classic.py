@@ -49,6 +49,7 @@ from tests.backends.conformance import (
     wait_for,
     wait_for_ends,
 )
+from tests.backends.growing import GrowingBackend, GrowingConformance
 from tests.conftest import ROOT, TEST_MASTER
 
 # Workers are not to import the tests.
@@ -93,6 +94,11 @@ class TestConformance(BackendConformance):
             return x
 
         return fn
+
+
+class TestConformanceGrowing(GrowingConformance, TestConformance):
+    def create(self, objective: Objective, context: Any) -> SparkBackend:
+        return GrowingBackend(ClassicApplication(context), objective, counted=1)
 
 
 @pytest.mark.parametrize("master", ["local[2]", "local-cluster[2,1,1024]"])

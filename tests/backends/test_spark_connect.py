@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
 import os
 import re
 import signal
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +28,12 @@ from sparktune import (
     report,
     tpe,
 )
-from sparktune.backends import spark_ahead, spark_connect
+from sparktune.backends import spark_connect
 from sparktune.backends.spark_connect import ConnectApplication
 from sparktune.backends.spark_jobs import SparkBackend
-from sparktune.backends.spark_lanes import Lanes
 from sparktune.backends.spark_slots import Size, size_of_application
 from sparktune.early_termination import Curve, Decision
-from sparktune.study.backend import Cancelled, Task
+from sparktune.study.backend import Cancelled
 from sparktune.worker.objective import Objective
 from tests.backends import conformance
 from tests.backends.conformance import (
@@ -51,6 +47,7 @@ from tests.backends.conformance import (
     wait_for,
     wait_for_ends,
 )
+from tests.backends.growing import GROWTH, GrowingBackend, GrowingConformance
 from tests.connect_server import connect_server
 
 pytest.importorskip("grpc", reason="Spark Connect's own packages are not installed")
@@ -134,43 +131,17 @@ def test_an_objective_that_saves_when_it_is_stopped(
         check_saving(make, tmp_path, by, save_s)
 
 
-class AlwaysMore(SparkBackend):
-    """A backend that takes short trials to follow each one, so that queries wait for them."""
-
-    def launch(self, task: Task) -> None:
-        self._ahead._took_s = deque([0.01])
-        super().launch(dataclasses.replace(task, more=math.inf))
-
-
-class TestConformanceAhead(TestConformance):
-    """While two trials run, queries wait at the server for the next."""
-
+class TestConformanceGrowing(GrowingConformance, TestConformance):
     def create(self, objective: Objective, context: Any) -> SparkBackend:
-        return AlwaysMore(ConnectApplication(context), objective)
+        return GrowingBackend(ConnectApplication(context), objective, counted=1)
 
 
-class TestConformanceAheadWithoutRetries(TestConformanceWithoutRetries):
+class TestConformanceGrowingWithoutRetries(GrowingConformance, TestConformanceWithoutRetries):
     def create(self, objective: Objective, context: Any) -> SparkBackend:
-        return AlwaysMore(ConnectApplication(context), objective)
+        return GrowingBackend(ConnectApplication(context), objective, counted=1)
 
 
 # -- queries that wait for a trial --------------------------------------------------------------------------
-
-
-def test_a_query_is_at_the_server_before_its_trial_is_chosen(remote: Any) -> None:
-    def tags(x: float) -> dict[str, Any]:
-        from pyspark import TaskContext
-
-        task = TaskContext.get()
-        assert task is not None
-        return {"loss": x, "status": "ok", "tags": task.getLocalProperty("spark.job.tags")}
-
-    trials = SparkTrials(2, spark_session=remote, mlflow=False)
-    study(tags, [i / 10 for i in range(8)], trials)
-    asked = [":?" in result["tags"] for result in trials.results]
-    assert len(asked) == 8
-    assert sum(asked) >= 4, asked  # the first two had none to take
-    assert not asked[0]
 
 
 def test_trials_run_whose_query_is_told_of_none(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,21 +152,22 @@ def test_trials_run_whose_query_is_told_of_none(remote: Any, monkeypatch: pytest
         backend._control.give(number, "")
 
     monkeypatch.setattr(SparkBackend, "_give", give_none)
+    monkeypatch.setattr(ConnectApplication, "growth", GROWTH)
     xs = [i / 8 for i in range(8)]
-    frame = study(lambda x: x, xs, SparkTrials(2, spark_session=remote, mlflow=False))
+    frame = study(lambda x: x, xs, SparkTrials(4, spark_session=remote, mlflow=False))
     assert frame["loss"].to_dict() == {x: x for x in xs}
     assert told
 
 
 def test_workers_without_a_trial_leave_their_slots(remote: Any) -> None:
-    backend = AlwaysMore(ConnectApplication(remote), objective(lambda x: x))
+    backend = GrowingBackend(ConnectApplication(remote), objective(lambda x: x))
     try:
         assert backend.slots() == 2
         for trial_id in range(6):
             backend.launch(task(trial_id))
         wait_for_ends(backend, *range(6))
         give_up = time.monotonic() + 60
-        while backend._ahead.n_open:
+        while backend._pending.n_open:
             assert backend.wait(0.1) == []
             assert time.monotonic() < give_up
         assert remote.range(4).count() == 4
@@ -203,30 +175,12 @@ def test_workers_without_a_trial_leave_their_slots(remote: Any) -> None:
         assert result_of(ends_of(wait_for_ends(backend, 6))[6])["loss"] == 0.5
     finally:
         backend.close()
-    assert not backend._ahead.n_open
-
-
-def test_while_trials_take_long_no_query_waits(remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[int] = []
-    real = Lanes.wait
-
-    def wait(self: Lanes[Any], lane: Any, job: Any) -> None:
-        sent.append(job.number)
-        real(self, lane, job)
-
-    def slow(x: float) -> float:
-        time.sleep(0.3)
-        return x
-
-    monkeypatch.setattr(Lanes, "wait", wait)
-    monkeypatch.setattr(spark_ahead, "SHORT_S", 0.2)
-    study(slow, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], SparkTrials(2, spark_session=remote, mlflow=False))
-    assert not sent
+    assert not backend._pending.n_open
 
 
 @contextlib.contextmanager
 def both_slots_busy(remote: Any, gate: Path) -> Iterator[SparkBackend]:
-    """A backend whose trials 0 and 1 run, and go on until the file ``gate`` is there."""
+    """A backend whose trials 0 and 1 run, and go on until the file ``gate`` is there; queries wait."""
     name = str(gate)
 
     def until_open(x: float) -> float:
@@ -234,43 +188,40 @@ def both_slots_busy(remote: Any, gate: Path) -> Iterator[SparkBackend]:
             time.sleep(0.02)
         return x
 
-    backend = AlwaysMore(ConnectApplication(remote), objective(until_open))
+    backend = GrowingBackend(ConnectApplication(remote), objective(until_open))
     try:
         assert backend.slots() == 2
         for trial_id in (0, 1):
             backend.launch(task(trial_id))
             wait_for(backend, started(trial_id))
+        give_up = time.monotonic() + 60
+        while backend._pending.n_open < 4:  # some may have had the slot of trial 1, before its query did
+            assert backend.wait(0.1) == []
+            assert time.monotonic() < give_up
         yield backend
     finally:
         gate.touch()
         backend.close()
 
 
-def test_a_query_that_gets_no_slot_is_withdrawn(
-    remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spark_ahead, "WITHDRAWN_S", 0.1)
+def test_a_query_that_no_trial_will_follow_is_withdrawn(remote: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with both_slots_busy(remote, gate) as backend:
-        assert backend._ahead._jobs
+        backend._more = 0
         give_up = time.monotonic() + 60
-        while backend._ahead._jobs:
+        while backend._pending._jobs:
             assert backend.wait(0.3) == []
             assert time.monotonic() < give_up
-        assert not backend._ahead._errors
-        assert not backend._ahead._withdrawn
+        assert not backend._pending._errors
+        assert not backend._pending._withdrawn
         backend.launch(task(2, 0.25))
         gate.touch()
         assert result_of(ends_of(wait_for_ends(backend, 0, 1, 2))[2])["loss"] == 0.25
 
 
-def test_a_trial_that_is_stopped_before_a_worker_asks_for_it(
-    remote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(spark_ahead, "WITHDRAWN_S", 600.0)
+def test_a_trial_that_is_stopped_before_a_worker_asks_for_it(remote: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with both_slots_busy(remote, gate) as backend:
-        assert backend._ahead.n_open
         backend.launch(task(2))
         backend.launch(task(3, 0.25))
         backend.stop(2)
