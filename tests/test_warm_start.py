@@ -112,6 +112,13 @@ def test_a_study_of_another_name_informs_with_a_warning(
     assert "leave it out of warm_start" in caplog.text
 
 
+@pytest.mark.parametrize("none", [None, (), []])
+def test_without_studies_nothing_informs(mlflow_store: str, none: Any) -> None:
+    trials = tune(2, warm_start=none)
+    assert trials.memory.spec.warm_start == ()
+    assert len(trials) == 2
+
+
 def test_what_is_no_study_is_refused(mlflow_store: str) -> None:
     earlier = tune(3)
     with pytest.raises(WarmStartRefused, match="the metric was loss and is double"):

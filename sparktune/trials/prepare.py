@@ -55,7 +55,7 @@ class Call:
     points_to_evaluate: Any
     resume: str | None
     take_over: bool
-    warm_start: Sequence[str]
+    warm_start: Any
     study_name: str | None
     noisy: bool
 
@@ -87,7 +87,7 @@ class Call:
             max_evals=max_evals,
             timeout=arguments.limit_of(timeout),
             max_queue_len=max_queue_len,
-            warm_start=warming.checked(self.warm_start),
+            warm_start=warming.checked(self.warm_start) if self.warm_start else (),
             loss_threshold=trials.loss_threshold if self.loss_threshold is None else self.loss_threshold,
         )
 
@@ -209,7 +209,7 @@ def prepared(trials: StudyTrials, call: Call, problem: Problem, save: savefile.S
     spec = _spec(call, trials, view)
     recorded = _recorded_study(trials, call, spec, has_file=save is not None)
     memory = trials.memory
-    spec = replace(spec, warm_start=tuple(call.warm_start) or memory.spec.warm_start)
+    spec = replace(spec, warm_start=call.warm_start or memory.spec.warm_start)
     is_same = memory.is_unfinished or recorded is not None
     used_s = memory.used_s if is_same else 0.0
     warm = memory.latest.warm
@@ -284,7 +284,7 @@ def _spec(call: Call, trials: StudyTrials, view: SpaceView) -> StudySpec:
         goal=trials.goal,
         max_evals=call.max_evals,
         timeout_s=call.timeout,
-        warm_start=tuple(call.warm_start) or trials.memory.spec.warm_start,
+        warm_start=call.warm_start or trials.memory.spec.warm_start,
     )
 
 
