@@ -116,7 +116,7 @@ def test_a_study_of_another_name_informs_with_a_warning(
 def test_without_studies_nothing_informs(mlflow_store: str, none: Any) -> None:
     trials = tune(2, warm_start=none)
     assert trials.memory.spec.warm_start == ()
-    assert len(trials) == 2
+    assert trials.count_total_trials() == 2
 
 
 def test_what_is_no_study_is_refused(mlflow_store: str) -> None:
