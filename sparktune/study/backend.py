@@ -18,7 +18,7 @@ class AskRun(Protocol):
     """``Tracker.ask_run`` of one trial."""
 
     def __call__(self, trial_id: int, tell: Tell, *, hurry: bool) -> None:
-        """See there."""
+        """Ask for the run of ``trial_id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Task:
         trial_id: unique within the study.
         config: label -> raw value, hyperopt's form.
         description: for the Spark UI and for logs.
-        run_context: called once, in a thread of the backend's, just before the task is shipped.
-        ask_run: asks for the trial's run where the context has none (``Tracker.ask_run``); called in any
-            thread of the backend's.
+        run_context: called once, in one of the backend's threads, just before the task is shipped.
+        ask_run: asks for the trial's run where the context has none (``Tracker.ask_run``); called in any of
+            the backend's threads.
         seed: of the trial's random numbers, in [0, 2**32), or None.
         more: how many trials may follow in this study.
     """
@@ -47,7 +47,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The objective began on its worker; comes again when a trial whose worker was lost is run anew.
+    """The objective began on its worker; sent again when a trial is run again after its worker was lost.
 
     ``attempt`` counts the beginnings from 1. ``at_s`` is the backend's clock.
     """
@@ -61,7 +61,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The trial's worker was lost, and the trial is run again: it has not begun until ``Started`` says so."""
+    """The trial's worker was lost, and the trial is run again; ``Started`` marks its new start."""
 
     trial_id: int
     at_s: float
@@ -98,7 +98,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The objective told the primary metric: over ``report``, or in MLflow.
+    """The objective reported the primary metric: over ``report``, or in MLflow.
 
     A trial that uses ``report`` is not judged by what is read in MLflow too.
     """
@@ -112,7 +112,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Terminated:
-    """The objective ended because ``report`` told it to; its worker goes on to the next trial."""
+    """The objective was ended by its call of ``report``; its worker takes the next trial."""
 
     trial_id: int
     at_s: float
@@ -132,20 +132,20 @@ class Backend(Protocol):
         """How many trials can run at this moment, at least 1. Cheap enough to be asked at every event."""
 
     def launch(self, task: Task) -> None:
-        """Run a trial. Returns at once; what becomes of it arrives as events."""
+        """Run a trial. Returns immediately; what becomes of it arrives as events."""
 
     def stop(self, trial_id: int) -> None:
-        """Stop a trial, and nothing else. Returns at once.
+        """Stop a trial, and nothing else. Returns immediately.
 
         The trial ends as ``Cancelled``, unless its result or failure arrived first. Stopping a trial that
         has ended does nothing.
         """
 
     def go_on(self, trial_id: int) -> None:
-        """Answer a report: the objective goes on."""
+        """Answer a report: the objective continues."""
 
     def terminate(self, trial_id: int) -> None:
-        """End a trial by its own hand where it listens, which keeps its worker; else as ``stop`` does."""
+        """End a trial in its call of ``report``, which keeps its worker; without a call, ``stop`` it."""
 
     def post(self, event: Event) -> None:
         """Have ``wait`` deliver an event from elsewhere. The one method that any thread may call."""

@@ -1,4 +1,4 @@
-"""What stands on the console: whether people read what is printed, and whether a log is shown there too."""
+"""The console: whether people read what is printed, and whether a log is shown there too."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def someone_watches() -> bool:
-    """Whether a person looks on: a terminal or a notebook, not a log file."""
+    """Whether a person reads the output: a terminal or a notebook, not a log file."""
     if "ipykernel" in sys.modules:
         return True
     return bool(getattr(sys.stderr, "isatty", lambda: False)())
 
 
 def shows(log: logging.Logger, level: int = logging.INFO, besides: logging.Handler | None = None) -> bool:
-    """Whether what a logger is told stands on the console.
+    """Whether the lines of a logger are shown on the console.
 
     Args:
         log: the logger.
@@ -41,7 +41,7 @@ def _is_on_console(handler: logging.Handler, level: int) -> bool:
 
 
 def tell(text: str, log: logging.Logger) -> None:
-    """Tell what is being done, once: in the log, and on the console where a person looks on."""
+    """Report a step once: in the log, and on the console where a person reads it."""
     log.info("%s", text)
     if someone_watches() and not shows(log):
         print(text, file=sys.stderr, flush=True)

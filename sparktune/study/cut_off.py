@@ -1,7 +1,7 @@
-"""What ends a study from outside: Ctrl-C, SIGTERM, and others who cancel its Spark jobs.
+"""What ends a study from outside: Ctrl-C, SIGTERM, and the cancelling of its Spark jobs.
 
-Such a study has not failed, and has not come to its end either: its trials under way are cancelled, its
-parent run ends as KILLED, and it may be gone on with.
+Such a study is neither failed nor finished: its running trials are cancelled, its parent run ends as KILLED,
+and it can be resumed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The driver: an event loop over a backend's one waiting call.
 
-It fills every free slot, waits for events, tells the study, and launches the next trial the moment one ends.
-One thread runs it, and that thread alone changes trials; backends and trackers work in threads of their own
-and send events or take records.
+It fills every free slot, waits for events, passes them to the study, and launches the next trial the moment
+one ends. One thread runs it, and that thread alone changes trials; backends and trackers work in their own
+threads and send events or take records.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ LONGEST_WAIT_S = 86400.0
 
 
 class Observer(Protocol):
-    """Learns of every change of a trial, in the driver's thread; what it raises ends the study."""
+    """Is called at every change of a trial, in the driver's thread; what it raises ends the study."""
 
     def changed(self, trial: Trial) -> None:
         """The trial was launched, began on its worker, or reached a final state."""
 
 
 class Keeper(Protocol):
-    """Keeps what became of the trials where it outlives this process."""
+    """Saves what became of the trials where it outlives this process."""
 
     def keep(self) -> None:
-        """Keep what the observers have been told, before anybody acts on it; what it raises ends the study.
+        """Save what the observers have seen, before anything acts on it; what it raises ends the study.
 
         Called once for all the ends that came together, before their slots are used again, and after
         launches.
@@ -53,10 +53,10 @@ class Keeper(Protocol):
 
 
 class Chore(Protocol):
-    """Something to be done now and then, in the driver's thread, whether or not trials change."""
+    """Periodic work in the driver's thread, whether or not trials change."""
 
     def due_in_s(self) -> float | None:
-        """In how many seconds it is to be done (0 or less: now); None while there is nothing to do."""
+        """In how many seconds it is due (0 or less: now); None while there is nothing to do."""
 
     def do(self) -> None:
         """Do it; what it raises ends the study."""
@@ -68,15 +68,15 @@ class Driver:
     Args:
         study: what to run.
         backend: where to run it; closed at the end.
-        tracker: is told of launches and ends.
-        observers: told of every change at once, in their order.
-        keeper: keeps ends before a listener hears of them or a slot is used again; None for nobody.
-        listeners: told of every end, in their order, before the study decides whether to go on.
+        tracker: records launches and ends.
+        observers: called immediately at every change, in their order.
+        keeper: saves ends before a listener is called or a slot is used again; None for no saving.
+        listeners: called at every end, in their order, before the study decides whether to continue.
         chores: done when they are due.
-        parallelism: the most trials under way at once, or None for every slot; never more than the backend
-            has slots at that moment.
+        parallelism: the most trials that run at the same time, or None for every slot; never more than the
+            backend has slots at that moment.
         deadline_s: the backend's time at which the study is stopped, or None.
-        trial_timeout_s: seconds that an objective may run, from its true beginning, or None.
+        trial_timeout_s: seconds that an objective may run, from the moment it truly starts, or None.
         seed_of: trial id -> the seed of its random numbers.
         document_of: trial id -> its document, for the tracker.
     """
@@ -117,7 +117,7 @@ class Driver:
 
         Raises:
             KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results kept.
-            StudyCancelled: others cancelled the jobs of the study; as Ctrl-C.
+            StudyCancelled: the study's jobs were cancelled from outside; as Ctrl-C.
             Exception: whatever the suggest function, an early stop function or an observer raised.
         """
         try:
@@ -137,7 +137,7 @@ class Driver:
                 with interrupts.held():
                     self._backend.close()
             finally:
-                # Somebody was so impatient that it was not waited for their ends.
+                # A second interrupt ended the wait for them.
                 for trial_id in self._study.running:
                     self._settle(Cancelled(trial_id, self._backend.now()))
 
@@ -146,20 +146,20 @@ class Driver:
         self._fill()
         self._keep()
         while not study.is_over:
-            self._events.extend(backend.wait(self._patience()))
+            self._events.extend(backend.wait(self._wait_s()))
             while self._events:
-                event = self._events[0]  # taken off when it has been dealt with: an observer may raise
+                event = self._events[0]  # removed once handled: an observer may raise
                 trial = study.tell(event)
                 if trial is not None:
                     self._announce(trial)
                     if isinstance(event, Started | Lost | Reported):
                         self._follow(trial, event)
                 self._events.popleft()
-            self._tell_ends()
+            self._process_ends()
             self._end_overdue()
             if self._is_late() and not study.is_over:
                 self._stop(TIMEOUT)
-                self._tell_ends()
+                self._process_ends()
             self._fill()
             self._keep()
             for chore in self._chores:
@@ -199,7 +199,7 @@ class Driver:
         )
 
     def _follow(self, trial: Trial, event: Started | Lost | Reported) -> None:
-        """A trial under way has given a sign: note when its time is up, or answer its report."""
+        """A running trial sent an event: note when its time is up, or answer its report."""
         trial_id = event.trial_id
         if isinstance(event, Lost):
             return
@@ -219,7 +219,7 @@ class Driver:
         now = self._backend.now()
         while self._trial_deadlines and self._trial_deadlines[0][0] <= now:
             _, trial_id, began_s = heapq.heappop(self._trial_deadlines)
-            if self._study.began(trial_id) == began_s:  # not one that was lost since, or has begun anew
+            if self._study.began(trial_id) == began_s:  # not one that was lost or started again since
                 self._study.time_out(trial_id)
                 self._backend.stop(trial_id)
 
@@ -235,8 +235,8 @@ class Driver:
         if self._keeper is not None:
             self._keeper.keep()
 
-    def _tell_ends(self) -> None:
-        """Keep the ends that came together; then tell of each, and see whether it stops the study."""
+    def _process_ends(self) -> None:
+        """Save the ends that came together; then call the listeners, and see whether one stops the study."""
         while self._ended:
             self._keep()
             for _ in range(len(self._ended)):
@@ -250,18 +250,18 @@ class Driver:
     def _is_late(self) -> bool:
         return self._deadline_s is not None and self._backend.now() >= self._deadline_s
 
-    def _patience(self) -> float | None:
-        """How long to wait for an event: until a deadline, a chore, or until new slots are looked for."""
-        patience = math.inf
+    def _wait_s(self) -> float | None:
+        """How long to wait for an event: until a deadline, a chore, or the next look for new slots."""
+        wait_s = math.inf
         if self._deadline_s is not None and not self._study.is_stopping:
-            patience = max(0.0, self._deadline_s - self._backend.now())
+            wait_s = max(0.0, self._deadline_s - self._backend.now())
         if self._trial_deadlines:
-            patience = min(patience, max(0.0, self._trial_deadlines[0][0] - self._backend.now()))
+            wait_s = min(wait_s, max(0.0, self._trial_deadlines[0][0] - self._backend.now()))
         if self._parallelism > self._study.n_running and not self._study.is_stopping:
-            patience = min(patience, SLOTS_RECHECK_S)
+            wait_s = min(wait_s, SLOTS_RECHECK_S)
         dues_s = [due_s for chore in self._chores if (due_s := chore.due_in_s()) is not None]
-        patience = min([patience, *(max(0.0, due_s) for due_s in dues_s)])
-        return None if math.isinf(patience) else min(patience, LONGEST_WAIT_S)
+        wait_s = min([wait_s, *(max(0.0, due_s) for due_s in dues_s)])
+        return None if math.isinf(wait_s) else min(wait_s, LONGEST_WAIT_S)
 
     def _stop(self, reason: str) -> None:
         for trial in self._study.stop(reason):
@@ -278,7 +278,7 @@ class Driver:
             for trial_id in set(self._study.running) - self._backend.under_way():
                 self._settle(Cancelled(trial_id, self._backend.now()))
             if not self._study.n_running:
-                self._in_any_case(self._tell_ends, "telling of the last ends")
+                self._in_any_case(self._process_ends, "recording the last ends")
                 return
             self._events.extend(self._backend.wait(None))
 
@@ -286,7 +286,7 @@ class Driver:
         trial = self._study.tell(event)
         if trial is not None:
             self._in_any_case(lambda: self._announce(trial), trial.describe)
-        self._in_any_case(self._tell_ends, f"telling of the end of trial {event.trial_id}")
+        self._in_any_case(self._process_ends, f"recording the end of trial {event.trial_id}")
 
     def _in_any_case(self, do: Callable[[], None], what: str) -> None:
         try:

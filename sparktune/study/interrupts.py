@@ -1,10 +1,10 @@
-"""Ctrl-C and SIGTERM: raise ``KeyboardInterrupt`` where it can do no harm, and that alone.
+"""Ctrl-C and SIGTERM: raise ``KeyboardInterrupt`` where it does no harm, and nothing else.
 
-The driver's loop is ``shielded``: it is cut only where it waits for events (``get``) and in the user's own
-code (``admitted``), so that nothing is lost that has arrived.
+The driver's loop is ``shielded``: it is interrupted only where it waits for events (``get``) and in the
+user's code (``admitted``), so that nothing that has arrived is lost.
 
-PySpark's own handler cancels every job of the session first, other people's too; and an interrupt in the
-middle of a call to Java leaves a connection behind on which the user's next call fails.
+PySpark's handler first cancels every job of the session, other people's too; and an interrupt in the middle
+of a call to Java leaves a connection behind on which the user's next call fails.
 
 SIGTERM is how Kubernetes, YARN and schedulers announce that a process will be killed. Python's default ends
 the process without any cleanup, so that the study would seem to run on.
@@ -27,8 +27,8 @@ from typing import Any
 
 logger = logging.getLogger("sparktune")
 
-ONE_WISH_S = 2.0
-"""Interrupts that follow another within so many seconds are one wish with it."""
+ONE_REQUEST_S = 2.0
+"""Interrupts that follow another within so many seconds count as the same request."""
 
 
 @dataclass(eq=False)
@@ -44,15 +44,15 @@ class _State:
 
     Attributes:
         depth: how many ``held`` and ``shielded`` blocks it is in.
-        due: the interrupt that one of them holds back.
-        wished_at: the monotonic time of the last wish.
+        due: the interrupt that one of them delays.
+        requested_at: the monotonic time of the last request.
         shield: the ``shielded`` block that it is in, unless it is in one that is ``admitted`` there.
         waits_for: the inbox that ``get`` waits for.
     """
 
     depth: int = 0
     due: type[KeyboardInterrupt] | None = None
-    wished_at: float = -math.inf
+    requested_at: float = -math.inf
     shield: _Shield | None = None
     waits_for: queue.SimpleQueue[Any] | None = None
 
@@ -62,7 +62,7 @@ class _State:
         return self.shield is not None and self.depth == 1
 
     def raise_due(self) -> None:
-        """Raise the interrupt that was held back, if there is one."""
+        """Raise the delayed interrupt, if there is one."""
         if self.due is not None:
             due, self.due = self.due, None
             raise due
@@ -77,10 +77,10 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """While the block runs, Ctrl-C raises ``KeyboardInterrupt``, but for what ``held`` says.
+    """While the block runs, Ctrl-C raises ``KeyboardInterrupt``, except within ``held`` blocks.
 
-    SIGTERM raises it too, and after the block ends the process, as it would have done before. Changes nothing
-    outside the main thread, and where the program handles the signal in a way of its own.
+    SIGTERM raises it too, and ends the process after the block, as it would have done before. Changes nothing
+    outside the main thread, or where the program has its own handler for the signal.
 
     Raises:
         SystemExit: with 143 (128 + SIGTERM), after SIGTERM.
@@ -93,7 +93,7 @@ def raised() -> Iterator[None]:
         is_pysparks = getattr(before, "__module__", "").partition(".")[0] == "pyspark"
         if before is signal.default_int_handler or is_pysparks:
             stack.callback(signal.signal, signal.SIGINT, before)
-            _state.wished_at = -math.inf
+            _state.requested_at = -math.inf
             signal.signal(signal.SIGINT, _handle)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             stack.callback(signal.signal, signal.SIGTERM, signal.SIG_DFL)
@@ -108,10 +108,10 @@ def raised() -> Iterator[None]:
 
 
 class Brief:
-    """Has a ``KeyboardInterrupt`` leave the block without the frames inside of it.
+    """Drops the frames inside the block from a ``KeyboardInterrupt`` that leaves it.
 
-    Where the wait for a trial ended says nothing to a user, and a notebook shows 70 lines of it below what
-    the study tells. The whole is in the log, at level DEBUG.
+    Where the wait for a trial was interrupted means nothing to a user, and a notebook shows 70 lines of it
+    below the study's messages. The whole traceback is logged at level DEBUG.
     """
 
     def __enter__(self) -> None:
@@ -120,7 +120,7 @@ class Brief:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drop the frames; the exception goes on."""
+        """Drop the frames; the exception propagates."""
         if isinstance(error, KeyboardInterrupt):
             logger.debug("interrupted here", exc_info=error)
             error.__traceback__ = error.__cause__ = error.__context__ = None
@@ -128,7 +128,7 @@ class Brief:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Ctrl-C waits until the end of this block; a second wish does not."""
+    """Ctrl-C waits until the end of this block; a second one does not."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -143,7 +143,7 @@ def held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """Ctrl-C waits for ``get``, for ``admitted`` or the end of this block; a second wish does not."""
+    """Ctrl-C waits for ``get``, ``admitted`` or the end of this block; a second one does not."""
     if threading.current_thread() is not threading.main_thread() or _state.depth:
         yield
         return
@@ -159,9 +159,9 @@ def shielded() -> Iterator[None]:
 
 @contextlib.contextmanager
 def admitted() -> Iterator[None]:
-    """In a ``shielded`` block: Ctrl-C may be raised within this one, which is the user's own code.
+    """In a ``shielded`` block: Ctrl-C may be raised within this one, which runs the user's code.
 
-    What was held back before it is not: that is for ``admit``.
+    An interrupt that was delayed before it is not raised here: that is for ``admit``.
     """
     shield = _state.shield
     if threading.current_thread() is not threading.main_thread() or shield is None or not _state.admits:
@@ -176,7 +176,7 @@ def admitted() -> Iterator[None]:
 
 
 def admit() -> None:
-    """In a ``shielded`` block: raise the interrupt that was held back, if there is one."""
+    """In a ``shielded`` block: raise the delayed interrupt, if there is one."""
     if threading.current_thread() is threading.main_thread() and _state.admits:
         _state.raise_due()
 
@@ -218,13 +218,13 @@ def _handle(number: int, _frame: FrameType | None) -> None:
 
 def _raise(kind: type[KeyboardInterrupt]) -> None:
     now = time.monotonic()
-    if now - _state.wished_at < ONE_WISH_S:
+    if now - _state.requested_at < ONE_REQUEST_S:
         return
-    _state.wished_at = now
+    _state.requested_at = now
     if _state.depth and _state.due is None:
         _state.due = kind
         if _state.waits_for is not None:
-            _state.waits_for.put(_WAKE)  # may be called in a signal handler, as its documentation says
+            _state.waits_for.put(_WAKE)  # may be called in a signal handler, see its documentation
     else:
         _state.due = None
         raise kind

@@ -8,10 +8,10 @@ from typing import Any
 
 
 def as_whole(value: Any) -> int | None:
-    """A whole number as an ``int``, whatever type it has; None for what is no whole number.
+    """A whole number as an ``int``, whatever type it has; None for anything else.
 
     ``4``, ``4.0``, ``numpy.int64(4)`` and ``numpy.float64(4)`` are 4; ``True``, ``"4"`` and infinity are
-    none.
+    not whole numbers.
     """
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):  # numpy's is an index below 1.24
         return None

@@ -1,4 +1,4 @@
-"""How a trial ended, as hyperopt's document of it tells."""
+"""How a trial ended, read from hyperopt's trial document."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def loss_of(document: Mapping[str, Any]) -> float | None:
 def result_of(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What the objective of a document's trial returned; None where it did not return.
 
-    A loss that is NaN makes a trial fail that was ``ok`` to its objective: its document has the status
+    A trial whose objective returned ``ok`` with a loss of NaN has failed: its document has the status
     ``fail`` (``trials.documents.update``).
     """
     state, result = document.get("state"), document.get("result")
@@ -59,7 +59,7 @@ def error_of(document: Mapping[str, Any]) -> TrialError | None:
 
 
 def stop_reason_of(document: Mapping[str, Any]) -> str | None:
-    """Why the trial of a document was stopped; None where it was not, or nobody knows."""
+    """Why the trial of a document was stopped; None where it was not, or the reason is not recorded."""
     misc = document["misc"]
     if document["state"] == JOB_STATE_CANCEL:
         return str(misc["error"][1]) if misc.get("error") else None
@@ -76,5 +76,5 @@ def times_of(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
 
 
 def _unix_s(time: dt.datetime | None) -> float | None:
-    """Of hyperopt's times, which are in UTC without saying so."""
+    """The Unix time of one of hyperopt's times, which are in UTC without a time zone."""
     return None if time is None else time.replace(tzinfo=dt.UTC).timestamp()

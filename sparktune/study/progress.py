@@ -26,15 +26,15 @@ Reporter = Callable[[int, int], AbstractContextManager[Any]]
 
 UNKNOWN = "best loss: ?"
 BAR_EVERY_S = 1.0
-"""How often a bar is drawn anew while nothing happens: its time goes on."""
+"""How often a bar is redrawn while nothing happens: its elapsed time changes."""
 CHANGED_AFTER_S = 0.5
-"""How soon it is drawn anew when another number of trials runs."""
+"""How soon it is redrawn when the number of running trials changes."""
 LINE_EVERY_S = 30.0
 """How often there is a line in a log while nothing happens."""
 LINES = 10
 """How many lines a log gets in a study that has a limit, however fast it is."""
 LINE_AFTER_S = 1.0
-"""How long after a line there is no other."""
+"""The least time between two lines."""
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def silent(initial: int, total: int) -> Iterator[Any]:  # noqa: ARG001
         postfix: object = None
 
         def update(self, n: int) -> None:
-            """Take note of nothing."""
+            """Ignore the progress."""
 
     yield Nothing()
 
@@ -72,7 +72,7 @@ def bar(initial: int, total: int) -> Iterator[Any]:
 
 
 class _Lines:
-    """Lines in the log: at each tenth of the study, and now and then."""
+    """Lines in the log: at each tenth of the study, and periodically."""
 
     refresh_every_s = LINE_EVERY_S
 
@@ -81,33 +81,33 @@ class _Lines:
         self._n = initial
         self._total = None if total >= sys.maxsize else total
         self._clock = clock
-        self._began_s = self._said_s = clock()
+        self._began_s = self._logged_s = clock()
         self._step = None if self._total is None else max(1, self._total // LINES)
-        self._said_n = initial
+        self._logged_n = initial
 
     def update(self, n: int) -> None:
         """So many further trials have ended."""
         self._n += n
-        is_last = self._n == self._total  # of which the study's summary tells
-        if self._step is None or is_last or self._n - self._said_n < self._step:
+        is_last = self._n == self._total  # which the study's summary reports
+        if self._step is None or is_last or self._n - self._logged_n < self._step:
             self.refresh()
-        elif self._clock() - self._said_s >= LINE_AFTER_S:
-            self._say()
+        elif self._clock() - self._logged_s >= LINE_AFTER_S:
+            self._log()
 
     def refresh(self) -> None:
-        """Say how it stands, unless that was said a short while ago."""
-        if self._clock() - self._said_s >= LINE_EVERY_S:
-            self._say()
+        """Log the progress, unless it was logged a short while ago."""
+        if self._clock() - self._logged_s >= LINE_EVERY_S:
+            self._log()
 
-    def _say(self) -> None:
-        self._said_s, self._said_n = self._clock(), self._n
+    def _log(self) -> None:
+        self._logged_s, self._logged_n = self._clock(), self._n
         count = f"{self._n} trials" if self._total is None else f"{self._n} of {self._total} trials"
-        logger.info("%s after %s, %s", count, in_words(self._said_s - self._began_s), self.postfix)
+        logger.info("%s after %s, %s", count, in_words(self._logged_s - self._began_s), self.postfix)
 
 
 @contextlib.contextmanager
 def lines(initial: int, total: int) -> Iterator[Any]:
-    """A line in the log now and then, where no bar can be drawn in place."""
+    """A periodic line in the log, where no bar can be drawn in place."""
     yield _Lines(initial, total)
 
 
@@ -121,13 +121,13 @@ def reporter(show: bool | Reporter, verbose: bool) -> Reporter:
 
 
 def begin(context: Any) -> None:
-    """The trials begin: what came before does not count in a bar's time per trial."""
+    """The trials begin: the time before does not count in a bar's time per trial."""
     if hasattr(context, "unpause"):
         context.unpause()
 
 
 def show(context: Any, text: str) -> None:
-    """Have a reporter of this module show a text at once; hyperopt's protocol has no way to."""
+    """Have a reporter of this module show a text immediately, which hyperopt's protocol cannot."""
     if hasattr(context, "refresh"):
         context.postfix = text
         context.refresh()
@@ -142,7 +142,7 @@ def postfix(
     name: str = "loss",
     is_short: bool = False,
 ) -> str:
-    """What stands behind the bar: the best value, and how many trials run, failed and were terminated.
+    """The text after the bar: the best value, and how many trials run, failed and were terminated.
 
     Args:
         best: the lowest loss, or the best value of a metric that is to be maximized; None without one.

@@ -23,7 +23,7 @@ def as_generator(rstate: Any) -> np.random.Generator:
 
     Raises:
         TypeError: anything else.
-        ValueError: a negative seed, or one in the environment that is no number.
+        ValueError: a negative seed, or one in the environment that is not a number.
     """
     if rstate is None:
         text = os.environ.get("HYPEROPT_FMIN_SEED", "")
@@ -77,7 +77,7 @@ class SeedStream:
         return self.generator.integers(low)
 
     def as_json(self) -> str | None:
-        """What ``from_json`` needs beside the number of draws; None for a bit generator of the user's."""
+        """What ``from_json`` needs beside the number of draws; None for a bit generator outside numpy."""
         origin, began = (_state_json(pickle.loads(state)) for state in (self.origin, self.began_with))
         if origin is None or began is None:
             return None
@@ -89,14 +89,15 @@ class SeedStream:
         """The stream as it was after ``draws`` seeds in ``[0, bound)``.
 
         Raises:
-            ValueError: the text is none of ``as_json``.
+            ValueError: the text was not made by ``as_json``.
         """
         try:
             known = json.loads(text)
             generator = _generator_of(known["origin"])
             began_with = fingerprint(_generator_of(known.get("began_with", known["origin"])))
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no random stream ({type(error).__name__}: {error}): {text[:200]!r}") from error
+            cause = f"{type(error).__name__}: {error}"
+            raise ValueError(f"not a random stream ({cause}): {text[:200]!r}") from error
         stream = cls(generator, began_with)
         while stream.draws < draws:
             stream.integers(bound)
@@ -135,8 +136,8 @@ def _generator_of(state: Any) -> np.random.Generator:
 def continued(rstate: Any, known: SeedStream | None) -> SeedStream:
     """The stream for a call on a trials object.
 
-    Without ``rstate`` the known stream goes on. With an ``rstate`` in the very state with which the known
-    stream began (a cell run again, ``rstate=default_rng(42)``) it goes on too: starting it over would
+    Without ``rstate`` the known stream continues. With an ``rstate`` in the very state with which the known
+    stream began (a cell run again, ``rstate=default_rng(42)``) it continues too: starting it over would
     suggest the same points again. Any other ``rstate`` begins a new stream.
     """
     if known is None:
@@ -157,7 +158,7 @@ def seeds(began_with: bytes) -> Callable[[int], int]:
     """
     state = pickle.loads(began_with)
     kind = getattr(np.random, state["bit_generator"], None)
-    if kind is None:  # a bit generator of the user's
+    if kind is None:  # a bit generator outside numpy
         entropy = int.from_bytes(hashlib.sha256(began_with).digest())
     else:
         bits = kind()

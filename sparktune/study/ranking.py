@@ -9,7 +9,7 @@ from typing import TypeVar
 from sparktune.study.trial import Trial, TrialState
 
 CAN_BE_BEST = {TrialState.COMPLETED: 0, TrialState.EARLY_TERMINATED: 1}
-"""The states of trials that can be, in the order in which they are asked."""
+"""The states of trials that can be, in the order of preference."""
 
 OfAnyForm = TypeVar("OfAnyForm")
 Ranked = tuple[TrialState, float | None, int]
@@ -20,7 +20,7 @@ def rank(state: TrialState, loss: float | None, number: int) -> tuple[int, float
     """What a trial is ordered by, the best first; None where it cannot be the best.
 
     One that was terminated early is never the best unless nothing completed. Of equal ones the first by
-    number is, whichever ended first: as in hyperopt, and the same for whoever looks later.
+    number is, whichever ended first: as in hyperopt, and the same whenever it is read.
     """
     tier = CAN_BE_BEST.get(state)
     if tier is None or loss is None or math.isnan(loss):
@@ -29,7 +29,7 @@ def rank(state: TrialState, loss: float | None, number: int) -> tuple[int, float
 
 
 def ranked(trials: Iterable[OfAnyForm], of: Callable[[OfAnyForm], Ranked]) -> list[OfAnyForm]:
-    """The trials that can be the best, in the order of their ``rank``; ``of`` says what decides of each."""
+    """The trials that can be the best, in the order of their ``rank``; ``of`` gives what decides of each."""
     places = ((rank(*of(trial)), trial) for trial in trials)
     found = [(place, trial) for place, trial in places if place is not None]
     return [trial for _, trial in sorted(found, key=lambda one: one[0])]
@@ -41,7 +41,7 @@ def first(trials: Iterable[OfAnyForm], of: Callable[[OfAnyForm], Ranked]) -> OfA
 
 
 def of_trial(trial: Trial) -> Ranked:
-    """What decides of a trial; its loss may stand in its result alone."""
+    """What decides of a trial; its loss may be in its result alone."""
     loss = trial.loss
     if loss is None and trial.state in CAN_BE_BEST:  # else it may be anything
         loss = float((trial.result or {}).get("loss", math.inf))

@@ -1,6 +1,6 @@
 """Why a study stops before it has launched all its trials: ``SparkTrials.fmin_cancelled_reason``.
 
-The first three are hyperopt's words.
+The first three are hyperopt's texts.
 """
 
 from __future__ import annotations
@@ -12,4 +12,4 @@ LOSS_THRESHOLD = "loss threshold reached"
 SIGTERM = "fmin run ended by SIGTERM"
 JOBS_CANCELLED = "fmin run cancelled with its Spark jobs"
 CUT_OFF = frozenset({INTERRUPTED, SIGTERM, JOBS_CANCELLED})
-"""From outside: such a study has not come to its end, and may be gone on with."""
+"""From outside: such a study is not finished, and can be resumed."""

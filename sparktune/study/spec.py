@@ -41,7 +41,7 @@ class StudySpec:
     warm_start: tuple[str, ...] = ()
 
     def differences(self, now: StudySpec) -> list[str]:
-        """Why a call with the spec ``now`` cannot go on with this study, one text for each difference.
+        """Why a call with the spec ``now`` cannot continue this study, one text for each difference.
 
         Name, objective and limits may change.
         """
@@ -74,7 +74,7 @@ class StudyStart:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What is recorded of a study, so that another process can go on with it.
+    """What is recorded of a study, so that another process can resume it.
 
     Attributes:
         study_id: the same on all of its runs.
@@ -84,7 +84,7 @@ class StudyRecord:
         number: of studies that the parent run had before it.
         is_own: the parent run was created for it, and ends with it.
         stream: ``SeedStream.as_json``, or None where the random stream cannot be restored.
-        earlier: (parent run, study id) of the studies whose trials it went on with.
+        earlier: (parent run, study id) of the studies whose trials it continued.
         state: ``running``, ``finished`` or ``interrupted``.
     """
 
@@ -134,12 +134,12 @@ def _option(value: Any) -> str:
 
 
 def objective_name(fn: Any) -> str:
-    """What people call an objective: its function's name, also inside a ``partial``; else its class."""
+    """An objective's name: that of its function, also inside a ``partial``; else of its class."""
     return _name_of(fn, "__name__")
 
 
 def _name_of(fn: Any, attribute: str) -> str:
-    """See ``objective_name``; with ``__qualname__`` it tells too in what the function or class is defined."""
+    """See ``objective_name``; ``__qualname__`` also gives what the function or class is defined in."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     name = getattr(fn, "__name__", None)
@@ -154,11 +154,11 @@ def _name_of(fn: Any, attribute: str) -> str:
 
 
 def default_study_name(fn: Any) -> str:
-    """The name of a study that is given none: where its objective is defined, and what that is called.
+    """The default name of a study: where its objective is defined, and the objective's name.
 
     ``train.objective`` for a function of the module or script ``train``, and
-    ``train.make.<locals>.objective`` for one that its function ``make`` returns. In a notebook, which has no
-    file, ``__main__`` stands for the module.
+    ``train.make.<locals>.objective`` for one that its function ``make`` returns. In a notebook, which is not
+    a file, the module is ``__main__``.
     """
     while isinstance(fn, functools.partial):
         fn = fn.func

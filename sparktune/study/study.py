@@ -1,7 +1,7 @@
 """The study: a pure state machine that owns every trial and the one random generator.
 
-It is asked for trials to launch and told what became of them; it says when all is over. It knows no Spark, no
-MLflow, no clock and no thread: times are handed in, so a test can play any order of events.
+It gives the trials to launch, takes in what became of them, and decides when the study is over. It uses
+neither Spark nor MLflow, no clock and no thread: times are passed in, so a test can play any order of events.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SeedSource(Protocol):
 
 
 LOOKED_AT = 5
-"""How many completed trials tell whether the reported metric is the loss."""
+"""How many completed trials show whether the reported metric is the loss."""
 SEED_BOUND = 2**31 - 1
 """Seeds handed to suggest functions lie in ``[0, SEED_BOUND)``, as in ``hyperopt.FMinIter.run``."""
 
@@ -48,8 +48,8 @@ class Study:
     """Which trials there are, which to launch next, and whether all is over.
 
     Args:
-        suggest: makes the next trial from a seed; called only when a trial can use the suggestion at once,
-            or, with ``max_queue_len`` n > 1, up to n - 1 trials ahead.
+        suggest: makes the next trial from a seed; called only when a trial can use the suggestion
+            immediately, or, with ``max_queue_len`` n > 1, up to n - 1 trials ahead.
         rng: the source of those seeds; one draw for each call of ``suggest``.
         max_new: how many trials may be suggested, or None for no limit.
         queued: trials to run before anything is suggested.
@@ -58,12 +58,12 @@ class Study:
         max_queue_len: see ``suggest``.
         should_stop: called after every trial that completes or fails; True stops the study. What it raises
             leaves ``check_stop``.
-        policy: decides at each report whether the trial goes on; one that is NaN, or infinitely bad, ends it.
+        policy: decides at each report whether the trial continues; a NaN or infinitely bad report ends it.
         goal: what is good in the reported metric.
         metric: its name, for the results of trials that were terminated early.
         max_failures: stop when so many trials have failed; None for no limit.
         is_fatal: called with every trial that failed; True stops the study.
-        hopeless_after: stop when so many trials have ended, and every one failed, with one cause or few;
+        hopeless_after: stop when so many trials have ended and all of them failed, with one cause or few;
             None for never.
         curves: the reports of earlier trials, by trial id; those of this study are added.
     """
@@ -114,7 +114,7 @@ class Study:
             self._keep(trial)
         self._failed_before = self.counts[TrialState.FAILED]
         for trial in queued:
-            self.curves.pop(trial.trial_id, None)  # it begins anew
+            self.curves.pop(trial.trial_id, None)  # it starts again
             self._keep(trial)
             self._queue.append(trial)
 
@@ -151,7 +151,8 @@ class Study:
     def commonest_error(self) -> tuple[str, int] | None:
         """The cause that failed most trials, on one line, and how many; None without failures.
 
-        Messages that differ in numbers, identifiers or paths only are one cause; the first of them is told.
+        Messages that differ in numbers, identifiers or paths only count as one cause; the first of them is
+        given.
         """
         if not self._causes:
             return None
@@ -186,7 +187,7 @@ class Study:
         match event:
             case Started():
                 if trial.attempts and event.attempt > trial.attempts:
-                    trial = self._begun_anew(trial)
+                    trial = self._restarted(trial)
                 trial = replace(
                     trial,
                     attempts=max(trial.attempts, event.attempt),
@@ -210,11 +211,11 @@ class Study:
         self._keep(trial)
         return trial
 
-    def _begun_anew(self, trial: Trial) -> Trial:
-        """Its worker was lost, and the objective runs from its beginning: so do its reports.
+    def _restarted(self, trial: Trial) -> Trial:
+        """The trial after its worker was lost: the objective and its reports start again.
 
-        What is read in MLflow goes on instead, since the trial's run does. Of a trial that is to end, the
-        curve stays as it was judged.
+        What is read in MLflow continues instead, since the trial's run does. The curve of a trial that is to
+        end stays as it was judged.
         """
         if trial.trial_id not in self._reporting or trial.trial_id in self._doomed:
             return trial
@@ -226,7 +227,7 @@ class Study:
         return trial_id in self._doomed
 
     def began(self, trial_id: int) -> float | None:
-        """When the objective of a running trial last began; None when it has not, or is over."""
+        """When the objective of a running trial last began; None when it has not started, or is over."""
         trial = self._running.get(trial_id)
         return None if trial is None else trial.started_s
 
@@ -248,11 +249,11 @@ class Study:
         return saved / (saved + spent) if cut else None
 
     def conclude(self, first_id: int = 0) -> list[tuple[Trial, Trial]]:
-        """The study is over: settle what the values of terminated trials are as losses.
+        """The study is over: decide whether the values of terminated trials are losses.
 
         Whether they compare is known from the trials that completed, and the first ones may have been
-        terminated before any had. This is the one change of a trial that has ended, so whoever shows or keeps
-        trials is to learn of it.
+        terminated before any had. This is the one change of a trial that has ended, so what shows or stores
+        trials must apply it.
 
         Args:
             first_id: of this study. Trials before it are of studies that are over, and stay.
@@ -274,7 +275,7 @@ class Study:
         return revised
 
     def _complete_curve(self, event: Reported) -> None:
-        """A trial that has ended had logged more than was read while it ran."""
+        """Add what an ended trial had logged that was not read while it ran."""
         trial = self._trials.get(event.trial_id)
         if trial is None or not trial.state.is_final or trial.trial_id in self._reporting:
             return
@@ -285,7 +286,7 @@ class Study:
 
     @property
     def shown_best(self) -> tuple[str, float | None]:
-        """Name and value of what people follow, of the best trial; see ``shown_value``."""
+        """Name and value to show of the best trial; see ``shown_value``."""
         return shown_value(self.best, self._metric, self._goal)
 
     def _losses(self) -> list[float]:
@@ -296,7 +297,7 @@ class Study:
     def _terminated(self, trial_id: int, decision: Decision | None) -> tuple[float | None, dict[str, Any]]:
         """Loss and result of a trial that a policy ended, from its last report and what is known now.
 
-        A search algorithm needs a loss: where the report is none, as bad as any that is known.
+        A search algorithm needs a loss: where the report cannot be one, it is as bad as the worst known.
         """
         value = self.curves[trial_id].values[-1]
         if decision is not None and is_infinite(decision.value):  # MLflow holds no such report
@@ -310,8 +311,8 @@ class Study:
     def _values_are_losses(self) -> bool:
         """Whether the reported metric is on the scale of the losses, so that a terminated trial compares.
 
-        It is where it has been so in the latest completed trials; before any has completed, where the metric
-        is called loss.
+        It is where it was so in the latest completed trials; before any has completed, where the metric is
+        called loss.
         """
         latest = itertools.islice(
             (t for t in reversed(self._trials.values()) if t.state is TrialState.COMPLETED), LOOKED_AT
@@ -395,7 +396,7 @@ class Study:
         ended = sum(count for state, count in self.counts.items() if state.is_final)
         if ended != self.counts[TrialState.FAILED] or ended < self._hopeless_after:
             return None
-        # What an objective itself calls a failure is an answer: the next point may be better.
+        # A failure that an objective itself returns is an answer: the next point may be better.
         kinds = {REPORTED if cause.startswith(REPORTED) else cause for cause in self._causes}
         enough = self._hopeless_after * (REPORTED_FACTOR if REPORTED in kinds else 1)
         if ended >= enough and len(kinds) <= max(1, ended // TRIALS_PER_CAUSE):
@@ -404,9 +405,9 @@ class Study:
         return None
 
     def stop(self, reason: str) -> list[Trial]:
-        """Launch nothing more; running trials are the driver's to stop. Returns the queued, now cancelled."""
+        """Launch nothing more; the driver stops what runs. Returns the queued trials, now cancelled."""
         self.stop_reason = self.stop_reason or reason
-        # Ctrl-C may have come in the middle of a change: the records are what holds.
+        # Ctrl-C may have come in the middle of a change: the records are what counts.
         self._running = {t.trial_id: t for t in self._trials.values() if t.state is TrialState.RUNNING}
         dropped = [trial.to(TrialState.CANCELLED, stop_reason=self.stop_reason) for trial in self._queue]
         self._queue.clear()
@@ -449,7 +450,7 @@ REPORTED = "ReportedFailure"
 REPORTED_FACTOR = 5
 """So many times more trials must fail where objectives return STATUS_FAIL: few points may be feasible."""
 TRIALS_PER_CAUSE = 10
-"""So many failures for each cause, where all trials fail, are no accident of some points."""
+"""So many failures for each cause, where all trials fail, are not an accident of some points."""
 _VARYING = re.compile(
     r"(?:\w+:)?[\w.~+-]*(?:[/\\][\w.~+=@%-]+)+[/\\]?"  # paths
     r"|\btmp\w{4,}\b|\b0x[0-9a-f]+\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{8,}\b"
@@ -464,7 +465,7 @@ def _since(trial: Trial, event: Cancelled) -> float | None:
 
 
 def judged(trial: Trial, event: Finished) -> Trial:
-    """The trial after its objective returned a result: completed, or failed by its own word or by NaN."""
+    """The trial after its objective returned a result: completed, or failed by its status or by NaN."""
     result = event.result
     ended: dict[str, Any] = {
         "result": result,
@@ -473,7 +474,7 @@ def judged(trial: Trial, event: Finished) -> Trial:
         "duration_s": event.duration_s,
     }
     if result["status"] != "ok":
-        message = _own_words(result)
+        message = _failure_text(result)
         return trial.to(TrialState.FAILED, error=TrialError(REPORTED, message, message), **ended)
     loss = float(result["loss"])
     if math.isnan(loss):
@@ -488,13 +489,13 @@ def judged(trial: Trial, event: Finished) -> Trial:
     return trial.to(TrialState.COMPLETED, loss=loss, **ended)
 
 
-def _own_words(result: Mapping[str, Any]) -> str:
-    """Why an objective calls its trial failed: what it says under ``error``, or just its status."""
+def _failure_text(result: Mapping[str, Any]) -> str:
+    """Why an objective calls its trial failed: the text under ``error``, or just its status."""
     for key in ("error", "status_fail"):
         if result.get(key) is not None:
             try:
                 text = str(result[key])
-            except Exception as error:  # whatever an object of the user's raises
+            except Exception as error:  # whatever the user's object raises
                 text = f"{key}: a {type(result[key]).__name__} without text ({type(error).__name__})"
             if text:
                 return text

@@ -1,8 +1,8 @@
-"""The tracking port: what the driver tells a recorder of studies, and what it asks of it.
+"""The tracking port: what the driver passes to a recorder of studies, and what it asks of it.
 
-An implementation does its work in threads of its own. No method may block the driver for longer than its
-docstring says, and none may raise because the tracking server is in trouble: ``begin`` alone raises, where
-recording cannot work at all.
+An implementation works in its own threads. No method may block the driver for longer than its docstring
+states, and none may raise because the tracking server is in trouble: ``begin`` alone raises, where recording
+cannot work at all.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class StudyInfo:
         study_id: the same on all runs of one study (``fmin_uuid``).
         spec: what the study is.
         start: where it began.
-        parallelism: the most trials that may run at once.
+        parallelism: the most trials that may run at the same time.
         max_queue_len: as given to ``fmin``.
         space: the search space as text.
         algo_reason: why the algorithm does what it does in this space, where it chooses; else None.
         policy: the early termination policy as text, or None.
         stream: the random stream, see ``SeedStream.as_json``; None where it cannot be restored.
-        earlier: (parent run, study id) of the studies whose trials it goes on with.
+        earlier: (parent run, study id) of the studies whose trials it continues.
         used_s: seconds that earlier calls for this same study took.
         continues: the recorded part of this same study, or None.
         is_named: the name was given, and is that of its run too.
@@ -52,19 +52,19 @@ class StudyInfo:
 
 @dataclass(frozen=True)
 class Continued:
-    """A study of which a part is recorded, and that goes on in its own runs.
+    """A study of which a part is recorded, and that continues in the same runs.
 
     Attributes:
         run_id: its parent run.
         record: what is recorded of it.
-        ends: the parent run ends with it: it is its own, or whoever had it open is gone.
-        lease: who drives it now, as the tracker understands it; None for nobody yet.
+        ends: the parent run ends with it: it was created for it, or the process that had it open is gone.
+        lease: which driver has it now, in the tracker's form; None for none yet.
         trials: those of it that ended, and whose end is recorded.
         runs: trial id -> its run, of those, and of trials that are to be completed in the run they have.
         to_end: runs that its driver left running -> MLflow's status for them; None for those of trials that
             it did not see the end of, and the runs below them.
         marked: runs that are marked as the best trial's.
-        last_seen_s: Unix time at which that driver was last heard of.
+        last_seen_s: Unix time of that driver's last sign of life.
     """
 
     run_id: str
@@ -88,7 +88,7 @@ class StudySummary:
         stop_reason: why the study stopped before ``max_evals``, or None.
         error: the one-line cause when ``fmin`` raises, or None.
         share_saved: the share of compute that early termination saved, or None.
-        report: gives the study's report as HTML, or None where there is none; waits for it, in bounded time.
+        report: returns the study's report as HTML, or None without one; waits for it, in bounded time.
         best_point: the point of ``best`` as the objective received it, or None.
     """
 
@@ -134,7 +134,7 @@ Tell = Callable[[str | None], None]
 
 
 class UnrecordableError(Exception):
-    """Nothing of the study can ever be recorded where it should be; for people, with the remedy."""
+    """Nothing of the study can be recorded where it should be; the message has the remedy."""
 
 
 class Tracker(Protocol):
@@ -168,7 +168,7 @@ class Tracker(Protocol):
         """
 
     def ask_run(self, trial_id: int, tell: Tell, *, hurry: bool) -> None:
-        """Have ``tell`` called with the trial's run id, once; at once where the run exists.
+        """Have ``tell`` called with the trial's run id, once; immediately where the run exists.
 
         Asked when a worker has begun the trial, and with ``hurry`` when its objective waits for the run: the
         run is created before all others then, and ``tell(None)`` lets the worker create it itself while the
@@ -179,7 +179,7 @@ class Tracker(Protocol):
         """The trial reported its primary metric over ``report``. Does not block."""
 
     def watch(self, interval_s: float, sink: Callable[[int, float, int], None]) -> None:
-        """From now on hand ``sink(trial_id, value, step)`` the primary metric as objectives log it.
+        """From now on call ``sink(trial_id, value, step)`` with the primary metric as objectives log it.
 
         ``sink`` is called from another thread.
         """
@@ -188,16 +188,16 @@ class Tracker(Protocol):
         """The metrics that were seen while watching."""
 
     def read_watched(self, timeout_s: float) -> None:
-        """Wait until what trials that have ended logged is with ``sink``, ``timeout_s`` seconds at most."""
+        """Wait until ``sink`` has what ended trials logged, ``timeout_s`` seconds at most."""
 
     def run_ids(self) -> Mapping[int, str]:
         """Trial id -> its run, of the trials whose run exists."""
 
     def taken_over_by(self) -> str | None:
-        """Which other driver has taken the study over, in words; None while it is this one's."""
+        """Which other driver has taken the study over, as text; None while this one has it."""
 
     def link(self) -> str | None:
-        """Where people look at the study's runs: an address, or a command; None where there is nothing."""
+        """Where to look at the study's runs: an address, or a command; None where there is nothing."""
 
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:
         """The trial reached a final state; ``document`` is hyperopt's trial document. Does not block."""
@@ -246,22 +246,22 @@ class NullTracker:
         """There is nothing to watch."""
 
     def watched_names(self) -> set[str]:
-        """None."""
+        """No names."""
         return set()
 
     def read_watched(self, timeout_s: float) -> None:
         """There is nothing to wait for."""
 
     def run_ids(self) -> Mapping[int, str]:
-        """None."""
+        """No runs."""
         return {}
 
     def taken_over_by(self) -> str | None:
-        """Nobody."""
+        """Never taken over."""
         return None
 
     def link(self) -> str | None:
-        """Nowhere."""
+        """Nothing to look at."""
         return None
 
     def ended(self, trial: Trial, document: Mapping[str, Any]) -> None:

@@ -154,11 +154,11 @@ class Trial:
         steps: number of reports seen.
         last_step: the largest step that was reported.
         submitted_s, started_s, ended_s: seconds of the backend's clock (Unix time for real backends) when
-            the trial was handed to the backend, when its objective truly began, and when its end was known.
+            the trial was handed to the backend, when its objective truly started, and when its end was known.
         duration_s: seconds the objective ran, measured on its worker.
         host, worker_pid: where it ran last.
         stop_reason: why it was stopped, for states that mean so.
-        decision: what an early termination policy decided, and on what grounds.
+        decision: what an early termination policy decided, and why.
         run_id: its MLflow run, known when the study is over.
         draws: how many seeds of the study's random stream had been drawn when it was suggested; None for a
             point that was not suggested.
@@ -220,14 +220,14 @@ def metric_value(
         metric: the name of the primary metric.
         goal: ``minimize`` or ``maximize``; to be maximized, the loss is the metric's negative.
     """
-    told = reported_metric(result, metric)
-    if told is not None or loss is None:
-        return told
+    value = reported_metric(result, metric)
+    if value is not None or loss is None:
+        return value
     return -loss + 0.0 if goal == "maximize" else loss
 
 
 def shown_value(trial: Trial | None, metric: str, goal: str) -> tuple[str, float | None]:
-    """Name and value of what people follow: the metric that is to be maximized, else the loss."""
+    """Name and value to show: the metric that is to be maximized, else the loss."""
     if goal != "maximize":
         return "loss", None if trial is None else trial.loss
     return metric, None if trial is None else metric_value(trial.result, trial.loss, metric, goal)

@@ -1,4 +1,4 @@
-"""Counts of trials and times in words, the same in the terminal, in logs, in pictures and in MLflow."""
+"""Counts of trials and times as text, the same in the terminal, in logs, in pictures and in MLflow."""
 
 from __future__ import annotations
 

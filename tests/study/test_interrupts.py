@@ -91,7 +91,7 @@ def test_an_exception_in_a_held_block_gives_way_to_the_interrupt() -> None:
 
 
 def test_the_impatient_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "ONE_WISH_S", 0.0)
+    monkeypatch.setattr(interrupts, "ONE_REQUEST_S", 0.0)
     reached = []
 
     def work() -> None:
