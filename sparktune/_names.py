@@ -30,7 +30,7 @@ INTERNAL_ROOMS = (
 )
 
 
-def homes(source: bytes) -> dict[str, str]:
+def homes(source: str) -> dict[str, str]:
     """Name -> the module that it is imported from, of the imports below ``if TYPE_CHECKING:``."""
     blocks = (block for block in ast.parse(source).body if isinstance(block, ast.If))
     imports = (node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom))
@@ -83,8 +83,8 @@ def install(name: str) -> None:
     """
     package: Any = sys.modules[name]
     try:
-        found = homes(package.__loader__.get_data(package.__file__))
-    except (AttributeError, OSError, SyntaxError, ValueError) as error:
+        found = homes(package.__loader__.get_source(name))  # of a zip file, the package may be compiled
+    except (AttributeError, OSError, ImportError, SyntaxError, TypeError, ValueError) as error:
         raise ImportError(f"the source of {name} is missing, {package.__file__}: {error}") from error
     package.__dict__.update(_homes=found, __all__=sorted(found.keys() - NOT_BY_STAR))
     package.__class__ = Package
