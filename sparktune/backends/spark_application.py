@@ -35,6 +35,7 @@ class Application(Protocol):
         has_copies: Spark may run a trial's task a second time while the first attempt runs.
         slots_ttl_s: how long a number of slots is taken as known.
         may_wait: whether ``run_waiting`` works here.
+        shows_tasks: whether ``mark`` is told of tasks; else they run where ``slots_now`` is not 0.
     """
 
     master: str
@@ -43,6 +44,7 @@ class Application(Protocol):
     has_copies: bool
     slots_ttl_s: float
     may_wait: bool
+    shows_tasks: bool
 
     @property
     def is_same_python(self) -> bool:
@@ -93,8 +95,11 @@ class Application(Protocol):
     def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
         """A thread's body that begins with what Spark keeps of the calling thread (properties, tags)."""
 
-    def mark(self, tag: str) -> None:
-        """From now on the jobs of this thread have the tag, and are interrupted when they are cancelled."""
+    def mark(self, tag: str, has_task: Callable[[], None] = lambda: None) -> None:
+        """From now on the jobs of this thread have the tag, and are interrupted when they are cancelled.
+
+        ``has_task`` is called, in this thread, while a task of its job runs; where Spark shows that.
+        """
 
     def use_pool(self, name: str) -> None:
         """Give the jobs of this thread a scheduler pool, unless they have one; where Spark has pools."""

@@ -55,6 +55,7 @@ class ClassicApplication:
     """
 
     slots_ttl_s = 1.0
+    shows_tasks = False
 
     def __init__(
         self, spark: SparkSession, profile: ResourceProfile | None = None, *, fresh_worker: bool = False
@@ -196,7 +197,7 @@ class ClassicApplication:
             return cast("Callable[[], None]", inheritable_thread_target(body))
         return cast("Callable[[], None]", inheritable_thread_target(self._spark)(body))
 
-    def mark(self, tag: str) -> None:
+    def mark(self, tag: str, has_task: Callable[[], None] = lambda: None) -> None:  # noqa: ARG002
         """See ``Application``."""
         self._sc.addJobTag(tag)
         self._sc.setInterruptOnCancel(True)

@@ -83,6 +83,7 @@ class ConnectApplication:
     """
 
     slots_ttl_s = 5.0
+    shows_tasks = True  # without an executor, the plan of a query tells two slots
     is_same_python = False  # which one it is, is the server's affair
 
     def __init__(
@@ -91,6 +92,7 @@ class ConnectApplication:
         self._spark: Any = spark
         self._profile = profile
         self._tags_arrive = True
+        self._thread = threading.local()
         self._cancel_names = frozenset(spark.getTags())
         self._host = of_pyspark.connect_host(spark)
         if spark not in _masters:
@@ -194,7 +196,14 @@ class ConnectApplication:
 
     def send(self, pack: Callable[[], bytes]) -> Sent:
         """See ``Application``: as a file artifact, which the server keeps until the session ends."""
-        return Sent(Artifact(self._sent_as_file(pack())), (), lambda: None)
+        parcel = Artifact(self._sent_as_file(pack()))
+        self._spark.registerProgressHandler(self._progressed)
+        return Sent(parcel, (), functools.partial(self._spark.removeProgressHandler, self._progressed))
+
+    def _progressed(self, *, inflight_tasks: int, **_: Any) -> None:
+        """Called by PySpark in the thread that waits for the query."""
+        if inflight_tasks and hasattr(self._thread, "has_task"):
+            self._thread.has_task()
 
     def _sent_as_file(self, content: bytes) -> str:
         """The name of a file artifact: one that no other process with this session takes."""
@@ -224,9 +233,10 @@ class ConnectApplication:
 
         return tagged
 
-    def mark(self, tag: str) -> None:
+    def mark(self, tag: str, has_task: Callable[[], None] = lambda: None) -> None:
         """See ``Application``."""
         self._spark.addTag(tag)
+        self._thread.has_task = has_task
 
     def use_pool(self, name: str) -> None:
         """See ``Application``: Connect has none."""

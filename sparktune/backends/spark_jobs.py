@@ -71,7 +71,7 @@ CANCEL_AGAIN_S = 0.25
 TERMINATE_S = 10.0
 """How long an objective may take to end after ``report`` told it to; then it is stopped."""
 SILENT_S = 60.0
-"""After so long a trial is taken for begun, where no worker has reached this machine and slots are there."""
+"""After so long a trial is taken for begun, where no worker has reached this machine and its task runs."""
 STOPPED = (
     "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
     "with the same trials object to go on"
@@ -364,7 +364,7 @@ class SparkBackend:
                 events += self._insist(run)
         if now >= self._look_at:
             self._look_at = now + LOOK_S
-            events += self._presumed(SILENT_S)
+            events += self._presumed(SILENT_S if self._may_be_reached else 0.0)
             if not self._is_dead and not self._app.is_fixed:
                 with contextlib.suppress(SparkNotAvailable, StudyCancelled):  # the ends of its jobs will tell
                     self.slots()
@@ -535,13 +535,14 @@ class SparkBackend:
 
     def _presumed(self, silent_s: float) -> list[Event]:
         """Take trials for begun that were handed to Spark ``silent_s`` ago, and of which nothing is heard."""
-        if self._is_reached or self._size.now == 0:
+        if self._is_reached:
             return []
         events: list[Event] = []
         for run in self._runs.values():
             if run.lane is None or run.has_begun or run.stopping_since is not None:
                 continue
-            if time.monotonic() - run.launched >= silent_s:
+            has_task = run.lane.has_task if self._app.shows_tasks else self._size.now != 0
+            if has_task and time.monotonic() - run.launched >= silent_s:
                 run.has_begun = True
                 events.append(Started(run.task.trial_id, self.now(), run.begun + 1))
         return events

@@ -43,7 +43,7 @@ class Wait:
 class Lane(Generic[Item]):
     """One thread of the pool. It marks its jobs with a tag of its own, and runs one at a time.
 
-    While ``waits``, its job may be given an item.
+    While ``waits``, its job may be given an item. ``has_task``: a task of its job was seen to run.
     """
 
     tag: str
@@ -51,6 +51,7 @@ class Lane(Generic[Item]):
     lock: threading.Lock = field(default_factory=threading.Lock)
     item: Item | None = None
     waits: bool = False
+    has_task: bool = False
     is_marked: bool = False
     assignment: Assignment | None = None
     prepared: Any = None
@@ -157,6 +158,7 @@ class Lanes(Generic[Item]):
             error = raised
         with lane.lock:
             lane.item = None
+        lane.has_task = False
         self._over(item, rows, error)
 
     def _run_waiting(self, lane: Lane[Item], job: Wait) -> None:
@@ -169,6 +171,7 @@ class Lanes(Generic[Item]):
         with lane.lock:
             lane.waits = False
             item = lane.item
+        lane.has_task = False
         if item is None:
             self._unused(job.number, error)
         elif rows is None and error is None:  # its worker did not hear of the item
@@ -181,7 +184,7 @@ class Lanes(Generic[Item]):
     def _ready(self, lane: Lane[Item], assignment: Assignment) -> Any:
         """What the application runs in this lane for an assignment."""
         if not lane.is_marked:
-            self._app.mark(lane.tag)
+            self._app.mark(lane.tag, functools.partial(setattr, lane, "has_task", True))
             lane.is_marked = True
         if lane.prepared is None or assignment != lane.assignment:
             lane.prepared = self._app.prepare(assignment)

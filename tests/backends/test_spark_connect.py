@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,8 @@ from tests.backends.conformance import (
 )
 from tests.backends.growing import GROWTH, GrowingBackend, GrowingConformance
 from tests.connect_server import connect_server
+from tests.java import QUICK_JAVA
+from tests.standalone import cluster_in
 
 pytest.importorskip("grpc", reason="Spark Connect's own packages are not installed")
 pytest.importorskip("pyspark", minversion="4.0")
@@ -308,6 +311,35 @@ def test_a_trial_that_nobody_hears_of_may_run_so_long_and_no_longer(
         0.1: "completed",
         0.7: "timed_out",
     }
+
+
+@pytest.mark.usefixtures("far")
+def test_a_trial_has_not_begun_before_it_has_an_executor(
+    tmp_path: Path, clean_env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spark takes two cores for granted, on a cluster that has none yet, and then one."""
+    from pyspark.sql.connect.session import SparkSession
+
+    monkeypatch.setattr("sparktune.backends.spark_jobs.SILENT_S", 0.5)
+    monkeypatch.setattr("sparktune.backends.spark_jobs.LOOK_S", 0.1)
+
+    def objective(x: float) -> float:
+        time.sleep(2.0 if x < 0.5 else 3600.0)
+        return x
+
+    options: Any = {"spark.executor.memory": "480m", "spark.executor.extraJavaOptions": QUICK_JAVA}
+    conf = [f"{key}={value}" for key, value in options.items()]
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(cluster_in(tmp_path, clean_env))
+        server = connect_server(tmp_path, master=cluster.url, conf=conf, env={"SPARK_LOCAL_IP": "127.0.0.1"})
+        session = SparkSession.builder.remote(stack.enter_context(server)).create()
+        stack.callback(session.stop)
+        joins = threading.Timer(8.0, cluster.add_worker, [1])
+        joins.start()
+        stack.callback(joins.join)
+        trials = SparkTrials(2, spark_session=session, mlflow=False, trial_timeout=5.0)
+        frame = study(objective, (0.1, 0.2, 0.9), trials)
+    assert frame["state"].to_dict() == {0.1: "completed", 0.2: "completed", 0.9: "timed_out"}
 
 
 @pytest.mark.parametrize("instead", [{"LONGEST_TAG": 0}, {"announcing_tag": lambda *_: "another"}])
