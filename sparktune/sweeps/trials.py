@@ -32,7 +32,7 @@ class SweepTrials(SparkTrials):
 
     def changed(self, trial: Trial) -> None:
         """See ``StudyTrials.changed``; a trial that has ended is told in the log."""
-        known = self._records.get(trial.trial_id)
+        known = self.memory.records.get(trial.trial_id)
         is_news = known is None or not known.state.is_final  # else its loss was settled
         super().changed(trial)
         if is_news and trial.state.is_final and trial.state is not TrialState.FAILED:  # that the study tells
