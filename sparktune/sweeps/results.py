@@ -14,6 +14,7 @@ from sparktune.study.trial import Trial, format_value, metric_value
 from sparktune.sweeps.problems import printable
 from sparktune.tracking.mlflow import current_uri
 from sparktune.tracking.reader import RecordedStudy, best_point
+from sparktune.tracking.schema import point_as_json
 
 ERROR_CHARS = 100
 UNFINISHED = "not finished"
@@ -66,7 +67,7 @@ class Results:
         best = self.best
         point = best_point(current_uri(), self.recorded, best.trial_id)
         return {
-            "parameters": dict(best.params),
+            "parameters": point_as_json(best.params),
             **({} if point is None else {"point": point}),
             "metric": {"name": self.study.metric, "value": self._metric(best)},
             "trial": best.trial_id,

@@ -101,7 +101,7 @@ class RecordedTrial:
         own = own_entries(document)
         misc = document.get("misc") or {}
         config = {label: values[0] for label, values in (misc.get("vals") or {}).items() if values}
-        params = config | dict(own.get("params") or {})
+        params = config | schema.restored_param(own.get("params") or {})
         begun = Trial(self.trial_id, config, params, run_id=self.run_id, draws=own.get("draws"))
         facts = {name: own[name] for name in schema.FACTS if name in own}
         if not self.has_ended:

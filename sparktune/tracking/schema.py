@@ -315,7 +315,7 @@ def recorded_document(trial: Trial, document: Mapping[str, Any]) -> str:
     params: dict[str, Any] = {}
     for label, value in trial.params.items():
         if type(value) is not type(trial.config.get(label)) or value != trial.config.get(label):
-            params[label] = _cell(value)
+            params[label] = recorded_param(value)
     own["params"] = params
     known = dict(document)
     if not trial.state.is_final:
@@ -325,6 +325,25 @@ def recorded_document(trial: Trial, document: Mapping[str, Any]) -> str:
             misc.pop(name, None)
         known = {"tid": trial.trial_id, "misc": misc}
     return document_json({**known, OWN_ENTRIES: own})
+
+
+def recorded_param(value: Any) -> Any:
+    """A parameter's value for a recorded document: in JSON's types where ``restored_param`` gives it back.
+
+    Else as text: an object, an array, a dict whose keys are not text.
+    """
+    try:
+        safe = jsonable(value)
+    except Exception:  # whatever the user's object raises
+        return param_value(value)
+    return safe if _is_equal(restored_param(safe), value) else _cell(value)
+
+
+def restored_param(recorded: Any) -> Any:
+    """What ``recorded_param`` recorded; lists are the tuples that hyperopt makes of them in a space."""
+    if isinstance(recorded, Mapping):
+        return {key: restored_param(entry) for key, entry in recorded.items()}
+    return tuple(map(restored_param, recorded)) if isinstance(recorded, list) else recorded
 
 
 FACTS = (

@@ -19,6 +19,7 @@ from sparktune.space.search_space import SearchSpace
 from sparktune.space.view import SpaceView
 from sparktune.study.spec import StudySpec
 from sparktune.study.trial import Trial, TrialState
+from sparktune.tracking.schema import recorded_param
 from sparktune.trials import resume
 from sparktune.trials.documents import Document
 
@@ -132,7 +133,7 @@ def _refusal(run_id: str, refused: Sequence[str]) -> WarmStartRefused:
 def _is_same(was: Any, now: Any) -> bool:
     if isinstance(was, numbers.Real) and isinstance(now, numbers.Real):
         return math.isclose(was, now, rel_tol=1e-9, abs_tol=1e-12)
-    return bool(was == now) or str(was) == str(now)
+    return bool(recorded_param(was) == recorded_param(now))
 
 
 def _is_inside(parameter: Parameter, value: float) -> bool:

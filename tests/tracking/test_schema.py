@@ -173,6 +173,36 @@ def test_every_document_can_be_written(result: dict[str, Any]) -> None:
     assert set(written["result"]) | left_out == set(result)
 
 
+@pytest.mark.parametrize(
+    ("value", "recorded"),
+    [
+        (0.5, 0.5),
+        (np.float64(0.5), 0.5),
+        (math.inf, math.inf),
+        (None, None),
+        (True, True),
+        ("[1]", "[1]"),
+        ((1, (2.5, "é")), [1, [2.5, "é"]]),
+        ({"a": {"b": (1,)}, "c": None}, {"a": {"b": [1]}, "c": None}),
+        # What would not come back as it was is text.
+        ([1, 2], "[1, 2]"),
+        ({1: "a"}, '{"1": "a"}'),
+        ({"a", "b"}, '["a", "b"]'),
+        (np.arange(3), "[0, 1, 2]"),
+        (math.nan, "nan"),
+        (range(3), "range(0, 3)"),
+        ({"f": range(3)}, "{'f': range(0, 3)}"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+    ],
+)
+def test_parameters_in_documents_come_back_as_they_were_or_are_text(value: Any, recorded: Any) -> None:
+    found = schema.recorded_param(value)
+    assert (found, type(found)) == (recorded, type(recorded))
+    restored = schema.restored_param(json.loads(json.dumps(found)))
+    assert restored == (recorded if isinstance(recorded, str) else value)
+    assert schema.recorded_param(restored) == found, "warm start compares what was recorded with what is now"
+
+
 def test_documents_keep_what_can_be_kept() -> None:
     when = datetime.datetime(2024, 5, 6, 7, 8)
     document = {
