@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+import yaml
 
-from sparktune import AllTrialsFailed, DriverTrials, fmin, hp, rand
+from sparktune import AllTrialsFailed, DriverTrials, fmin, hp, rand, tpe
 from sparktune.cli import main
 from sparktune.plots.sources import of_run, table_of
 
 SPACE = {"x": hp.uniform("x", -10, 10)}
+PARENT = "mlflow.parentRunId"
 
 
 def best_of_all_surfaces(trials: Any, argmin: Any, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -193,3 +199,143 @@ def test_a_call_that_has_nothing_to_run_begins_no_study(
 def test_before_any_trial_there_is_no_best_and_that_is_said() -> None:
     with pytest.raises(AllTrialsFailed, match="of 0 trials none has completed"):
         _ = DriverTrials(1, mlflow=False).best_point
+
+
+NESTED = [{"layers": [64, 32], "dropout": None}, (1, 2.5), [3, "é"], {"rate": {"high": float("inf")}}, "[1]"]
+"""Options that JSON holds, though not as hyperopt gives them: it makes tuples of lists."""
+
+
+def distance(point: Mapping[str, Any]) -> float:
+    return abs(float(point["x"]))
+
+
+def test_options_that_are_dicts_and_lists(mlflow_store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    space = SPACE | {"option": hp.choice("option", NESTED)}
+    points = [{"x": 9.0 - n, "option": n} for n in range(len(NESTED))]
+    points.append({"x": 0.0, "option": 0})
+    options: Any = {"show_progressbar": False, "rstate": 0}
+    trials = DriverTrials(1)
+    fmin(distance, space, tpe.suggest, 1, trials=trials, points_to_evaluate=points, **options)
+    read = DriverTrials.from_mlflow(trials.run_id)
+    params = [trial.params for trial in trials.memory.records.values()]
+    assert params[0]["option"] == {"layers": (64, 32), "dropout": None}
+    assert [trial.params for trial in read.memory.records.values()] == params
+    assert read.to_dataframe().option.tolist() == trials.to_dataframe().option.tolist()
+    assert read.best_params == trials.best_params
+    assert [row.params for row in of_run(trials.run_id).rows] == params
+    capsys.readouterr()
+    assert main(["show", trials.run_id, "--format", "json"]) == 0
+    shown = [trial["parameters"]["option"] for trial in json.loads(capsys.readouterr().out)["trials"]]
+    assert shown[:3] == [{"layers": [64, 32], "dropout": None}, [1, 2.5], [3, "é"]]
+    assert main(["best", trials.run_id, "--format", "yaml"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["parameters"] == {"x": 0.0, "option": shown[0]}
+    warm = DriverTrials(1)
+    fmin(distance, space, tpe.suggest, 1, trials=warm, warm_start=[trials.run_id], **options)
+    assert len(warm.memory.latest.warm) == len(trials) == len(points) + 1
+
+
+DRIVER = """
+import time
+from sparktune import DriverTrials, fmin, hp, rand
+
+def objective(point):
+    if point["x"] == 1.0:
+        raise ArithmeticError("the reason")
+    if point["x"] == 3.0:
+        print("last", flush=True)
+        time.sleep(600)
+    return point["x"]
+
+points = [{"x": float(x)} for x in (0, 1, 2, 3)]
+fmin(objective, {"x": hp.uniform("x", -10, 10)}, rand.suggest, 4, trials=DriverTrials(1),
+     points_to_evaluate=points, rstate=0, show_progressbar=False, catch_eval_exceptions=True)
+"""
+
+ENDED = "tags.trial_status != 'running'"
+
+
+def trials_of_all_surfaces(run_id: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[int, Any]]:
+    """Surface -> trial -> its state, loss, error, parameter, and run if it has ended."""
+    capsys.readouterr()
+    assert main(["show", run_id, "--format", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["trials"]
+    drawn = of_run(run_id).rows
+    read = DriverTrials.from_mlflow(run_id)
+    frame = read.to_dataframe().astype(object)
+    return {
+        "show": {
+            row["trial"]: (row["state"], row["metric"], row["error"], row["parameters"], row["run_id"])
+            for row in shown
+        },
+        "pictures": {row.number: (row.state, row.loss, row.error, row.params, row.run_id) for row in drawn},
+        "read back": {
+            trial.trial_id: (
+                trial.state,
+                trial.loss,
+                None if trial.error is None else trial.error.summary,
+                trial.params,
+                trial.run_id,
+            )
+            for trial in read.memory.records.values()
+        },
+        "data frame": {
+            row.trial: (row.state, row.loss, row.error, {"x": row.x}, row.run_id)
+            for row in frame.where(frame.notna(), None).itertuples()
+        },
+    }
+
+
+def test_a_dead_driver_and_a_cancelled_run_after_a_completed_one(
+    mlflow_store: str, clean_env: Mapping[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {**clean_env, "MLFLOW_TRACKING_URI": mlflow_store, "MLFLOW_EXPERIMENT_NAME": "tests"}
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER], env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        try:
+            assert driver.stdout is not None
+            assert driver.stdout.readline() == "last\n"
+            while not (
+                len(mlflow.search_runs(filter_string="tags.sparktune.trial_id = '3'")) == 1
+                and len(known := mlflow.search_runs(filter_string=ENDED, output_format="list")) == 3
+            ):
+                time.sleep(0.1)
+            run_id = known[0].data.tags[PARENT]
+            alive = of_run(run_id)
+        finally:
+            driver.kill()
+    assert alive.is_running
+    assert [row.state for row in alive.rows] == ["completed", "failed", "completed", "running"]
+    client = mlflow.MlflowClient()
+    first = next(run for run in known if run.data.tags["sparktune.trial_id"] == "0")
+    later = dict(first.data.tags) | {"trial_status": "cancelled"}
+    document = json.loads(later["sparktune.trial"])
+    document["sparktune"] |= {"state": "cancelled", "stop_reason": "Ctrl-C"}
+    del document["sparktune"]["loss"]
+    later["sparktune.trial"] = json.dumps(document)
+    again = client.create_run(first.info.experiment_id, tags=later)
+    client.set_terminated(again.info.run_id, "KILLED")
+
+    assert not of_run(run_id).is_running
+    found = trials_of_all_surfaces(run_id, capsys)
+    ids = {int(run.data.tags["sparktune.trial_id"]): run.info.run_id for run in known}
+    ended = {
+        0: ("completed", 0.0, None, {"x": 0.0}, ids[0]),
+        1: ("failed", None, "ArithmeticError: the reason", {"x": 1.0}, ids[1]),
+        2: ("completed", 2.0, None, {"x": 2.0}, ids[2]),
+    }
+    for surface, trials in found.items():
+        state = "not finished" if surface == "show" else "queued"
+        assert trials.keys() == {0, 1, 2, 3}, surface
+        assert {n: trials[n] for n in ended} == ended, surface
+        assert trials[3][:4] == (state, None, None, {"x": 3.0}), surface
+    assert main(["best", run_id]) == 0
+    best = json.loads(capsys.readouterr().out)
+    assert (best["trial"], best["run_id"]) == (0, ids[0])
+    assert of_run(run_id).best.run_id == DriverTrials.from_mlflow(run_id).best_run_id == ids[0]
+
+    client.set_tag(ids[1], "sparktune.trial", "{ somebody wrote over it")
+    found = trials_of_all_surfaces(run_id, capsys)
+    assert found["show"][1][0] == "not finished"
+    assert found["pictures"][1][0] == "queued"
+    assert found["read back"].get(1, ("queued",))[0] == "queued"
