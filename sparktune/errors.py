@@ -20,7 +20,7 @@
     ├── InvalidSweep           (ValueError)   a sweep file is wrong; each problem with its place
     ├── WorkerLost             (RuntimeError) the kind of error of a trial that Spark did not finish
     ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call, or the study
-    │                                         that is to be resumed has a driver that lives
+    │                                         that is to be resumed has a driver that is alive
     ├── StudyTakenOver         (RuntimeError) another driver has taken the study from this one
     ├── StudyCancelled         (RuntimeError) the Spark jobs of the study were cancelled from outside
     ├── ControlPortNotAvailable (OSError)     none of the ports that a study may open for its workers is free

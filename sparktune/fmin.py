@@ -159,7 +159,7 @@ def fmin(
         CannotResume: ``resume`` names no study, or its space, algorithm, metric or goal are not those of this
             call.
         WarmStartRefused: a study of ``warm_start`` has other parameters, another metric or goal; names each.
-        StudyInProgress: the study that is to be resumed has a driver that lives.
+        StudyInProgress: the study that is to be resumed has a driver that is alive.
         KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results are in ``trials``.
         SystemExit: SIGTERM, likewise (143), where the program does not handle it.
         StudyCancelled: others cancelled the Spark jobs of this thread's job group or tag, or all; likewise.

@@ -443,7 +443,7 @@ def test_after_ctrl_c_the_same_trials_go_on_under_the_same_parent(mlflow_store: 
     with pytest.raises(KeyboardInterrupt):
         tune(fn=fn, trials=trials)
     first = trials.run_id
-    [said] = [record.message for record in caplog.records if "to go on" in record.message]
+    [said] = [record.message for record in caplog.records if "to continue" in record.message]
     assert f"fmin(..., resume={first!r})" in said
     assert said.startswith(f"best loss {trials.best_trial['result']['loss']:.6g} (trial ")
     tune(fn=fn, trials=trials)
@@ -660,11 +660,11 @@ def test_a_study_whose_driver_lives(
         for _ in range(4):
             driver.until("TRIAL")
         options: Any = {"algo": rand.suggest, "resume": "last"}
-        with pytest.raises(StudyInProgress, match=r"has a driver that lives: process .*take_over=True"):
+        with pytest.raises(StudyInProgress, match=r"has a driver that is alive: process .*take_over=True"):
             tune(5, **options)
         with monkeypatch.context() as elsewhere:  # on another machine, it is watched
             elsewhere.setattr(leases.socket, "gethostname", lambda: "elsewhere")
-            with pytest.raises(StudyInProgress, match="has a driver that lives"):
+            with pytest.raises(StudyInProgress, match="has a driver that is alive"):
                 tune(5, **options)
         taken = tune(5, take_over=True, **options)
         driver.until("ENDED another driver has taken this study over")

@@ -1,4 +1,4 @@
-"""What people pass to ``fmin`` and to trials objects, checked before the first trial is launched."""
+"""The arguments of ``fmin`` and of trials objects, checked before the first trial is launched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def checked_max_evals(max_evals: Any) -> int | None:
     """``max_evals`` as a number, or None for no limit.
 
     Raises:
-        TypeError: it is no whole number.
+        TypeError: it is not a whole number.
         ValueError: it is negative.
     """
     if max_evals is None or max_evals == sys.maxsize or max_evals == math.inf:
@@ -38,7 +38,7 @@ def checked_queue_len(max_queue_len: Any) -> int:
     """``max_queue_len`` as a number.
 
     Raises:
-        ValueError: it is no whole number above 0.
+        ValueError: it is not a whole number above 0.
     """
     length = as_whole(max_queue_len)
     if length is None or length < 1:
@@ -68,7 +68,7 @@ def check_fmin(
 
     Raises:
         Exception: see ``check_limits``.
-        TypeError: ``fn``, ``algo`` or ``early_stop_fn`` cannot be called, ``points`` is no list.
+        TypeError: ``fn``, ``algo`` or ``early_stop_fn`` cannot be called, ``points`` is not a list.
     """
     check_limits(timeout, loss_threshold)
     if not callable(fn):
@@ -89,8 +89,8 @@ def check_limits(timeout: Any, loss_threshold: Any) -> None:
     """Check what ends a study.
 
     Raises:
-        Exception: ``timeout`` is no number of seconds above 0, or ``loss_threshold`` is no number (hyperopt's
-            messages).
+        Exception: ``timeout`` is not a number of seconds above 0, or ``loss_threshold`` is not a number
+            (hyperopt's messages).
         ValueError: one of them is NaN.
     """
     validate_timeout(timeout)
@@ -101,7 +101,7 @@ def check_limits(timeout: Any, loss_threshold: Any) -> None:
 
 
 def limit_of(timeout: float | None) -> float | None:
-    """A checked ``timeout`` as a limit: an infinite one is none."""
+    """A checked ``timeout`` as a limit: None for an infinite one."""
     return None if timeout is None or math.isinf(timeout) else timeout
 
 
@@ -123,7 +123,7 @@ def check_metric(metric: Any, goal: Any) -> None:
     """Check the primary metric of a trials object.
 
     Raises:
-        ValueError: ``metric`` is no name, or ``goal`` is unknown or contradicts it.
+        ValueError: ``metric`` is not a name, or ``goal`` is unknown or contradicts it.
     """
     if not isinstance(metric, str) or not metric:
         raise ValueError(f"metric is {metric!r}; it must be the name of a metric, such as 'val_accuracy'")
@@ -150,7 +150,7 @@ def check_seconds(name: str, value: Any) -> None:
     """Check a span of time.
 
     Raises:
-        ValueError: it is no number of seconds above 0.
+        ValueError: it is not a number of seconds above 0.
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not value > 0:
@@ -168,10 +168,10 @@ def check_study_name(name: Any) -> None:
 
 
 def check_max_failures(max_failures: Any) -> None:
-    """Refuse what is no number of trials.
+    """Refuse what is not a number of trials.
 
     Raises:
-        TypeError: no number.
+        TypeError: not a number.
         ValueError: below 1, or not whole and finite.
     """
     if max_failures is None or max_failures == math.inf:
@@ -188,7 +188,7 @@ def checked_max_attempts(max_attempts: Any) -> int | None:
     """A number of attempts, or None for the default.
 
     Raises:
-        ValueError: no whole number of at least 1.
+        ValueError: not a whole number of at least 1.
     """
     number = as_whole(max_attempts)
     if max_attempts is not None and (number is None or number < 1):
@@ -200,7 +200,7 @@ def checked_max_attempts(max_attempts: Any) -> int | None:
 
 
 def check_control_port(value: Any) -> None:
-    """Refuse what names no ports of the driver, here or in the environment.
+    """Refuse a control port that is not valid, here or in the environment.
 
     Raises:
         Exception: see ``control_port.named`` and ``control_port.from_environment``.
@@ -256,7 +256,7 @@ INSTEAD = {
     "max_attempts": "trials=SparkTrials(max_attempts=...)",
     "max_retries": "trials=SparkTrials(max_attempts=...)",
 }
-"""What other libraries call it, or where it belongs -> what it is here."""
+"""The name in other libraries, or where it belongs -> the name here."""
 
 
 def unknown_argument(name: str, known: Iterable[str]) -> TypeError:

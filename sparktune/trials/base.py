@@ -1,6 +1,6 @@
 """``StudyTrials``: hyperopt's trial documents beside sparktune's own records of the same trials.
 
-It holds what does not depend on where trials run: the documents, their records, going on where an earlier
+It holds what does not depend on where trials run: the documents, their records, resuming where an earlier
 call stopped.
 """
 
@@ -74,14 +74,14 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     """Trials that sparktune's driver runs; the base of ``SparkTrials``.
 
     Args:
-        parallelism: the most trials to run at once, or None for as many as the backend has slots.
+        parallelism: the most trials to run at the same time, or None for as many as the backend has slots.
         timeout: seconds that one ``fmin`` call may take, or None.
         loss_threshold: stop when the best loss is at or below it, or None.
         metric: the primary metric: the name of what objectives report or log, and of the entry of the result
             that gives the loss where it has none.
         goal: what is good in it; to be maximized, the loss is its negative.
         early_termination: a policy that ends weak trials while they run, or None.
-        trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
+        trial_timeout: seconds that one trial's objective may run, from the moment it truly starts, or None.
         max_failures: end the study when so many of its trials have failed; ``math.inf`` for never. None ends
             it only where nothing can succeed: its first trials, 20 or twice the parallelism, all failed
             with one cause or few (``STATUS_FAIL``: five times as many).
@@ -89,8 +89,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     Raises:
         Exception: ``timeout`` or ``loss_threshold`` is invalid (hyperopt's messages).
-        TypeError: ``parallelism`` is not a whole number, ``early_termination`` is no policy, ``live_plot`` is
-            neither True nor False.
+        TypeError: ``parallelism`` is not a whole number, ``early_termination`` is not a policy, ``live_plot``
+            is neither True nor False.
         ValueError: ``metric``, ``goal`` or ``trial_timeout`` is invalid.
     """
 
@@ -151,8 +151,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         losses = [loss for loss in self.losses() if loss is not None]
         best = self._record_of(self.best_trial) if losses else None
         name, value = shown_value(best, self.metric, self.goal)
-        told = "" if value is None else f"; best {name} {value:.6g}"
-        return f"{type(self).__name__}({text}{told})"
+        shown = "" if value is None else f"; best {name} {value:.6g}"
+        return f"{type(self).__name__}({text}{shown})"
 
     __str__ = __repr__
 
@@ -195,11 +195,11 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     @abc.abstractmethod
     def _slots_now(self) -> int:
-        """How many trials could run at once at this moment."""
+        """How many trials could run at the same time now."""
 
     @property
     def parallelism(self) -> int:
-        """The most trials that will run at once, as asked for, or as many as there are slots now."""
+        """The most trials that will run at the same time: as asked for, or the slots there are now."""
         return self.asked_parallelism or max(1, self._slots_now())
 
     @parallelism.setter
@@ -212,15 +212,15 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         asked = self.user_specified_parallelism
         return asked if asked is not None and asked > 0 else None
 
-    def _at_once(self, slots: int) -> int:
-        """The most trials of a study that will run at once, where the backend now has ``slots``."""
+    def _concurrency(self, slots: int) -> int:
+        """The most trials of a study that will run at the same time, where the backend now has ``slots``."""
         asked = self.asked_parallelism
         return slots if asked is None else min(asked, slots)
 
-    def _say_parallelism(self, slots: int) -> None:
-        """Say, once, that more parallelism was asked for than there are slots.
+    def _log_parallelism(self, slots: int) -> None:
+        """Warn, once, that more parallelism was asked for than there are slots.
 
-        That there are none, the backend says.
+        Without any slots, the backend warns.
         """
         asked = self.asked_parallelism
         if asked is not None and asked > slots and not self._warned_of_slots and self._slots_now() > 0:
@@ -244,7 +244,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             raise AllTrialsFailed(f"of {len(self.trials)} trials none has completed, so none is best")
         return best
 
-    # -- what people ask -------------------------------------------------------------------------------
+    # -- results -----------------------------------------------------------------------------------------
 
     @property
     def _fmin_cancelled(self) -> bool:
@@ -297,7 +297,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
     def best_params(self) -> dict[str, Any]:
         """The best trial's parameters by label, for tables: values that the objective received, not indices.
 
-        Constants of the space are not in it, and an option with parameters inside stands there by a name.
+        Constants of the space are not in it, and an option with parameters inside is represented by a name.
         What the objective received is ``best_point``.
 
         Raises:
@@ -314,7 +314,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             ``error`` (one line), ``run_id`` (of its MLflow run), then one per parameter by its label, holding
             the values that the objective received, and missing where the parameter was not active. A
             parameter that is called as a column before it has ``param_`` before its label: ``param_loss``.
-            Of trials that were inserted by hand since the latest ``fmin`` call, the raw values.
+            Trials inserted manually since the latest ``fmin`` call have the raw values.
         """
         import pandas as pd
 
@@ -362,7 +362,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
 
     @property
     def best_run_id(self) -> str | None:
-        """The MLflow run of the best trial; None where it has none.
+        """The MLflow run of the best trial; None where it does not have one.
 
         Raises:
             AllTrialsFailed: no trial completed.
@@ -399,7 +399,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return sum(self.counts().values())
 
     def delete_all(self) -> None:
-        """Forget every trial and begin anew, with a new random stream."""
+        """Forget every trial and start again, with a new random stream."""
         self._reset()
         of_hyperopt.forget(self)
         super().delete_all()
@@ -422,7 +422,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
             self.trial_attachments(document)[name] = value
         if document["state"] not in JOB_VALID_STATES:
             of_hyperopt.hide(self, document)  # cheaper than a refresh of all
-        self.memory.records[trial.trial_id] = trial  # last: Ctrl-C may come before, and then it is done again
+        self.memory.records[trial.trial_id] = trial  # last: if Ctrl-C comes before, it is done again
 
     def new_trial_ids(self, n: int) -> list[int]:
         """``n`` ids for new trials: those that the record of a study lacks, then new ones."""
@@ -442,7 +442,7 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         return new
 
     def refresh(self) -> None:
-        """Bring what ``trials`` shows up to the documents; of several with one id, the later get new ids."""
+        """Update ``trials`` from the documents; of several with one id, the later ones get new ids."""
         super().refresh()
         again = of_hyperopt.with_taken_ids(self)
         for document in again:

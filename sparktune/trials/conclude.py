@@ -1,4 +1,4 @@
-"""What ``fmin`` does after the last trial, whatever ended the study: documents, save file, MLflow, answer."""
+"""What ``fmin`` does after the last trial, whatever ended the study: documents, save file, MLflow, result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparktune.study.reasons import CUT_OFF
 from sparktune.study.study import Study
 from sparktune.study.tracker import StudySummary, Tracker
 from sparktune.study.trial import TrialState
-from sparktune.trials import familiar, points, reports, savefile, summary
+from sparktune.trials import hyperopt_log, points, reports, savefile, summary
 from sparktune.trials.base import StudyTrials
 
 logger = logging.getLogger("sparktune")
@@ -54,7 +54,7 @@ class Ending:
         error = None
         try:
             yield
-            familiar.logger.debug("fmin thread exits normally.")
+            hyperopt_log.logger.debug("fmin thread exits normally.")
         except BaseException as raised:
             reason = cut_off_reason(raised)
             if reason is None:
@@ -69,13 +69,13 @@ class Ending:
             finally:
                 self._record(error)
                 if self.study.stop_reason in CUT_OFF:
-                    lines = [*self._lines(), summary.how_to_go_on(self.trials)]
+                    lines = [*self._lines(), summary.how_to_continue(self.trials)]
                     logger.warning("%s", "; ".join(lines))
 
     def show(self, *, on_console: bool) -> None:
-        """The study's last lines: on the console, or in the log."""
+        """Show the study's summary: on the console, or in the log."""
         for line in self._lines():
-            console.tell(line, familiar.logger) if on_console else logger.info("%s", line)
+            console.tell(line, hyperopt_log.logger) if on_console else logger.info("%s", line)
 
     def _lines(self) -> list[str]:
         elapsed_s = time.monotonic() - self.began
@@ -86,7 +86,7 @@ class Ending:
         trials, study, memory = self.trials, self.study, self.trials.memory
         revised = study.conclude(memory.latest.start.first_id)
         for trial in study.trials:
-            # Ctrl-C may have come between the study's word and the document.
+            # Ctrl-C may have come between the study's change and that of the document.
             if memory.records.get(trial.trial_id) is not trial and trial.trial_id in memory.documents:
                 trials.changed(trial)
         for before, trial in revised:
@@ -95,8 +95,8 @@ class Ending:
         trials.share_saved = study.share_saved()
         reason = memory.stop_reason = study.stop_reason
         if reason is not None:
-            familiar.logger.warning("fmin cancelled because of %s", reason)
-            familiar.logger.warning("fmin is cancelled, so new trials will not be launched.")
+            hyperopt_log.logger.warning("fmin cancelled because of %s", reason)
+            hyperopt_log.logger.warning("fmin is cancelled, so new trials will not be launched.")
         if self.save is not None:
             self.save.keep()
 
@@ -123,12 +123,12 @@ class Ending:
             memory.is_unfinished = False
             memory.is_cut_off = error is not None or study.stop_reason in CUT_OFF
             if self.save is not None:
-                self.save.finish(anew=True)
-        familiar.logger.info("Total Trials: %s.", words.counted(trials.counts()))
+                self.save.finish(again=True)
+        hyperopt_log.logger.info("Total Trials: %s.", words.counted(trials.counts()))
 
 
 def answer(study: Study, space: Any, n_trials: int, *, return_argmin: bool) -> Any:
-    """What ``fmin`` returns; see there.
+    """The return value of ``fmin``.
 
     Raises:
         AllTrialsFailed: no trial completed.

@@ -1,7 +1,7 @@
 """A small any-time curve as SVG: the best so far, and the values of the trials behind it.
 
-Drawn here, without a plotting library, so that a notebook shows it at once and offline. Colours are of the
-palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind people can tell apart.
+Drawn here, without a plotting library, so that a notebook shows it immediately and offline. Colours are of
+the palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind people can distinguish.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 480, 180
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 34
 """Margins around the plot, in pixels."""
 MAX_DOTS = 400
-"""Of more trials, that many are drawn, at equal distances; the curve has every improvement."""
+"""The most trials that are drawn, at equal distances; the curve has every improvement."""
 SHARE_SHOWN = 0.9
 """The share of the losses, the lowest, that the axis is made for: one bad trial must not flatten the rest."""
 FEW = 10
@@ -57,7 +57,7 @@ def svg(
 
     Args:
         losses: of the trials in the order in which they ended; None for one without a loss. What is not
-            finite counts as that. They tell which trial is the best.
+            finite counts as that. The losses decide which trial is the best.
         label: of the vertical axis; see ``shown_value``.
         values: what is drawn of each trial; its loss by default.
         goal: what is good in the values; of those to be maximized, high ones are in view.

@@ -60,12 +60,12 @@ def renumber(document: Document, trial_id: int) -> None:
 
 
 def final_trial(document: Mapping[str, Any], space: SpaceView) -> Trial:
-    """The record of a trial that ended in an earlier call, of which only the document is left."""
+    """The record of a trial that ended in an earlier call and has only a document left."""
     return ended_trial(queued_trial(document, space), document)
 
 
 def ended_trial(trial: Trial, document: Mapping[str, Any]) -> Trial:
-    """The record of a trial with its end, as its document tells it."""
+    """The record of a trial with its end, read from its document."""
     trial = trial.to(TrialState.RUNNING, run_id=document["misc"].get("run_id"))
     started_s, ended_s = times_of(document)
     return trial.to(
@@ -80,7 +80,7 @@ def ended_trial(trial: Trial, document: Mapping[str, Any]) -> Trial:
 
 
 def restored(recorded: Mapping[str, Any], trial: Trial) -> Document:
-    """The document of a trial that MLflow has recorded; of one that has not ended, to be run again.
+    """The document of a trial that MLflow has recorded; one that has not ended is to be run again.
 
     Args:
         recorded: its document as JSON, see ``tracking.schema.recorded_document``.
@@ -111,12 +111,12 @@ def restored(recorded: Mapping[str, Any], trial: Trial) -> Document:
 
 
 def requeue(document: Document, space: SpaceView) -> None:
-    """Let a document be that of a trial that is still to be run."""
+    """Reset a document to that of a trial that is still to be run."""
     document["state"] = JOB_STATE_NEW
     document["owner"] = None
     for name in ("error", "run_id"):
         document["misc"].pop(name, None)
-    for label in space.labels:  # what is read back from a record has the active ones only
+    for label in space.labels:  # a document read from a record has only the active ones
         for part in ("idxs", "vals"):
             document["misc"][part].setdefault(label, [])
 
@@ -148,7 +148,7 @@ def update(document: Document, trial: Trial) -> None:
 def _fail(document: Document, trial: Trial) -> None:
     result = trial.result
     if result is not None and result["status"] != STATUS_OK:
-        # What the objective itself calls a failure is a finished evaluation to hyperopt.
+        # To hyperopt, a failure that the objective returns is a finished evaluation.
         document["state"] = JOB_STATE_DONE
         document["result"] = dict(result)
         return

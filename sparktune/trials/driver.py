@@ -26,19 +26,19 @@ class DriverTrials(RunnableTrials):
     """Trials that run in threads of the driver, and are recorded as nested MLflow runs.
 
     For objectives that use Spark themselves (pyspark.ml, distributed XGBoost, SQL): several models train on
-    the cluster at once. The objective is not sent anywhere, so that it may hold a session or data frames;
-    trials share the process, its random numbers and what the objective refers to.
+    the cluster at the same time. The objective is not sent anywhere, so that it may hold a session or data
+    frames; trials share the process, its random numbers and what the objective refers to.
 
-    The Spark jobs of a trial have a tag of its own, by which they are cancelled when the trial is to end, and
-    the scheduler pools ``sparktune-0``, ``sparktune-1``, ..., which share the cluster evenly where
-    ``spark.scheduler.mode`` is FAIR; in a pool that the caller has set they stay. A trial ends at its next
-    report or Spark job; one that does neither cannot be ended, and that is said.
+    The Spark jobs of a trial have its own tag, by which they are cancelled when the trial is to end, and the
+    scheduler pools ``sparktune-0``, ``sparktune-1``, ..., which share the cluster evenly where
+    ``spark.scheduler.mode`` is FAIR; a pool set by the caller is kept. A trial ends at its next report or
+    Spark job; one that does neither cannot be ended, and a warning reports that.
 
     Args:
-        parallelism: how many trials run at once; None or a value below 1 for 4.
+        parallelism: how many trials run at the same time; None or a value below 1 for 4.
         timeout, loss_threshold: as in ``SparkTrials``.
         spark_session: the session of the objective, classic or Connect; None for the active one, or a new
-            one on this machine. Without Spark trials run all the same.
+            one on this machine. Trials also run without Spark.
         mlflow, metric, goal, early_termination, trial_timeout: as in ``SparkTrials``.
         max_failures, live_plot, watch_interval, report_every, log_report: as in ``SparkTrials``.
 

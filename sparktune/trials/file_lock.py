@@ -1,7 +1,7 @@
 """One ``fmin`` call at a time on one save file.
 
-The lock is POSIX's, on a file beside the one it guards, since that one is replaced again and again. It ends
-with its process, children of which do not inherit it; two threads of one process are told apart here.
+The lock is POSIX's, on a file beside the one it guards, since that one is replaced repeatedly. It ends with
+its process, and children do not inherit it; two threads of one process are kept apart here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ours: set[Path] = set()
 def held(path: Path) -> Iterator[None]:
     """Hold a save file for one ``fmin`` call.
 
-    Where the file system has no locks the call goes on without one, and that is logged.
+    Where the file system has no locks the call continues without one, and logs a warning.
 
     Raises:
         SaveFileError: another call holds it, in this process or another.
@@ -47,7 +47,8 @@ def held(path: Path) -> Iterator[None]:
             yield
         finally:
             if descriptor is not None:
-                # While it is locked: who opened it meanwhile finds that it is not the one at its path.
+                # While it is locked: a process that opened it meanwhile finds that it is not the one at its
+                # path.
                 with contextlib.suppress(OSError):
                     lock.unlink()
                 os.close(descriptor)
@@ -63,12 +64,12 @@ def _locked(path: Path, lock: Path) -> int | None:
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            _say_unlocked(path, error)
+            _warn_unlocked(path, error)
             return None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(lock, descriptor):
-                with contextlib.suppress(OSError):  # a full disk; it is but for the other's message
+                with contextlib.suppress(OSError):  # a full disk; it is only for the other's message
                     os.ftruncate(descriptor, 0)
                     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
                 return descriptor
@@ -78,7 +79,7 @@ def _locked(path: Path, lock: Path) -> int | None:
             raise _in_use(path, f"of {holder or 'another process'}") from None
         except OSError as error:
             os.close(descriptor)
-            _say_unlocked(path, error)
+            _warn_unlocked(path, error)
             return None
         os.close(descriptor)
 
@@ -90,9 +91,9 @@ def _is_at(lock: Path, descriptor: int) -> bool:
         return False
 
 
-def _say_unlocked(path: Path, error: OSError) -> None:
+def _warn_unlocked(path: Path, error: OSError) -> None:
     logger.warning(
-        "trials_save_file %s cannot be locked (%s); see to it that no other fmin call uses it meanwhile",
+        "trials_save_file %s cannot be locked (%s); make sure that no other fmin call uses it meanwhile",
         path,
         error,
     )

@@ -24,10 +24,10 @@ _CELL = "text-align: left; padding: 2px 8px;"
 def of_trials(
     title: str, trials: Sequence[Trial], run_id: str | None, metric: str = "loss", goal: str = "minimize"
 ) -> str:
-    """The trials as HTML. All text of the user's is escaped.
+    """The trials as HTML. All text from the user is escaped.
 
     Args:
-        title: says what it is, in one line.
+        title: one line that describes the trials.
         trials: in the order of their ids.
         run_id: the MLflow run of the study, or None.
         metric: of the study.
@@ -37,9 +37,9 @@ def of_trials(
     best = best_of(trials)
     name, value = shown_value(best, metric, goal)
     if best is not None:
-        told = "" if value is None else f", {name} {value:.6g}"
+        shown = "" if value is None else f", {name} {value:.6g}"
         values = ", ".join(f"{label}={format_value(value)}" for label, value in best.params.items())
-        parts.append(f"<div>best: trial {best.trial_id}{_text(told)}: {_text(values, 500)}</div>")
+        parts.append(f"<div>best: trial {best.trial_id}{_text(shown)}: {_text(values, 500)}</div>")
     if run_id is not None:
         parts.append(f"<div>MLflow run: <code>{_text(run_id)}</code></div>")
     ended = sorted(

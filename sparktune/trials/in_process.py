@@ -50,8 +50,8 @@ logger = logging.getLogger("sparktune")
 def is_wanted() -> bool:
     """Whether to record: where MLflow has been set up, by code, by the environment, or by Databricks.
 
-    ``Trials()`` are for quick looks too: who has not asked for MLflow finds no database in the folder.
-    Neither is a search inside the objective of another study recorded.
+    ``Trials()`` are for quick looks too: without a request for MLflow no database appears in the folder.
+    A search inside the objective of another study is not recorded either.
     """
     if reporting.is_in_trial():
         return False
@@ -88,14 +88,14 @@ def can_record(trials: hyperopt.Trials, allow_trials_fmin: bool) -> bool:
         why = "have their own fmin; allow_trials_fmin=False uses hyperopt's, which is recorded"
     else:
         return True
-    if not is_hyperopts_spark_trials(trials) and kind not in _told_of:  # of those fmin has warned
-        _told_of.add(kind)
+    if not is_hyperopts_spark_trials(trials) and kind not in _warned_of:  # fmin has warned of those
+        _warned_of.add(kind)
         logger.warning("the trials are not recorded in MLflow, because %s %s", kind.__qualname__, why)
     return False
 
 
-_told_of: weakref.WeakSet[type] = weakref.WeakSet()
-"""The classes of trials of which it was said that they are not recorded."""
+_warned_of: weakref.WeakSet[type] = weakref.WeakSet()
+"""The classes of trials for which the warning that they are not recorded was logged."""
 
 
 class Recorded:
@@ -112,15 +112,15 @@ class Recorded:
         self, fn: Callable[..., Any], view: SpaceView, trials: hyperopt.Trials, tracker: Tracker
     ) -> None:
         self._fn, self._view, self._trials, self._tracker = fn, view, trials, tracker
-        functools.update_wrapper(self, fn, updated=())  # its attributes may be called as ours are
+        functools.update_wrapper(self, fn, updated=())  # its attributes may have the names of ours
         self.best: Trial | None = None
         self.ended: list[Trial] = []
         self._runs = DriverRuns()
-        # Of an earlier call with these trials, which was interrupted; hyperopt leaves them so for ever.
+        # Of an earlier call with these trials that was interrupted; hyperopt leaves them running.
         self._stale = {d["tid"] for d in of_hyperopt.documents(trials) if d["state"] == JOB_STATE_RUNNING}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function, its MLflow calls landing on the trial's own run."""
+        """Call the function; its MLflow calls go to the trial's run."""
         known = of_hyperopt.documents(self._trials)
         running = (d for d in known if d["state"] == JOB_STATE_RUNNING and d["tid"] not in self._stale)
         document = next(running, None)
@@ -146,7 +146,7 @@ class Recorded:
                 reason = cut_off_reason(error) or type(error).__name__
                 self._end(trial.to(TrialState.CANCELLED, stop_reason=reason))
             raise
-        with contextlib.suppress(Exception):  # what is no result, hyperopt refuses
+        with contextlib.suppress(Exception):  # hyperopt refuses an invalid result
             result = {key: value for key, value in as_result(returned).items() if key != "attachments"}
             self._end(
                 judged(trial, Finished(trial_id, time.time(), result, duration_s=time.time() - began_s))

@@ -1,7 +1,7 @@
-"""The format of a save file's journal: what stands behind the whole pickle of the trials.
+"""The format of a save file's journal: what follows the whole pickle of the trials.
 
 A line with the format's version, then records: length (8 bytes), CRC-32 of length and content (4 bytes), both
-little-endian, and the content. ``pickle.load`` reads the pickle in front of it and stops there by itself.
+little-endian, and the content. ``pickle.load`` reads the pickle in front of it and stops there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEADER = re.compile(rb"sparktune journal ([1-9][0-9]{0,8})\n")
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
 _FRAME_BYTES = _LENGTH.size + _CHECK.size
-# What reading needs, and not the time of the last change; macOS has fsync alone.
+# Syncs what reading needs, but not the time of the last change; macOS has only fsync.
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
@@ -56,13 +56,13 @@ class Contents:
 
 
 def record(content: bytes) -> bytes:
-    """A record as it stands in the file."""
+    """A record as it is in the file."""
     length = _LENGTH.pack(len(content))
     return length + _CHECK.pack(zlib.crc32(content, zlib.crc32(length))) + content
 
 
 def parse(data: bytes) -> Contents:
-    """Read what stands behind the pickle, up to the first byte that is not as it was written.
+    """Read what follows the pickle, up to the first byte that is not as it was written.
 
     Raises:
         NewerFormat: a later version of sparktune wrote it.
@@ -72,7 +72,7 @@ def parse(data: bytes) -> Contents:
     header = _HEADER.match(data)
     if header is None:
         is_cut_off = HEADER.startswith(data)
-        return Contents([], len(data), "its last line is cut off" if is_cut_off else "they are no journal")
+        return Contents([], len(data), "its last line is cut off" if is_cut_off else "they are not a journal")
     version = int(header[1])
     if version > FORMAT:
         raise NewerFormat(version)
@@ -121,10 +121,10 @@ class Journal:
 
         Args:
             data: of ``record``, one or several.
-            sync: return when they are on the disk; otherwise they survive the death of this process alone.
+            sync: return when they are on the disk; otherwise they survive only the death of this process.
 
         Raises:
-            OSError: they cannot be written, or the file is not at its path any more; what stood in the file
+            OSError: they cannot be written, or the file is not at its path any more; what was in the file
                 before is whole.
         """
         descriptor = self._file.fileno()

@@ -1,4 +1,4 @@
-"""A curve in the notebook that follows the study: the best so far, drawn anew in place."""
+"""A curve in the notebook that follows the study: the best so far, redrawn in place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("sparktune")
 
 UPDATE_EVERY_S = 1.0
 MAX_SHARE = 0.02
-"""The share of the driver's time that drawing may take: of very many trials the curve is drawn less often."""
+"""The share of the driver's time that drawing may take: with many trials the curve is drawn less often."""
 
 
 class LivePlot:
@@ -58,7 +58,7 @@ class LivePlot:
         self._due_s = 0.0
 
     def changed(self, trial: Trial) -> None:
-        """See ``Observer``."""
+        """Add a trial that ended to the curve."""
         if self._handle is not None and trial.state.is_final:
             self._add(trial)
 
@@ -73,20 +73,20 @@ class LivePlot:
             self._best, self._best_value = loss, value
 
     def due_in_s(self) -> float | None:
-        """See ``Chore``."""
+        """Seconds until the curve may be redrawn; None while it has not changed."""
         if self._handle is None or len(self._losses) == self._drawn:
             return None
         return self._due_s - time.monotonic()
 
     def do(self) -> None:
-        """See ``Chore``: draw."""
+        """Draw the curve."""
         if self._handle is None or len(self._losses) == self._drawn:
             return
         began = time.monotonic()
         self._drawn = len(self._losses)
         try:
             self._handle.update(_Html(self.html()))
-        except Exception as error:  # of the notebook's: a picture must not cost a study
+        except Exception as error:  # raised by the notebook: a picture must not cost a study
             logger.warning("the live plot ends: %s: %s", type(error).__name__, error)
             self._handle = None
         took_s = time.monotonic() - began
@@ -134,11 +134,11 @@ def shown(wanted: bool, trials: StudyTrials, earlier: Sequence[Trial] = ()) -> I
 
 
 def _handle() -> Any:
-    """A place in the output of the notebook's cell; None, and a warning, where there is none."""
+    """A display in the output of the notebook's cell; None, and a warning, outside of notebooks."""
     ipython: Any = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if shell is None or not hasattr(shell, "kernel"):
-        logger.warning("live_plot=True has no effect: it draws in notebooks, and this is none")
+        logger.warning("live_plot=True has no effect: it draws in notebooks, and this is not one")
         return None
     public: Any = importlib.import_module("IPython.display")
     return public.display(_Html(""), display_id=True)

@@ -31,7 +31,7 @@ class LatestStudy:
     Attributes:
         spec: what it is.
         start: where it began.
-        study_id: the same on all of its runs; None where none is recorded.
+        study_id: the same on all of its runs; None where it is not recorded.
         run_id: its MLflow parent run, or None.
         warm: documents of earlier studies that inform the search.
     """
@@ -52,15 +52,15 @@ class StudyMemory:
         records: trial id -> its record.
         documents: trial id -> hyperopt's document of it.
         curves: trial id -> its reports.
-        free_ids: ids below the highest that no trial has.
+        free_ids: ids below the highest that are free.
         stream: the random stream, once a study has begun.
         used_s: seconds of its time limit that the latest study has used, as last noted.
-        n_given: how many points the latest call was given, or found queued.
+        n_given: how many points were passed to the latest call, or were queued.
         is_unfinished: an ``fmin`` call is under way; in a file, that one was when its process was killed.
-        is_cut_off: the latest call was interrupted, or raised: the next one goes on with its study.
-        is_unrecorded: the study goes on from a save file, and MLflow has nothing of it.
+        is_cut_off: the latest call was interrupted, or raised: the next one continues its study.
+        is_unrecorded: the study resumes from a save file, and MLflow does not have it.
         stop_reason: why the latest call stopped before its ``max_evals``, or None.
-        saved_by: which ``fmin`` call wrote the save file that these trials stand in; None without one.
+        saved_by: which ``fmin`` call wrote the save file that holds these trials; None without one.
         earlier_studies: (parent run, study id) of the studies in MLflow that hold trials of these.
         recorded: what MLflow has of the study, where the trials were read from there.
     """
@@ -91,7 +91,7 @@ class StudyMemory:
         return trial_id >= self.latest.start.first_id
 
     def joined(self, run_id: str | None, study_id: str | None) -> None:
-        """The latest study has this parent run, and this id; None where it has none, or not yet."""
+        """The latest study has this parent run, and this id; None where there is none, or not yet."""
         self.latest = replace(self.latest, run_id=run_id, study_id=study_id)
 
     def remember_study(self, run_id: str, study_id: str) -> None:

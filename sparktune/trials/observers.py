@@ -1,4 +1,4 @@
-"""What looks on while a study runs (the driver's ``Observer``), in the driver's thread."""
+"""What observes a running study (the driver's ``Observer``), in the driver's thread."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from sparktune.trials.memory import StudyMemory
 logger = logging.getLogger("sparktune")
 
 SILENT_TRIALS = 3
-"""After so many trials without a report it is said that the policy has nothing to act on."""
+"""After so many trials without a report a warning states that the policy has nothing to act on."""
 
 
 class Recorder:
-    """Tells the tracker of trials that ended."""
+    """Passes trials that ended to the tracker."""
 
     def __init__(self, tracker: Tracker, memory: StudyMemory) -> None:
         self._tracker, self._memory = tracker, memory
 
     def changed(self, trial: Trial) -> None:
-        """See ``Observer``."""
+        """Record a trial that ended."""
         if trial.state.is_final:
             self._tracker.ended(trial, dict(self._memory.documents[trial.trial_id]))
 
 
 class MetricCheck:
-    """Says aloud, once, that the metric a policy waits for never appears."""
+    """Warns, once, that the metric a policy waits for never appears."""
 
     def __init__(self, metric: str, tracker: Tracker, study: Study) -> None:
         self._metric, self._tracker, self._study = metric, tracker, study
@@ -48,7 +48,7 @@ class MetricCheck:
         self._n_ended = 0
 
     def changed(self, trial: Trial) -> None:
-        """See ``Observer``."""
+        """Check whether the metric was reported, once enough trials have ended."""
         if not trial.state.is_final or self._study.curves or self._n_ended >= SILENT_TRIALS:
             return
         self._n_ended += 1
@@ -57,7 +57,7 @@ class MetricCheck:
         if self._n_ended == SILENT_TRIALS:
             seen = sorted(self._names | self._tracker.watched_names())
             logger.warning(
-                "%d trials have ended, and none told the metric %r while it ran, so early termination "
+                "%d trials have ended, and none reported the metric %r while it ran, so early termination "
                 "cannot act: call sparktune.report(value) or mlflow.log_metric(%r, value, step) in the "
                 "objective, or name another with SparkTrials(metric=...). Metrics seen: %s",
                 SILENT_TRIALS,
@@ -68,9 +68,9 @@ class MetricCheck:
 
 
 class ResultCheck:
-    """Says aloud, once, that results do not go with the metric and the goal.
+    """Warns, once, that results do not match the metric and the goal.
 
-    That the metric has another name it says where there is no policy, for which ``MetricCheck`` does.
+    It warns of a metric with another name where there is no policy; with one, ``MetricCheck`` does.
     """
 
     def __init__(self, metric: str, goal: str, study: Study, *, has_policy: bool) -> None:
@@ -79,11 +79,11 @@ class ResultCheck:
         self._is_silent = False
 
     def changed(self, trial: Trial) -> None:
-        """See ``Observer``."""
+        """Check the result of a trial that completed."""
         if self._is_silent or trial.state is not TrialState.COMPLETED or trial.loss is None:
             return
         if reported_metric(trial.result, self._metric) is not None:
-            self._is_silent = True  # as it is meant
+            self._is_silent = True  # as intended
             return
         curve = self._study.curves.get(trial.trial_id)
         if curve is not None:
@@ -115,7 +115,7 @@ class ResultCheck:
 
 
 def answering_pairs(early_stop_fn: Any) -> Callable[..., tuple[Any, Any]]:
-    """The user's ``early_stop_fn``, whose answer is named where it is no pair."""
+    """The user's ``early_stop_fn``, with an error that shows its answer where it is not a pair."""
 
     def checked(*args: Any) -> tuple[Any, Any]:
         answer = early_stop_fn(*args)
@@ -146,7 +146,7 @@ class EarlyStop:
         self._arguments: Any = []
 
     def changed(self, trial: Trial) -> None:
-        """See ``Observer``."""
+        """Add a finished trial to the view that ``early_stop_fn`` sees."""
         document = self._trials.memory.documents[trial.trial_id]
         is_news = trial.state.is_final and document["state"] == JOB_STATE_DONE
         if is_news and self._view is not self._trials:
@@ -168,27 +168,27 @@ class EarlyStop:
 
 
 class Progress:
-    """Moves the progress bar on, and shows behind it how the study stands (an ``Observer`` and a ``Chore``).
+    """Advances the progress bar, with the state of the study behind it (an ``Observer`` and a ``Chore``).
 
-    A reporter of the user's own, which knows ``update`` alone, is told of ends only.
+    The user's own reporter, which has only ``update``, is called at ends only.
     """
 
     def __init__(self, context: Any, study: Study) -> None:
         self._context, self._study = context, study
         self._every_s = getattr(context, "refresh_every_s", None)
-        self._refreshed_s = -math.inf  # at once: the first trial may take long
+        self._refreshed_s = -math.inf  # immediately: the first trial may take long
         self._n_ended = 0
         self._shown_running = -1
 
     def changed(self, trial: Trial) -> None:
-        """See ``Observer``."""
+        """Count an ended trial."""
         if trial.state.is_final:
             self._n_ended += 1
             self._context.postfix = self._text()
             self._context.update(1)
 
     def due_in_s(self) -> float | None:
-        """See ``Chore``."""
+        """Seconds until the bar may be refreshed."""
         if self._every_s is None:
             return None
         is_news = self._study.n_running != self._shown_running
@@ -196,7 +196,7 @@ class Progress:
         return self._refreshed_s + float(wait_s) - time.monotonic()
 
     def do(self) -> None:
-        """See ``Chore``."""
+        """Refresh the bar."""
         self._refreshed_s = time.monotonic()
         progress.show(self._context, self._text())
 

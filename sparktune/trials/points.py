@@ -1,6 +1,6 @@
-"""The user's own points (``points_to_evaluate``), and the best trial's.
+"""The user's points (``points_to_evaluate``), and the best trial's.
 
-Of the user's own, those are run that have no result in trials that hold some already.
+Of the user's points, those are run that have no result yet in the trials.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger("sparktune")
 
 
 class Tried(NamedTuple):
-    """A trial that there is: its assignment, its id, and how it stands."""
+    """A known trial: its assignment, id and state."""
 
     config: Mapping[str, Any]
     trial_id: int
@@ -34,11 +34,11 @@ class Tried(NamedTuple):
 def to_run(
     configs: Iterable[Mapping[str, Any]], tried: Sequence[Tried], *, again: bool
 ) -> list[dict[str, Any]]:
-    """The points that are run: all but those that have a result, or are queued. What happens is logged.
+    """The points that are run: all but those that have a result, or are queued. Logs which.
 
     Args:
         configs: the points as assignments, label -> raw value.
-        tried: the trials that there are.
+        tried: the known trials.
         again: whether points with a result are evaluated once more.
     """
     wanted: list[dict[str, Any]] = []
@@ -65,9 +65,9 @@ def to_run(
 
 
 def queue(trials: hyperopt.Trials, view: SpaceView, points: Sequence[Any], *, again: bool) -> int:
-    """Queue points in hyperopt's own trials, which its loop runs first; how many.
+    """Queue points in hyperopt's own trials, which its loop runs first; returns how many.
 
-    They are not refreshed, as hyperopt leaves them: so they come on top of ``max_evals``.
+    They are not refreshed, as in hyperopt, so they come on top of ``max_evals``.
 
     Args:
         trials: hyperopt's.
@@ -82,7 +82,7 @@ def queue(trials: hyperopt.Trials, view: SpaceView, points: Sequence[Any], *, ag
         wanted = to_run(map(config_of, new), tried, again=again)
         new = of_hyperopt.documents(generate_trials_to_calculate(wanted))
         ids, taken = list(trials.new_trial_ids(len(new))), {each.trial_id for each in tried}
-        if not taken.isdisjoint(ids):  # of documents that were inserted by hand
+        if not taken.isdisjoint(ids):  # of documents that were inserted manually
             ids = list(range(max(taken) + 1, max(taken) + 1 + len(new)))
         for trial_id, document in zip(ids, new, strict=True):
             documents.renumber(document, trial_id)
@@ -93,7 +93,7 @@ def queue(trials: hyperopt.Trials, view: SpaceView, points: Sequence[Any], *, ag
 def of_best(best: Trial | None, space: Any) -> Any:
     """The best trial's point as its objective received it, for the record; None without one.
 
-    The record is never worth a study: what the space calls is the user's, and may raise.
+    The record must not cost a study: the space may call the user's code, which may raise.
     """
     if best is None:
         return None
@@ -105,7 +105,7 @@ def of_best(best: Trial | None, space: Any) -> Any:
 
 
 def _state(document: Mapping[str, Any]) -> TrialState:
-    """How a trial stands. hyperopt leaves one that was interrupted as running, for ever."""
+    """The state of a trial. hyperopt leaves an interrupted one as running."""
     if document["state"] == JOB_STATE_NEW:
         return TrialState.QUEUED
     return outcome_of(document) or TrialState.CANCELLED

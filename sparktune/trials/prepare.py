@@ -1,4 +1,4 @@
-"""What ``fmin`` does before the first trial: check the call, find the study that goes on, or set one up."""
+"""What ``fmin`` does before the first trial: check the call, find the study to continue, or set one up."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Call:
         return self.study_name or default_study_name(self.fn)
 
     def checked(self, trials: StudyTrials) -> Call:
-        """The call with its values as the study takes them, and the limits of its trials object.
+        """The call with its values as the study needs them, and the limits of its trials object.
 
         Raises:
             Exception: an argument is invalid (hyperopt's messages, where it checks it too).
@@ -108,7 +108,7 @@ class Problem:
 
     @classmethod
     def of(cls, call: Call) -> Problem:
-        """That of a call.
+        """The problem of a call.
 
         Raises:
             InvalidSpace: the space cannot be searched.
@@ -139,9 +139,9 @@ class Prepared:
         continues: the recorded part of this same study, or None.
         used_s: seconds of the time limit that earlier calls for this same study used.
         earlier: the trials of earlier calls that ended.
-        n_queued: how many trials are there to be run: points given, and trials of earlier calls.
+        n_queued: how many trials are queued: points given, and trials of earlier calls.
         max_new: how many trials ``max_evals`` lets be suggested; None without a limit.
-        n_new: how many are: a finite space may have fewer.
+        n_new: how many will be: a finite space may have fewer.
         is_needed: there is something to run, or to record.
     """
 
@@ -192,7 +192,7 @@ class Prepared:
 
 
 def prepared(trials: StudyTrials, call: Call, problem: Problem, save: savefile.SaveFile | None) -> Prepared:
-    """Set up the study of a call, or find the one that it goes on with.
+    """Set up the study of a call, or find the one that it continues.
 
     Where nothing is to be run, the trials object remembers the study that ran last, as before the call.
 
@@ -215,9 +215,9 @@ def prepared(trials: StudyTrials, call: Call, problem: Problem, save: savefile.S
     warm = memory.latest.warm
     if call.warm_start or (spec.warm_start and not warm):
         warm = tuple(warming.documents(spec.warm_start, view, spec))
-    # A study that goes on has the stream that it had, whatever rstate says.
+    # A continued study keeps its stream, whatever rstate is.
     stream = randomness.continued(None if is_same else call.rstate, memory.stream)
-    # What MLflow says was cancelled with its study is run again; a killed driver cancels nothing.
+    # A trial recorded as cancelled with its study is run again; a killed driver cancels nothing.
     earlier, queued = memory.join(trials, view, again=recorded is not None and not memory.is_unfinished)
     if is_same:
         memory.latest = replace(memory.latest, spec=spec, warm=warm)
@@ -226,9 +226,9 @@ def prepared(trials: StudyTrials, call: Call, problem: Problem, save: savefile.S
         memory.latest = LatestStudy(spec, start, warm=warm)
     continues = None
     if recorded is not None:
-        logger.info("%s", resuming.told(recorded, memory.records.values()))
+        logger.info("%s", resuming.progress_line(recorded, memory.records.values()))
         continues = resuming.claim(recorded, memory, used_s, take_over=call.take_over)
-    # As in hyperopt, the user's own points come on top of max_evals; trials of earlier calls count.
+    # As in hyperopt, the user's points come on top of max_evals; trials of earlier calls count.
     start = memory.latest.start
     n_suggested = stream.draws - start.draws_before
     max_new = None if call.max_evals is None else max(0, call.max_evals - start.n_before - n_suggested)
@@ -291,7 +291,7 @@ def _spec(call: Call, trials: StudyTrials, view: SpaceView) -> StudySpec:
 def _recorded_study(
     trials: StudyTrials, call: Call, spec: StudySpec, *, has_file: bool
 ) -> RecordedStudy | None:
-    """The recorded study that this call goes on with; the trials object then holds what was recorded."""
+    """The recorded study that this call continues; the trials object then holds what was recorded."""
     memory, resume = trials.memory, call.resume
     is_in_mlflow = bool(getattr(trials, "mlflow", False))
     if resume is not None:
@@ -325,7 +325,7 @@ def _recorded_study(
 
 
 def _points(trials: StudyTrials, problem: Problem, given: Any, *, again: bool) -> list[Trial]:
-    """Queue the user's own points, but those that an earlier call has a result of, or has queued.
+    """Queue the user's points, except those that have a result of an earlier call, or are queued.
 
     Args:
         trials: what earlier calls have tried.
@@ -347,7 +347,7 @@ def _points(trials: StudyTrials, problem: Problem, given: Any, *, again: bool) -
 
 
 def _informed(trials: StudyTrials, algo: Any, warm: Sequence[Document]) -> warming.Informed | None:
-    """The trials together with those of earlier studies, where there are any that the algorithm looks at."""
+    """The trials together with those of earlier studies, where the algorithm uses results."""
     if not warm:
         return None
     if not suggestion.is_adaptive(algo):
@@ -386,7 +386,7 @@ class Suggester:
         self._is_ours = suggestion.is_ours(algo)
 
     def __call__(self, seed: Any) -> Trial | None:
-        """The next trial; None where the algorithm has none.
+        """The next trial; None where the algorithm has no more.
 
         Raises:
             ValueError: it suggested several.

@@ -1,7 +1,7 @@
-"""The report of a study in its parent run: at its end, and now and then while it runs.
+"""The report of a study in its parent run: at its end, and periodically while it runs.
 
-It is made in a thread of its own, never in the driver's: dispatch does not wait for it. Making it takes about
-20 ms for 20 trials and a second for 5,000, and half a second once in a process, for plotly.js is compressed.
+It is made in its own thread, never in the driver's: dispatch does not wait for it. Making it takes about 20
+ms for 20 trials and a second for 5,000, plus half a second once in a process to compress plotly.js.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from sparktune.study.tracker import Tracker
 
 logger = logging.getLogger("sparktune")
 
-PATIENCE_S = 20.0
+WAIT_S = 20.0
 """How long the end of a study waits for its report."""
 REST = 20.0
-"""Between two reports passes at least so many times the time that making one took."""
+"""The pause between two reports is at least so many times the time that making one took."""
 
 
 def check(report_every: float | None, *, mlflow: bool, wanted: bool = True) -> None:
@@ -41,7 +41,7 @@ def check(report_every: float | None, *, mlflow: bool, wanted: bool = True) -> N
         )
     if not wanted:
         raise ValueError(
-            f"report_every={report_every!r} logs a report now and then, and log_report=False logs none: "
+            f"report_every={report_every!r} logs a report periodically, and log_report=False logs none: "
             "leave one of them out"
         )
     if not is_available():
@@ -83,7 +83,7 @@ class Reporter:
         self._has_warned = False
 
     def start(self) -> None:
-        """Begin with reports at intervals, where they are wanted."""
+        """Start the reports at intervals, where they are wanted."""
         if self._every_s is not None:
             self._thread = threading.Thread(target=self._run, name="sparktune-report", daemon=True)
             self._thread.start()
@@ -102,21 +102,21 @@ class Reporter:
                 if not self._over.is_set():
                     self._tracker.keep_report(text)
                 seen = known
-            except Exception as error:  # a report is never worth a study
+            except Exception as error:  # a report must not cost a study
                 self._warn(error)
             pause_s = max(self._every_s or 0.0, REST * (time.monotonic() - began))
 
     def final(self) -> Callable[[], str | None] | None:
-        """End the reports at intervals, and begin with the last one.
+        """End the reports at intervals, and start the last one.
 
         Returns:
-            What gives it, waiting ``PATIENCE_S`` seconds at most, or None: it failed, or takes too long. None
-            where there is nothing to report, no report is wanted, or plotly is missing.
+            A function that returns it, waiting ``WAIT_S`` seconds at most, or None: it failed, or takes too
+            long. None where there is nothing to report, no report is wanted, or plotly is missing.
         """
         self._over.set()
         try:
             return self._begin_last()
-        except Exception as error:  # a report is never worth a study
+        except Exception as error:  # a report must not cost a study
             self._warn(error)
             return None
 
@@ -141,12 +141,12 @@ class Reporter:
         thread.start()
 
         def wait() -> str | None:
-            thread.join(PATIENCE_S)
+            thread.join(WAIT_S)
             if thread.is_alive():
                 logger.warning(
                     "the study's report is not ready after %g s, and is left out; make it later: sparktune "
                     "report %s",
-                    PATIENCE_S,
+                    WAIT_S,
                     study.run_id,
                 )
             return found[0] if found else None

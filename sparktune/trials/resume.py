@@ -1,4 +1,4 @@
-"""Trials from what MLflow recorded of a study, so that ``fmin`` goes on with it in the same runs."""
+"""Trials from what MLflow recorded of a study, so that ``fmin`` continues it in the same runs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
 
     Raises:
         CannotResume: there is no such study, or MLflow does not answer.
-        TypeError: ``run_id`` is no text.
+        TypeError: ``run_id`` is not a text.
     """
     from sparktune.tracking.mlflow import current_uri
     from sparktune.tracking.reader import NotRecordedError, Reader
@@ -92,14 +92,14 @@ def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
 
 
 def ended_trials(study: RecordedStudy) -> Iterator[tuple[str, documents.Document, Trial]]:
-    """The run, document and record of each trial that ended, of those too that the study went on with."""
+    """The run, document and record of each trial that ended, also of the studies that this one continued."""
     for _, run in study.counted:
         if run.has_ended:
             yield (run.run_id, *_restored(run))
 
 
 def check(study: RecordedStudy, spec: StudySpec) -> None:
-    """Refuse to go on with a study that is another one.
+    """Refuse to continue a study that is another one.
 
     Raises:
         CannotResume: space, algorithm, metric or goal are not those that were recorded; names both.
@@ -114,12 +114,12 @@ def check(study: RecordedStudy, spec: StudySpec) -> None:
 
 
 def _differences(was: StudySpec, now: StudySpec) -> list[str]:
-    """What this call has that was recorded otherwise; without ``warm_start`` it takes what was recorded."""
+    """How this call differs from what was recorded; without ``warm_start`` it takes what was recorded."""
     return was.differences(now if now.warm_start else replace(now, warm_start=was.warm_start))
 
 
 def warn_of_name(was: str, name: str, run_id: str | None, *, informs: bool = False) -> None:
-    """Say that a study which was not found by its name had another one, and so perhaps another objective.
+    """Warn that a study that was not found by its name has another name, so perhaps another objective.
 
     Args:
         was: its name; empty where it is not known.
@@ -146,7 +146,7 @@ def warn_of_name(was: str, name: str, run_id: str | None, *, informs: bool = Fal
 
 
 def fill(trials: StudyTrials, study: RecordedStudy) -> None:
-    """Give trials that are empty what was recorded of a study, and of those that it went on with.
+    """Fill empty trials with what was recorded of a study, and of those that it continued.
 
     Raises:
         CannotResume: MLflow does not answer.
@@ -194,8 +194,8 @@ def _curves(study: RecordedStudy, trials: Iterable[Trial], goal: Goal) -> dict[i
 def _stream(study: RecordedStudy) -> SeedStream:
     if study.record.stream is None:
         logger.warning(
-            "the random stream of the study is not recorded (its bit generator is none of numpy's): it goes "
-            "on with a new one"
+            "the random stream of the study is not recorded (its bit generator is not one of numpy's): "
+            "the study continues with a new one"
         )
         stream = SeedStream(as_generator(None))
         stream.draws = study.draws
@@ -215,7 +215,7 @@ def _restored(run: RecordedTrial) -> tuple[documents.Document, Trial]:
 def of_file(memory: StudyMemory) -> RecordedStudy | None:
     """What MLflow has of the study that a save file holds and whose process was killed.
 
-    None, and a warning, where it cannot be read: the study then goes on under its own parent run.
+    None, and a warning, where it cannot be read: the study then continues under a new parent run.
     """
     from sparktune.tracking.mlflow import current_uri
     from sparktune.tracking.reader import NotRecordedError, Reader
@@ -232,7 +232,7 @@ def of_file(memory: StudyMemory) -> RecordedStudy | None:
         return reader.study(run_id, latest.study_id)
     except NotRecordedError as error:
         logger.warning(
-            "the study goes on from its save file, and gets a new parent run: %s cannot be gone on with: %s",
+            "the study resumes from its save file with a new parent run: %s cannot be continued: %s",
             latest.run_id or "the one it had",
             error,
         )
@@ -241,9 +241,9 @@ def of_file(memory: StudyMemory) -> RecordedStudy | None:
 
 
 def of_same(memory: StudyMemory, spec: StudySpec, *, is_finished_too: bool = False) -> RecordedStudy | None:
-    """What MLflow has of the latest study of a trials object, to go on under its parent run.
+    """What MLflow has of the latest study of a trials object, to continue under its parent run.
 
-    None where it came to its end, unless those are meant too; where this call is another study; and where it
+    None where it is finished, unless ``is_finished_too``; where this call is another study; and where it
     cannot be read.
     """
     if not memory.latest.study_id:
@@ -259,16 +259,16 @@ def of_same(memory: StudyMemory, spec: StudySpec, *, is_finished_too: bool = Fal
 
 
 def claim(study: RecordedStudy, memory: StudyMemory, used_s: float, *, take_over: bool) -> Continued:
-    """Make this process the study's driver, and tell the tracker what there is of the study.
+    """Make this process the study's driver, and return what the tracker needs of the study so far.
 
     Args:
         study: as it was read.
         memory: of the trials object, which has those trials of the study that ended.
         used_s: seconds that the study has used so far.
-        take_over: also where another driver lives; it then ends.
+        take_over: also where another driver is alive; that one then ends.
 
     Raises:
-        StudyInProgress: its driver lives.
+        StudyInProgress: its driver is alive.
         CannotResume: MLflow does not answer.
     """
     from sparktune.tracking.mlflow import current_uri, is_active
@@ -286,7 +286,7 @@ def claim(study: RecordedStudy, memory: StudyMemory, used_s: float, *, take_over
             counts = counted[run.trial_id].run_id == run.run_id
             if counts and trial is not None and trial.state.is_final:
                 runs[run.trial_id] = run.run_id
-                # One whose end only the save file knows is told to the tracker like any other.
+                # One whose end is only in the save file is recorded like any other.
                 if run.status == "RUNNING" and run.has_ended:
                     to_end[run.run_id] = run_status(trial.state)
             elif run.status == "RUNNING" or (counts and run.document is None):
@@ -295,8 +295,8 @@ def claim(study: RecordedStudy, memory: StudyMemory, used_s: float, *, take_over
                 to_end |= dict.fromkeys(below)
     except StudyAliveError as error:
         raise StudyInProgress(
-            f"the study of run {study.run_id} has a driver that lives: {error}. Wait until it ends, or end "
-            "it; or take the study from it with fmin(..., take_over=True), and it ends"
+            f"the study of run {study.run_id} has a driver that is alive: {error}. Wait until it ends, or "
+            "end it; or take the study from it with fmin(..., take_over=True), and it ends"
         ) from error
     except NotRecordedError as error:
         raise CannotResume(f"the study of run {study.run_id} cannot be resumed: {error}") from None
@@ -314,9 +314,9 @@ def claim(study: RecordedStudy, memory: StudyMemory, used_s: float, *, take_over
     )
 
 
-def told(study: RecordedStudy, trials: Iterable[Trial]) -> str:
-    """What is gone on with, in one line."""
+def progress_line(study: RecordedStudy, trials: Iterable[Trial]) -> str:
+    """Which study is resumed, and how far it is, in one line."""
     counts = [trial.state.is_final for trial in trials]
     again = len(counts) - sum(counts)
-    text = f"going on with the study of run {study.run_id}: {sum(counts)} trials have ended"
+    text = f"resuming the study of run {study.run_id}: {sum(counts)} trials have ended"
     return f"{text}, {again} are run again" if again else text

@@ -33,7 +33,7 @@ from sparktune.trials.prepare import Call, Prepared
 logger = logging.getLogger("sparktune")
 
 LOOK_S, LOOK_FOR_RUN_S = 5.0, 1.0
-"""Seconds between looks whether another driver has taken the study over; whether the parent run exists."""
+"""Seconds between checks whether another driver has taken the study over; whether the parent run exists."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RunnableTrials(StudyTrials):
         noisy: bool = False,
     ) -> Any:
         """Run a study on these trials; ``hyperopt.fmin(trials=...)`` calls it. See ``sparktune.fmin``."""
-        # With True and False alike an exception in an objective fails its own trial.
+        # With True and False alike an exception in an objective fails only its trial.
         del catch_eval_exceptions
         began = time.monotonic()
         call = Call(
@@ -135,7 +135,7 @@ class RunnableTrials(StudyTrials):
         reporter: Callable[..., Any],
         began: float,
     ) -> conclude.Ending:
-        """Run the trials; what ends the study is concluded in any case."""
+        """Run the trials; the study is concluded whatever ends it."""
         study, stream = prepared.study, prepared.stream
         with contextlib.ExitStack() as stack:
             with interrupts.held():
@@ -184,8 +184,8 @@ class RunnableTrials(StudyTrials):
         spent_s = time.monotonic() - began if self._keeps_real_time else 0.0
         began_s = backend.now() - spent_s
         slots = backend.slots()
-        self._say_parallelism(slots)
-        _warn_of_parallelism(call.algo, self._at_once(slots), prepared.max_new)
+        self._log_parallelism(slots)
+        _warn_of_parallelism(call.algo, self._concurrency(slots), prepared.max_new)
         info = prepared.info(call, self)
         if not isinstance(tracker, NullTracker):
             progress.show(bar, "opening MLflow")
@@ -201,7 +201,7 @@ class RunnableTrials(StudyTrials):
         if self.early_termination is not None:
             tracker.watch(self.watch_interval, _poster(backend))
         memory.joined(tracker.run_id, tracker.study_id)
-        logger.info("%s", summary.first_words(self, backend.slots()))
+        logger.info("%s", summary.opening_line(self, backend.slots()))
         report.start()
         if save is not None:
             save.begin(lambda: prepared.used_s + backend.now() - began_s)
@@ -210,7 +210,7 @@ class RunnableTrials(StudyTrials):
         )
 
     def _listeners(self, prepared: Prepared, running: _Running) -> list[Observer]:
-        """The observers of an end, in their order, when it is in the documents and in the save file."""
+        """The observers of an end, in their order; called once it is in documents and save file."""
         study, tracker, has_policy = prepared.study, running.tracker, self.early_termination is not None
         listening: list[Observer] = [observers.Recorder(tracker, self.memory)]
         if self.metric != "loss":
@@ -233,7 +233,7 @@ class RunnableTrials(StudyTrials):
     def from_mlflow(cls, run_id: str, **options: Any) -> Self:
         """The trials of a study that MLflow has recorded; nothing else is needed.
 
-        ``fmin(..., trials=...)`` with them goes on with that study, under the same parent run. What is
+        ``fmin(..., trials=...)`` with them continues that study, under the same parent run. What is
         recorded as JSON is read; nothing is executed. Entries of results that JSON cannot hold, and
         attachments, are not recorded.
 
@@ -255,7 +255,7 @@ class RunnableTrials(StudyTrials):
 
 
 def _record_missing(memory: StudyMemory, tracker: Tracker, prepared: Prepared) -> None:
-    """Have trials recorded whose end the record of their study lacks: it was written elsewhere."""
+    """Record trials whose end is missing in the record of their study: it was written elsewhere."""
     continues = prepared.continues
     if continues is None and not memory.is_unrecorded:
         return
@@ -279,14 +279,14 @@ class _Possession:
         self._look_at = 0.0
 
     @property
-    def _is_news(self) -> bool:
+    def _has_new_run(self) -> bool:
         return self._memory.latest.run_id is None and self._tracker.run_id is not None
 
     def due_in_s(self) -> float | None:
-        return 0.0 if self._is_news else self._look_at - time.monotonic()
+        return 0.0 if self._has_new_run else self._look_at - time.monotonic()
 
     def do(self) -> None:
-        if self._is_news:
+        if self._has_new_run:
             self._memory.joined(self._tracker.run_id, self._memory.latest.study_id)
             if self._save is not None:
                 self._save.renew()
@@ -300,7 +300,7 @@ class _Possession:
 
 
 def _poster(backend: Backend) -> Callable[[int, float, int], None]:
-    """Takes metrics read in MLflow to the driver's event loop."""
+    """Passes metrics read in MLflow to the driver's event loop."""
 
     def post(trial_id: int, value: float, step: int) -> None:
         backend.post(Reported(trial_id, backend.now(), value, step, "mlflow"))
@@ -309,11 +309,11 @@ def _poster(backend: Backend) -> Callable[[int, float, int], None]:
 
 
 def _warn_of_parallelism(algo: Any, together: int, max_new: int | None) -> None:
-    """Say that an algorithm which learns from results will not have any: ``together`` trials run at once."""
+    """Warn where all trials run at the same time (``together``), so that none can learn from results."""
     if max_new is not None and 1 < max_new <= together and suggestion.is_adaptive(algo):
         logger.warning(
-            "all %d trials run at once (parallelism %d), so %s has no result to learn from and searches at "
-            "random: use less parallelism, such as %d, or more trials",
+            "all %d trials run at the same time (parallelism %d), so %s has no result to learn from and "
+            "searches at random: use less parallelism, such as %d, or more trials",
             max_new,
             together,
             algorithm_name(algo),

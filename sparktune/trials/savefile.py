@@ -1,9 +1,9 @@
 """``trials_save_file``: the trials object on disk, with every trial that has ended.
 
 The file is a whole pickle of the trials, as hyperopt writes it, and while a study runs a journal behind it
-(``sparktune.trials.journal``): what was suggested, what has ended. ``pickle.load`` gives the trials as
-they were when the pickle was written; ``read`` adds the journal. At an orderly end the file is a plain pickle
-of everything.
+(``sparktune.trials.journal``): what was suggested, what has ended. ``pickle.load`` gives the trials as they
+were when the pickle was written; ``read`` adds the journal. At an orderly end the file is a plain pickle of
+everything.
 
 It is a pickle: **reading it executes what is in it**. Read only files that you trust.
 """
@@ -38,13 +38,13 @@ logger = logging.getLogger("sparktune")
 
 COMPACT_BYTES = 4 * 2**20
 """A journal of so many bytes, and more than the pickle before it, is made part of the pickle: so the pickle
-at least doubles each time, and all that is ever written stays in proportion to the trials."""
+at least doubles each time, and the total written stays in proportion to the trials."""
 SHARE_OF_TIME = 0.05
 """The most of the study's time for whole pickles where nothing can be appended (some network folders)."""
 AGAIN_S = 10.0
 """How long after a write that failed the next is tried."""
 TICK_S = 60.0
-"""While no trial begins or ends, the time used is noted so often."""
+"""How often the time used is noted while no trial begins or ends."""
 
 
 @contextlib.contextmanager
@@ -68,11 +68,11 @@ def expanded(path: str | os.PathLike[str]) -> str:
 
 
 class SaveFile:
-    """Writes a trials object as its study goes on (the driver's ``Observer``, ``Keeper`` and ``Chore``).
+    """Writes a trials object while its study runs (the driver's ``Observer``, ``Keeper`` and ``Chore``).
 
-    When ``keep`` returns, every end that ``changed`` was told is on the disk (one fsync for all of them), and
-    what was suggested is in the hands of the operating system, where it survives the death of this process. A
-    full disk is said aloud once, and does not end a study whose trials are in memory.
+    When ``keep`` returns, every end that was passed to ``changed`` is on the disk (one fsync for all of
+    them), and what was suggested is with the operating system, where it survives the death of this process. A
+    full disk is logged once, and does not end a study whose trials are in memory.
 
     Args:
         path: where; replaced by a whole new file (a rename in its folder), and appended to.
@@ -83,7 +83,7 @@ class SaveFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], trials: StudyTrials) -> None:
-        # A link stays one, and the file that it leads to is written.
+        # A link stays a link, and its target is written.
         self.path = Path(os.path.realpath(expanded(path)))
         self._trials = trials
         self._used_s: Callable[[], float] = lambda: trials.memory.used_s
@@ -96,7 +96,7 @@ class SaveFile:
         self._next_whole = 0.0
         self._has_failed = False
         self._append_error: OSError | None = None
-        self._has_said_whole = False
+        self._has_warned_whole = False
         folder = self.path.parent
         if self.path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
             raise SaveFileError(
@@ -105,7 +105,7 @@ class SaveFile:
             )
 
     def begin(self, used_s: Callable[[], float]) -> None:
-        """The study begins, and has the file brought up at its end also when no trial is launched.
+        """The study begins, and updates the file at its end also when no trial is launched.
 
         Args:
             used_s: gives the seconds of the time limit that have been used.
@@ -115,14 +115,14 @@ class SaveFile:
         self._is_stale = os.path.exists(self.path)
 
     def changed(self, trial: Trial) -> None:
-        """Take down that a trial has ended."""
+        """Note that a trial has ended."""
         if trial.state.is_final:
             self._note_suggested()
             self._note(self._trials.memory.documents[trial.trial_id], trial)
             self._has_ends = True
 
     def keep(self) -> None:
-        """Bring into the file what it lacks; see the class."""
+        """Write what the file lacks; see the class."""
         self._note_suggested()
         if not self._records and not self._is_stale:
             return
@@ -133,7 +133,7 @@ class SaveFile:
                 self._try_to_write()
 
     def renew(self) -> None:
-        """Have the file written as a whole: what the journal does not tell has changed."""
+        """Have the file written as a whole: something changed that the journal does not hold."""
         self._is_stale, self._next_whole = True, 0.0
 
     def due_in_s(self) -> float | None:
@@ -148,19 +148,19 @@ class SaveFile:
             self._note(None, None)
         self.keep()
 
-    def finish(self, *, anew: bool = False) -> None:
-        """The study is over: make the file a plain pickle; with ``anew`` once more."""
+    def finish(self, *, again: bool = False) -> None:
+        """The study is over: make the file a plain pickle; with ``again`` once more."""
         self._note_suggested()
-        if self._is_over and not anew and not self._is_stale:
+        if self._is_over and not again and not self._is_stale:
             return
         if self._records:
             self._append()
-        if self._journal is not None or self._is_stale or anew:
+        if self._journal is not None or self._is_stale or again:
             self._is_over = True
             self._try_to_write()
 
     def close(self) -> None:
-        """Append no more to the file there is."""
+        """Stop appending to the file."""
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -168,7 +168,7 @@ class SaveFile:
     # -- into the journal ----------------------------------------------------------------------------------
 
     def _note_suggested(self) -> None:
-        """Take down the documents that have joined the trials."""
+        """Note the documents that have joined the trials."""
         known = of_hyperopt.documents(self._trials)
         if len(known) > self._n_documents:
             for document in known[self._n_documents :]:
@@ -186,7 +186,7 @@ class SaveFile:
             content = cloudpickle.dumps((draws, memory.used_s, document, trial))
         except Exception:
             self._is_stale = True
-            self._say_failed()
+            self._log_failed()
         else:
             self._records.append(journal.record(content))
 
@@ -197,7 +197,7 @@ class SaveFile:
         except OSError as error:
             self._append_error = error
             self._is_stale = True
-            if self._journal.size:  # it worked before: that all is written now costs no more than that did
+            if self._journal.size:  # it worked before: writing everything now costs no more than that did
                 self._next_whole = 0.0
             self.close()
         else:
@@ -215,28 +215,28 @@ class SaveFile:
         try:
             self.write()
         except Exception:
-            self._say_failed()
+            self._log_failed()
             self._next_whole = time.monotonic() + AGAIN_S
             return
         if self._has_failed:
             logger.warning("the trials are in trials_save_file %s again", self.path)
-        elif cause is not None and not self._has_said_whole:
-            self._has_said_whole = True
+        elif cause is not None and not self._has_warned_whole:
+            self._has_warned_whole = True
             logger.warning(
                 "nothing can be appended to trials_save_file %s (%s: %s), so it was written as a whole; "
-                "where that goes on, the last trials before a crash may be missing in it",
+                "while that lasts, the last trials before a crash may be missing in it",
                 self.path,
                 type(cause).__name__,
                 cause,
             )
         self._has_failed = False
 
-    def _say_failed(self) -> None:
+    def _log_failed(self) -> None:
         culprit = None if self._has_failed else self._unpicklable()
         if culprit is not None:
             logger.warning(
                 "the trials cannot be kept in trials_save_file %s: %s, which cannot be pickled. The study "
-                "goes on, and the trials object has it. To have a save file, return plain values and save "
+                "continues, and the trials object has it. To have a save file, return plain values and save "
                 "models to shared storage",
                 self.path,
                 culprit,
@@ -251,7 +251,7 @@ class SaveFile:
         self._has_failed = True
 
     def _unpicklable(self) -> str | None:
-        """The result that stands against a pickle, where one does: ``DriverTrials`` keep any object."""
+        """The result that cannot be pickled, if there is one: ``DriverTrials`` keep any object."""
         for document in of_hyperopt.documents(self._trials):
             found = unpicklable(document["result"], {})
             if found is not None:
@@ -259,7 +259,7 @@ class SaveFile:
         return None
 
     def write(self) -> None:
-        """Write all trials now, into a new file that takes the old one's place.
+        """Write all trials now, into a new file that replaces the old one.
 
         Raises:
             OSError: the file cannot be written; what it held before is whole.
@@ -291,7 +291,7 @@ class SaveFile:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have a rename on the disk, where folders can be synced."""
+    """Sync a rename to the disk, where folders can be synced."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -340,7 +340,7 @@ def read(path: str | os.PathLike[str], *, quietly: bool = False) -> hyperopt.Tri
     except Exception as error:
         raise SaveFileError(
             f"trials_save_file {os.fspath(path)!r} cannot be read ({type(error).__name__}: {error}); give "
-            "another name, or move the file away to begin anew"
+            "another name, or move the file away to start again"
         ) from error
     if contents.left_out and not quietly:
         size = os.path.getsize(path)
@@ -388,11 +388,11 @@ def _replay(trials: StudyTrials, records: Iterable[memoryview]) -> None:
             trials.trial_attachments(latest[trial_id])[name] = value
 
 
-# -- going on from a file ----------------------------------------------------------------------------------
+# -- resuming from a file ----------------------------------------------------------------------------------
 
 
 def adopted(trials: StudyTrials, path: Path, parameters: Mapping[str, str], name: str) -> bool:
-    """Go on from a save file when the trials object given is empty, or the beginning of what is in the file.
+    """Resume from a save file when the trials object given is empty, or the beginning of what is in the file.
 
     Args:
         trials: given to ``fmin``.
@@ -418,7 +418,7 @@ def adopted(trials: StudyTrials, path: Path, parameters: Mapping[str, str], name
             return False
         raise SaveFileError(
             f"trials_save_file {str(path)!r} holds {n_saved} trials, more than the {n_given} of the trials "
-            "object given, and would be overwritten: pass an empty trials object to go on from the file, or "
+            "object given, and would be overwritten: pass an empty trials object to resume from the file, or "
             "give another name"
         )
     _become(trials, saved)
@@ -437,7 +437,7 @@ def _become(trials: StudyTrials, saved: hyperopt.Trials) -> None:
 
 
 def _warn_of_another_study(was: StudySpec, path: Path, parameters: Mapping[str, str], name: str) -> None:
-    """Warn of what a save file's study had that this call has otherwise. Ranges may be changed."""
+    """Warn of differences between a save file's study and this call. Ranges may be changed."""
     differs = [f"the parameter {text}" for text in parameter_differences(was.parameters, parameters)]
     if was.name not in ("", name):
         differs.append(f"the study was {was.name!r} and is {name!r}")

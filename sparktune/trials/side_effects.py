@@ -1,7 +1,7 @@
-"""What an objective writes to outside of itself, and what it writes there is lost when it runs on a worker.
+"""What an objective changes outside of itself: such changes are lost when it runs on a worker.
 
 A worker has a copy of what the objective refers to: lists and counters of the notebook stay as they are. The
-source of the objective is looked at, not run; where it cannot be read, nothing is found.
+source of the objective is read, not run; without its source nothing is found.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MUTATING = frozenset(
 )
 """Methods that change a container."""
 MAX_DEPTH = 3
-"""How many calls of the user's own functions are followed."""
+"""How many calls of the user's functions are followed."""
 
 
 def written_by(fn: Any) -> list[str]:
@@ -38,12 +38,12 @@ def written_by(fn: Any) -> list[str]:
     """
     try:
         return list(dict.fromkeys(_of(fn, {}, MAX_DEPTH, set())))
-    except Exception:  # it is advice only: no program may fail for it
+    except Exception:  # it is advice only: it must not make a program fail
         return []
 
 
 def _of(fn: Any, known: Mapping[str, Any], depth: int, seen: set[int]) -> Iterator[str]:
-    """Of a function, the values of some of whose arguments are known."""
+    """The names that a function changes, given the values of some of its arguments."""
     if isinstance(fn, functools.partial):
         yield from _of(fn.func, _bound(fn.func, fn.args, fn.keywords), depth, seen)
     elif isinstance(fn, types.MethodType):
@@ -119,7 +119,7 @@ class _Scope:
                 yield _name(target)
 
     def _value(self, node: ast.expr) -> Any:
-        """What an expression of names, attributes and items stands for; None where that is not known."""
+        """The value of an expression of names, attributes and items; None where that is not known."""
         match node:
             case ast.Name(id=name):
                 return self._values.get(name)
@@ -151,7 +151,7 @@ def _is_filled(cell: types.CellType) -> bool:
 
 
 def _is_data(value: Any) -> bool:
-    """Whether ``value[key] = ...`` changes data of the user's: containers, arrays, data frames."""
+    """Whether ``value[key] = ...`` changes the user's data: containers, arrays, data frames."""
     is_container = isinstance(value, CONTAINERS) or hasattr(type(value), "__array__")
     return is_container and value is not os.environ
 

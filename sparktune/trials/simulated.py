@@ -16,7 +16,7 @@ class SimulatedTrials(RunnableTrials):
     """Trials on a simulated cluster with a virtual clock; nothing is recorded in MLflow.
 
     Args:
-        slots: how many trials the simulated cluster can run at once.
+        slots: how many trials the simulated cluster can run at the same time.
         duration_s: virtual seconds that a trial takes, of its config (label -> raw value) and its result.
         parallelism, timeout, loss_threshold, metric, goal: as in ``SparkTrials``.
         early_termination, trial_timeout, max_failures, live_plot: as in ``SparkTrials``; the timeouts are in

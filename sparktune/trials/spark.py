@@ -32,39 +32,39 @@ class SparkTrials(RunnableTrials):
     The first five arguments are those of ``hyperopt.SparkTrials``, in its order.
 
     Args:
-        parallelism: the most trials to run at once; None or a value below 1 for as many as a fixed cluster
-            has slots. On one that adds executors for pending tasks (Spark's dynamic allocation, Databricks'
-            autoscaling) None stands for a tenth of ``max_evals``, at least the slots that there are, at most
-            those that may be added; where Spark does not say how many there are, for a tenth of
-            ``max_evals``. No more trials are under way than Spark has slots at that moment, with these
-            exceptions: where the number is not known, all of them are started. While the slots of a cluster
-            that grows are all in use, a few tasks without a trial are pending; where tasks cannot be
+        parallelism: the most trials to run at the same time; None or a value below 1 for as many as a fixed
+            cluster has slots. On one that adds executors for pending tasks (Spark's dynamic allocation,
+            Databricks' autoscaling) None stands for a tenth of ``max_evals``, at least the slots that there
+            are, at most those that may be added; where Spark does not report that number, for a tenth of
+            ``max_evals``. Never more trials run than Spark has slots at that moment, with these exceptions:
+            where the number is not known, all of them are started. While all slots of a growing cluster are
+            in use, a few tasks without a trial are pending; where tasks cannot be
             (``spark.speculation.task.duration.threshold``; Spark Connect with ``fresh_worker``, or where a
             server shows workers no tags), the trials themselves are.
-        timeout: seconds that one ``fmin`` call may take; goes before ``fmin``'s own ``timeout``.
-        loss_threshold: stop when the best loss is at or below it; ``fmin``'s own goes before it.
+        timeout: seconds that one ``fmin`` call may take; has precedence over ``fmin``'s ``timeout``.
+        loss_threshold: stop when the best loss is at or below it; ``fmin``'s has precedence over it.
         spark_session: the session to use; None for the active one, or a new one on this machine.
-        resource_profile: what each trial asks of Spark (stage-level scheduling); not on ``local``.
+        resource_profile: what each trial requests from Spark (stage-level scheduling); not on ``local``.
         mlflow: record the study in MLflow.
         metric: the primary metric: the name of what objectives report or log, and of the entry of the result
             that gives the loss where it has none.
         goal: what is good in it; to be maximized, the loss is its negative.
         early_termination: a policy that ends weak trials while they run, or None.
-        trial_timeout: seconds that one trial's objective may run, from its true beginning, or None.
+        trial_timeout: seconds that one trial's objective may run, from the moment it truly starts, or None.
         max_failures: end the study when so many of its trials have failed; ``math.inf`` for never. None ends
             it only where nothing can succeed: its first trials, 20 or twice the parallelism, all failed
             with one cause or few (``STATUS_FAIL``: five times as many).
         live_plot: in a notebook, draw the best loss so far while ``fmin`` runs; updated in place, about once
-            a second. Elsewhere it has no effect, and a warning says so.
-        watch_interval: seconds between two looks at what objectives log to MLflow; only with a policy.
+            a second. Elsewhere it has no effect but a warning.
+        watch_interval: seconds between two reads of what objectives log to MLflow; only with a policy.
         max_attempts: how often the objective of one trial may begin whose worker dies under it, or is lost
             with its executor or machine; Spark's own retries count. None for 4, and for 2 where Spark runs a
             task once in one process (``local``, ``local[N]``). A worker that is lost before the objective
-            begins costs no attempt, but after 10 of them the trial fails. What the objective raises is its
-            answer, and a Spark job that somebody else cancels is meant to end: neither is tried again.
+            begins costs no attempt, but after 10 of them the trial fails. An exception of the objective is
+            its result, and a Spark job cancelled from outside is meant to end: neither is tried again.
         fresh_worker: give every trial a new Python process. Without it trials share processes one after
             another: each gets its own copy of the objective, its own random seed and the process's settings
-            as they were, but what imported modules keep in variables of their own stays.
+            as they were, but what imported modules keep in their own variables stays.
         report_every: log the study's report (``plots.report``) to the parent run every so many seconds while
             it runs; None for its end alone. Needs plotly.
         log_report: whether a report is logged at all; it takes about 2 MB of the artifact store.
@@ -78,10 +78,10 @@ class SparkTrials(RunnableTrials):
     Raises:
         SparkNotAvailable: pyspark or Java is missing.
         PlotlyNotAvailable: ``report_every`` is given, and plotly is missing.
-        TypeError: ``fresh_worker`` or ``log_report`` is neither True nor False, or ``control_port`` names no
-            ports.
-        ValueError: Spark refuses the resource profile, ``max_attempts`` is no whole number above 0,
-            ``report_every`` no number above 0, or given with ``mlflow=False`` or ``log_report=False``, or
+        TypeError: ``fresh_worker`` or ``log_report`` is neither True nor False, or ``control_port`` is not
+            valid.
+        ValueError: Spark refuses the resource profile, ``max_attempts`` is not a whole number above 0,
+            ``report_every`` not a number above 0, or given with ``mlflow=False`` or ``log_report=False``, or
             ``control_port`` not in 0..65535, or an empty range.
     """
 
@@ -148,9 +148,9 @@ class SparkTrials(RunnableTrials):
     def _plan(self) -> Plan:
         return Plan(self.asked_parallelism, self.memory.spec.max_evals, self.memory.n_given)
 
-    def _at_once(self, slots: int) -> int:
+    def _concurrency(self, slots: int) -> int:
         size = self._growing_size()
-        return super()._at_once(slots) if size is None else spark_slots.limit(size, self._plan())
+        return super()._concurrency(slots) if size is None else spark_slots.limit(size, self._plan())
 
     def _growing_size(self) -> Size | None:
         """The cluster's size where its slots are not all that a study may use; None where they are."""
@@ -160,11 +160,11 @@ class SparkTrials(RunnableTrials):
         size = spark_slots.size_of_application(application)
         return None if size.kind is Kind.FIXED else size
 
-    def _say_parallelism(self, slots: int) -> None:
-        """Also say what was chosen on a cluster that is not fixed, and why."""
+    def _log_parallelism(self, slots: int) -> None:
+        """Also log what was chosen on a cluster that is not fixed, and why."""
         size = self._growing_size()
         if size is None:
-            super()._say_parallelism(slots)
+            super()._log_parallelism(slots)
             return
         plan = self._plan()
         is_as_asked = self.asked_parallelism == spark_slots.limit(size, plan)

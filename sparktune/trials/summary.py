@@ -1,4 +1,4 @@
-"""What is said at the end of a study: best loss, time, how many trials ended how, where to look at them."""
+"""The summary of a study: best loss, time, how many trials ended how, where to look at them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from sparktune.trials.base import StudyTrials
 
 
-def first_words(trials: StudyTrials, slots: int) -> str:
-    """What is said when a study begins: its run, and how many trials there can be at a time."""
+def opening_line(trials: StudyTrials, slots: int) -> str:
+    """The log line at the start of a study: its run, and how many trials can run at the same time."""
     run = "" if trials.run_id is None else f"run {trials.run_id}: "
     return f"{run}up to {n_trials(min(trials.parallelism, slots))} at a time, {slots} slots"
 
 
 def lines(best: Trial | None, trials: StudyTrials, elapsed_s: float, link: str | None) -> list[str]:
-    """The last words of a study: best loss, time, trials by how they ended, where to look at them.
+    """The log lines at the end of a study: best loss, time, trials by how they ended, where to look at them.
 
     Args:
         best: the best trial, or None.
@@ -39,9 +39,9 @@ def lines(best: Trial | None, trials: StudyTrials, elapsed_s: float, link: str |
     return [text] if link is None else [text, f"runs in MLflow: {link}"]
 
 
-def how_to_go_on(trials: StudyTrials) -> str:
-    """How a study that was interrupted is continued."""
-    text = "to go on, call fmin again with the same trials object"
+def how_to_continue(trials: StudyTrials) -> str:
+    """How to continue a study that was interrupted."""
+    text = "to continue, call fmin again with the same trials object"
     if trials.run_id is None:
         return text
     return f"{text}, or in another process fmin(..., resume={trials.run_id!r})"

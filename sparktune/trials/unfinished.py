@@ -1,4 +1,4 @@
-"""The studies that did not end, as a table for people."""
+"""The unfinished studies, as a table for people."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ DRIVER = {True: "runs it now", False: "is gone", None: "not known"}
 
 
 def table(store: str | None = None, experiment: str | None = None) -> str:
-    """The unfinished studies of an experiment, the latest first, and how to go on with one.
+    """The unfinished studies of an experiment, the latest first, and how to resume one.
 
     Args:
         store: tracking URI; None for the one that is set in MLflow.
         experiment: its name; None for the active one.
 
     Raises:
-        CannotResume: MLflow does not answer, or has no such experiment.
+        CannotResume: MLflow does not answer, or does not have this experiment.
     """
     from sparktune.tracking.mlflow import current_uri
     from sparktune.tracking.places import absolute_uri, without_password
@@ -49,5 +49,5 @@ def table(store: str | None = None, experiment: str | None = None) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
              for row in (HEADER, *rows)]  # fmt: skip
     return "\n".join(
-        [*lines, "", f'Go on with one: fmin(..., resume="{rows[0][0]}"), or with the latest: resume="last"']
+        [*lines, "", f'Resume one: fmin(..., resume="{rows[0][0]}"), or with the latest: resume="last"']
     )

@@ -1,7 +1,7 @@
-"""Trials of earlier studies that inform the search of a new one, and are no trials of it.
+"""Trials of earlier studies that inform the search of a new one without being its trials.
 
-The parameters must be the same; ranges may have changed. What is compared, and what SageMaker's warm start
-leaves unsaid where it refuses: each parameter's label, its options, its value in each trial.
+The parameters must be the same; ranges may have changed. Each parameter's label, its options, and its value
+in each trial are compared, and a refusal names what differs (SageMaker's warm start does not).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def checked(run_ids: Any) -> tuple[str, ...]:
     """The argument ``warm_start``.
 
     Raises:
-        TypeError: it is no sequence of run ids.
+        TypeError: it is not a sequence of run ids.
     """
     is_sequence = isinstance(run_ids, Sequence) and not isinstance(run_ids, str)
     if not is_sequence or not all(isinstance(run_id, str) and run_id for run_id in run_ids):
@@ -54,7 +54,7 @@ def documents(run_ids: Sequence[str], view: SpaceView, spec: StudySpec) -> list[
 
     Raises:
         WarmStartRefused: a study has other parameters, another metric or goal; names each.
-        CannotResume: a run holds no study, or MLflow does not answer.
+        CannotResume: a run does not hold a study, or MLflow does not answer.
     """
     space = SearchSpace(view.expression)
     found: dict[str, Document] = {}
@@ -108,7 +108,7 @@ def _check(study: RecordedStudy, view: SpaceView, spec: StudySpec) -> None:
 
 
 def _check_values(run_id: str, view: SpaceView, trial: Trial) -> None:
-    """Refuse what had the same label and meant something else: ``hp.reverseloguniform``, other conditions."""
+    """Refuse a label with another meaning: ``hp.reverseloguniform``, other conditions."""
     now = view.params(trial.config)
     refused = [
         f"the parameter {label!r} of trial {trial.trial_id} was {was!r}, which is {now.get(label)!r} now"
@@ -160,11 +160,11 @@ class Informed:
         self.trials = of_hyperopt.view_of(trials, [*earlier, *of_hyperopt.documents(trials)])
 
     def add(self, document: Mapping[str, Any]) -> None:
-        """A trial was suggested."""
+        """Add a trial that was suggested."""
         of_hyperopt.show(self.trials, dict(document) if not isinstance(document, dict) else document)
 
     def for_algorithm(self, *, is_ours: bool) -> StudyTrials:
-        """What the algorithm is given; ours reads failed trials as such, hyperopt's expects none."""
+        """The trials for the algorithm; ours reads failed trials as such, hyperopt's expects none."""
         if not is_ours:
             self.trials.refresh()
         return self.trials

@@ -115,7 +115,7 @@ def test_ctrl_c_says_what_matters_and_little_else(clean_env: dict[str, str], tmp
     _, (_, ours, hyperopts) = in_a_kernel(INTERRUPTED, tmp_path, clean_env, "raising")
     for outputs, most in ((ours, 30), (hyperopts, 50)):
         said = stream(outputs)
-        for text in ("best loss ", "runs in MLflow: mlflow ui", "to go on, call fmin again", "resume='"):
+        for text in ("best loss ", "runs in MLflow: mlflow ui", "to continue, call fmin again", "resume='"):
             assert text in said
         (error,) = (output for output in outputs if output["output_type"] == "error")
         assert error["ename"] == "KeyboardInterrupt"

@@ -65,7 +65,7 @@ def test_zeros_that_a_crash_left_at_the_end(zeros: int) -> None:
 
 
 def test_something_else_behind_the_pickle() -> None:
-    assert journal.parse(b"spark plugs") == journal.Contents([], 11, "they are no journal")
+    assert journal.parse(b"spark plugs") == journal.Contents([], 11, "they are not a journal")
 
 
 def test_a_later_version() -> None:

@@ -79,7 +79,7 @@ def test_outside_of_notebooks_one_warning(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING, "sparktune"):
         fmin(lambda x: x, hp.uniform("x", 0, 1), rand.suggest, 3, trials=trials, show_progressbar=False)
     said = [record.message for record in caplog.records if "live_plot" in record.message]
-    assert said == ["live_plot=True has no effect: it draws in notebooks, and this is none"]
+    assert said == ["live_plot=True has no effect: it draws in notebooks, and this is not one"]
 
 
 def test_in_a_study(monkeypatch: pytest.MonkeyPatch) -> None:

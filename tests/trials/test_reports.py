@@ -104,7 +104,7 @@ def test_a_study_that_cannot_be_shown_has_no_report(caplog) -> None:
 def test_a_report_that_takes_too_long_is_left_out(mlflow_store: str, monkeypatch, caplog) -> None:
     gate = threading.Event()
     monkeypatch.setattr(reports, "_page", lambda study: str(gate.wait(60)))
-    monkeypatch.setattr(reports, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(reports, "WAIT_S", 0.1)
     trials = tune(3)
     gate.set()
     assert artifacts(trials.run_id) == {"best_point.json", "trials.json"}

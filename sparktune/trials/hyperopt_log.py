@@ -1,7 +1,7 @@
-"""The logger of hyperopt's ``SparkTrials``, under which unattended jobs look for lines that they know.
+"""The logger of hyperopt's ``SparkTrials``, whose lines alerting of unattended jobs may match.
 
-hyperopt gives it a handler of its own where logging was not configured when it was imported, so that a script
-shows these lines without any set-up. Logging that is configured later would show each of them twice.
+hyperopt adds a handler to it where logging was not configured when it was imported, so that a script shows
+these lines without any set-up. Logging that is configured later would show each of them twice.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class _UnlessShown(logging.Filter):
         return not console.shows(logger, record.levelno, besides=self._handler)
 
 
-def _step_back() -> None:
-    """Have hyperopt's handler step back; it has no format, by which it is told from the user's own."""
+def _avoid_duplicates() -> None:
+    """Filter hyperopt's handler; unlike the user's handlers, it has no format."""
     for handler in logger.handlers:
         if type(handler) is logging.StreamHandler and handler.formatter is None:
             handler.addFilter(_UnlessShown(handler))
 
 
-_step_back()
+_avoid_duplicates()
