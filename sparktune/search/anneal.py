@@ -1,4 +1,4 @@
-"""Annealing: points near a good one, nearer and nearer.
+"""Annealing: points near a good one, ever nearer.
 
 The algorithm of ``hyperopt.anneal`` (J. Bergstra), in numpy: "begins by sampling from the prior, but tends
 over time to sample from points closer and closer to the best ones observed".
@@ -32,9 +32,9 @@ def suggest(
 ) -> list[Any]:
     """Draw each parameter from its distribution, narrowed and moved to the value of one of the best trials.
 
-    Trials that run are counted in the narrowing; failed ones are not looked at; those terminated early come
-    after the completed ones. Points that were tried before are avoided where others can be found. Set the
-    options with ``functools.partial(anneal.suggest, shrink_coef=0.05)``.
+    Running trials count in the narrowing; failed ones are ignored; those terminated early come after the
+    completed ones. Points that were tried before are avoided where others can be found. Set the options with
+    ``functools.partial(anneal.suggest, shrink_coef=0.05)``.
 
     Args:
         new_ids: ids of the trials to suggest.
@@ -70,7 +70,7 @@ def propose(
     avg_best_idx: float = 2.0,
     shrink_coef: float = 0.1,
 ) -> Array:
-    """See ``suggest``."""
+    """Propose ``n`` configurations near good ones, for ``suggest``."""
     ranked = history.ranks_best_first()
     good = history.values[ranked[history.losses[ranked] < np.inf]]
     known = np.concatenate([good, history.pending])
@@ -96,7 +96,8 @@ def _near_good(
     for i, parameter in enumerate(space.parameters):
         if not space.is_active(row[np.newaxis], i)[0]:
             continue
-        # The trial that gave the other values, so that values stay together; a runner-up where it has none.
+        # The trial that gave the other values, so that values stay together; a runner-up where it does not
+        # have a value.
         model = next((m for m in models if not np.isnan(m[i])), None)
         if model is None:
             having = good[~np.isnan(good[:, i])]

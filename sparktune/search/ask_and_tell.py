@@ -1,4 +1,4 @@
-"""Ask and tell: a search for people who have their own loop, without Spark and MLflow.
+"""Ask and tell: a search for your own loop, without Spark and MLflow.
 
 searcher = Searcher({"x": hp.uniform("x", -5, 5)}, seed=0)
 for _ in range(50):
@@ -43,7 +43,7 @@ class Candidate:
         id: its number in the search, from 0.
         point: as an objective receives it: the space with its parameters filled in.
         params: label -> value, flat, active labels only; of an ``hp.choice`` the option or its branch's name.
-        loss: what was told; None before that, and for failures.
+        loss: the loss passed to ``tell``; None before that, and for failures.
     """
 
     id: int
@@ -53,9 +53,9 @@ class Candidate:
 
 
 class Searcher:
-    """Suggests points and learns from their losses. Pickle it to go on later, in another process too.
+    """Suggests points and learns from their losses. Pickle it to continue later, in another process too.
 
-    Any number of trials may be under way; they are known to the algorithm. Not for several threads at once.
+    Any number of trials may run at the same time; they are known to the algorithm. Not thread-safe.
 
     Args:
         space: what ``fmin`` takes: an expression of ``hp`` nodes, or a dict of ``scipy.stats`` distributions.
@@ -119,7 +119,7 @@ class Searcher:
         return found[0]
 
     def tell(self, trial: Candidate | int, loss: float | None) -> None:
-        """Say what came of a trial.
+        """Record the result of a trial.
 
         Args:
             trial: a candidate of ``ask``, or its id.
@@ -127,7 +127,7 @@ class Searcher:
 
         Raises:
             ValueError: the trial was not asked for here, or has its result already.
-            TypeError: ``trial`` is no candidate and no id, or ``loss`` is no number.
+            TypeError: ``trial`` is neither a candidate nor an id, or ``loss`` is not a number.
         """
         document = self._open(trial)
         value = None if loss is None else _number(document["tid"], loss)
@@ -139,12 +139,12 @@ class Searcher:
             return
         self._end(document, JOB_STATE_DONE)
         document["result"] = {"status": STATUS_OK, "loss": value}
-        told = self._candidates[document["tid"]] = replace(self._candidates[document["tid"]], loss=value)
+        ended = self._candidates[document["tid"]] = replace(self._candidates[document["tid"]], loss=value)
         if self._best is None or self._best.loss is None or value < self._best.loss:
-            self._best = told
+            self._best = ended
 
     def fail(self, trial: Candidate | int) -> None:
-        """Say that a trial failed; the same as ``tell(trial, None)``."""
+        """Record that a trial failed; the same as ``tell(trial, None)``."""
         self.tell(trial, None)
 
     @property
@@ -154,7 +154,7 @@ class Searcher:
 
     @property
     def candidates(self) -> list[Candidate]:
-        """Everything that was asked for, in that order, with the losses told."""
+        """Everything that was asked for, in that order, with the losses."""
         return list(self._candidates.values())
 
     @property
@@ -200,8 +200,8 @@ class Searcher:
             )
         if document["state"] != JOB_STATE_RUNNING:
             loss = self._candidates[trial_id].loss
-            told = "it failed" if loss is None else f"its loss is {loss:g}"
-            raise ValueError(f"trial {trial_id} has its result already ({told}); ask for a new trial")
+            result = "it failed" if loss is None else f"its loss is {loss:g}"
+            raise ValueError(f"trial {trial_id} has its result already ({result}); ask for a new trial")
         return document
 
     def _end(self, document: dict[str, Any], state: int) -> None:

@@ -3,8 +3,8 @@
 What was measured is in ``docs/search.md``: regret after 200 trials relative to random search's. ``gp`` is far
 ahead of ``tpe`` on small spaces that are smooth, noisy or finite. Elsewhere they take turns, each learning
 from the trials of both, which is better than either alone: where parameters are not always active, in spaces
-of many parameters, in spaces of choices alone, and in studies of very many trials, of which ``gp`` uses a
-part. Whose turn it is, the trial's id decides, so the same seed and trials give the same suggestions.
+of many parameters, in spaces of only choices, and in studies of very many trials, of which ``gp`` uses a
+part. The trial's id decides whose turn it is, so the same seed and trials give the same suggestions.
 
 The first points are spread evenly by each of them, however many are asked for.
 """
@@ -62,7 +62,7 @@ def rule(n_params: int, n_at_times: int, n_choices: int) -> Rule:
     Args:
         n_params: its parameters.
         n_at_times: those that are not always active.
-        n_choices: those that are options, and no numbers.
+        n_choices: those that are options, not numbers.
     """
     if n_at_times:
         why = f"tpe and gp in turn: {n_at_times} of {n_params} parameters are not always active"
@@ -97,8 +97,8 @@ def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list
     """
     space = space_of(domain)
     chosen = rule_of(space)
-    if _TOLD.get(domain) != chosen.reason:
-        _TOLD[domain] = chosen.reason
+    if _LOGGED.get(domain) != chosen.reason:
+        _LOGGED[domain] = chosen.reason
         logger.info("auto.suggest uses %s", chosen.reason)
     history, rng = history_of(trials, space), np.random.default_rng(seed)
     turns = [chosen.turn(new_id, history.n_finished) for new_id in new_ids]
@@ -110,7 +110,7 @@ def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list
     return new_documents(rows, new_ids, space, domain, trials)
 
 
-_TOLD: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_LOGGED: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 """Domain, of which there is one per study -> the reason that was logged."""
 
 

@@ -20,7 +20,7 @@ logger = logging.getLogger("sparktune")
 LARGEST = 10_000
 """Larger spaces are taken as infinite: to list their configurations costs more than a repeated trial."""
 HYPEROPTS = ("tid", "cmd", "workdir", "idxs", "vals")
-"""Entries of ``misc`` that hyperopt knows; others are an algorithm's marks."""
+"""Entries of ``misc`` that hyperopt knows; others are the marks of an algorithm."""
 
 Suggest = Callable[..., list[Any]]
 
@@ -37,16 +37,16 @@ def prepared(
     """The algorithm and the number of trials for a study that tries no configuration twice.
 
     Only for sparktune's own algorithms: hyperopt's repeat configurations, as they do in ``hyperopt.fmin``.
-    What happens is logged once, where the space has fewer configurations than there are to be trials.
+    Logs once where the space has fewer configurations than there are to be trials.
 
     Args:
         algo: a suggest function.
         expression: the search space.
-        trials: the study's trials; what they hold was tried, unless it was cancelled with its study.
+        trials: the study's trials; their configurations were tried, except those cancelled with their study.
         max_new: how many trials are to be suggested, or None for no limit.
         noisy: whether configurations may be evaluated again.
-        are_given: whether the algorithm is given the study's trials and no others; hyperopt may have read
-            them from a save file.
+        are_given: whether the algorithm gets exactly the study's trials; hyperopt may have read them from a
+            save file.
 
     Returns:
         The suggest function and the number of trials; those that were given, where the space is not finite.
@@ -91,7 +91,7 @@ def _small(expression: Any) -> grid.Grid | None:
 def _may_be_led(algo: Any) -> bool:
     """Whether other configurations may take the place of what the algorithm suggests.
 
-    Optuna's samplers keep their own account of what they have suggested.
+    Optuna's samplers keep their own record of what they have suggested.
     """
     while isinstance(algo, functools.partial):
         algo = algo.func

@@ -5,21 +5,21 @@ et al. 1998, "Efficient global optimization of expensive black-box functions"), 
 was fitted to the trials so far. Its parts, each with its source, are in ``gaussian``:
 
 - ``encoding``: which configurations are near to each other, in mixed and conditional spaces.
-- ``losses``: a power transform; neither outliers nor failures rule the fit.
+- ``losses``: a power transform; neither outliers nor failures dominate the fit.
 - ``fitting``: length scales, amplitude, noise and a warping of the inputs, by their posterior density. Half
   of the suggestions come from a process with long length scales, half from one with short ones (``model``).
-- ``trend``: losses rise towards the bounds, unless the trials say otherwise.
+- ``trend``: losses rise towards the bounds, unless the trials show otherwise.
 - ``acquisition``: the logarithm of the expected improvement. What is to be improved on is the lowest mean
   of a trial, not the lowest loss, which with noise is luck.
 - ``maximising``: candidates, then gradients in continuous and neighbours in discrete parameters, in turn.
 - ``branches``: which options to try, where other parameters depend on them.
-- ``subset``: of very many trials the most telling ones, for the cost grows with their cube.
+- ``subset``: of very many trials the most informative ones, since the cost grows with their cube.
 
-Trials that run are believed to give what is expected of them. Failed trials count as the worst one, those
+Running trials are taken to give the expected loss. Failed trials count as the worst one, those
 that were terminated early as the median at best. No configuration is tried twice, as long as there is another
 one. The first ones are spread evenly (``parzen.startup``), until ``n_startup_jobs`` have *finished*.
 
-The model is made anew at each call from the trials alone, in whatever order they ended: the same seed and
+The model is rebuilt at each call from the trials alone, in whatever order they ended: the same seed and
 trials give the same suggestions, also after a study was resumed.
 """
 
@@ -54,7 +54,7 @@ def suggest(
     Args:
         new_ids: ids of the trials to suggest; several get different, good points in one call.
         domain: the ``hyperopt.Domain`` of the objective and its space.
-        trials: the ``hyperopt.Trials`` so far; those that run count as such.
+        trials: the ``hyperopt.Trials`` so far; including running ones.
         seed: what the suggestions are drawn from; the same seed and trials give the same suggestions.
         n_startup_jobs: how many trials must have finished before anything is modelled; at least 1.
 
@@ -69,7 +69,7 @@ def suggest(
 def propose(
     space: SearchSpace, history: History, n: int, rng: np.random.Generator, options: Options = DEFAULTS
 ) -> Array:
-    """The algorithm without hyperopt's clothes; see ``Propose``."""
+    """The algorithm on configurations; see ``Propose``."""
     tried = Tried(history)
     rows = np.empty((n, len(space)))
     if history.n_finished < options.n_startup_jobs or not len(space) or not n:
@@ -81,7 +81,7 @@ def propose(
     model = Model(space, history, rng)
     for i in range(n):
         new = (row for row in model.best_first() if row not in tried)
-        # All candidates were tried: in a small space, or one that has nothing left.
+        # All candidates were tried: in a small or an exhausted space.
         row = next(new, None)
         rows[i] = tried.first_new(functools.partial(_anywhere, space, rng)) if row is None else row
         tried.add(rows[i])

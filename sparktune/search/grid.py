@@ -28,12 +28,12 @@ Levels = tuple[int, ...]
 
 
 def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list[Any]:
-    """The next configurations of the grid, and none when all have been tried: then ``fmin`` ends by itself.
+    """The next configurations of the grid, and none when all have been tried: then ``fmin`` ends.
 
     The values are those that the space's distributions can give: options, whole numbers, multiples of ``q``.
     Each configuration of active parameters comes once; branching parameters change slowest. What ``trials``
-    hold is left out, whoever suggested it, so that a study can go on later. Trials that were cancelled with
-    their study come once more at the end.
+    hold is left out, whichever algorithm suggested it, so that a study can continue later. Trials that were
+    cancelled with their study come once more at the end.
 
     Args:
         new_ids: ids of the trials to suggest.
@@ -59,7 +59,7 @@ def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list
 class Grid:
     """The configurations of a finite space by number.
 
-    A *pattern* is an assignment of the branching parameters. It tells which parameters are active; these
+    A *pattern* is an assignment of the branching parameters. It decides which parameters are active; these
     count like the digits of a number.
 
     Args:
@@ -199,7 +199,7 @@ def _too_large(space: SearchSpace, found: Sequence[Levels | range]) -> InvalidSp
 class Table:
     """Which configurations the documents of one trials object hold; documents are read once.
 
-    Documents are only ever added to a study; where the last one read is not in its place, all are read again.
+    Documents are only added to a study; where the last one read is not in its place, all are read again.
     """
 
     def __init__(self, grid: Grid) -> None:

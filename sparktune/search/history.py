@@ -1,4 +1,4 @@
-"""What the search algorithms know: the trials of a study as arrays, read from hyperopt's trial documents.
+"""What search algorithms learn from: the trials of a study as arrays, read from hyperopt's documents.
 
 Documents of trials that are over do not change, so they are read once per trials object.
 """
@@ -32,7 +32,7 @@ class History:
     Attributes:
         values: ``(n, n_params)`` configurations of finished trials, in the order of their documents.
         losses: ``(n,)``; infinite where the trial failed.
-        is_weak: ``(n,)`` terminated early or failed: bad, whatever their loss says.
+        is_weak: ``(n,)`` terminated early or failed: bad, whatever their loss is.
         pending: ``(m, n_params)`` configurations of trials that run or wait.
     """
 
@@ -60,7 +60,7 @@ class _Table:
     losses: Array
     is_weak: NDArray[np.bool_]
     results: list[Any] = field(default_factory=list)
-    documents: list[Any] = field(default_factory=list)  # kept, so that their ids stay theirs
+    documents: list[Any] = field(default_factory=list)  # kept, so that their ids are not reused
     seen: dict[int, int] = field(default_factory=dict)
 
     @classmethod
@@ -86,7 +86,7 @@ _TABLES: weakref.WeakKeyDictionary[Any, _Table] = weakref.WeakKeyDictionary()
 def history_of(trials: Any, space: SearchSpace) -> History:
     """The history of a ``hyperopt.Trials`` (all its documents, also those that failed).
 
-    Cancelled trials tell nothing and are left out.
+    Cancelled trials are left out.
     """
     table = _TABLES.get(trials)
     if table is None or table.space is not space:
@@ -101,12 +101,12 @@ def history_of(trials: Any, space: SearchSpace) -> History:
             if at is None:
                 table.add(document)
             elif table.results[at] is not document["result"]:
-                return _anew(trials, space)
+                return _reread(trials, space)
             n_over += 1
         elif state != JOB_STATE_CANCEL:
             pending.append(space.row(config_of(document)))
     if n_over != len(table.results):
-        return _anew(trials, space)
+        return _reread(trials, space)
     n = n_over
     return History(
         values=table.values[:n],
@@ -116,8 +116,8 @@ def history_of(trials: Any, space: SearchSpace) -> History:
     )
 
 
-def _anew(trials: Any, space: SearchSpace) -> History:
-    """Documents were removed or replaced (``delete_all``, a trials object filled by hand): read all again."""
+def _reread(trials: Any, space: SearchSpace) -> History:
+    """Read all again: documents were removed or replaced (``delete_all``, trials filled manually)."""
     _TABLES.pop(trials, None)
     return history_of(trials, space)
 

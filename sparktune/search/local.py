@@ -27,7 +27,7 @@ def suggest(
     num_init_random: int = 5,
     probab_local: float = 0.95,
 ) -> list[Any]:
-    """Draw one active hyperparameter of the best configuration anew, or, at times, all of them.
+    """Redraw one active hyperparameter of the best configuration or, at times, all of them.
 
     When the changed one is a choice, the parameters of the new branch are drawn, those that both branches
     share are kept. Points that were tried before are avoided where others can be found. Set the options with
@@ -65,7 +65,7 @@ def propose(
     num_init_random: int = 5,
     probab_local: float = 0.95,
 ) -> Array:
-    """See ``suggest``."""
+    """Propose ``n`` configurations, for ``suggest``."""
     ranked = history.ranks_best_first()
     good = ranked[history.losses[ranked] < np.inf]
     n_before = history.n_finished + len(history.pending)
@@ -85,7 +85,7 @@ def propose(
 
 
 def _step(space: SearchSpace, best: Array, rng: np.random.Generator) -> Array:
-    """``best`` with one of its active hyperparameters drawn anew, and what then becomes active."""
+    """``best`` with one of its active hyperparameters redrawn, and what then becomes active."""
     drawn = rng.random(len(space))
     changeable = [i for i, p in enumerate(space.parameters) if not np.isnan(best[i]) and p.n_options != 1]
     if not changeable:

@@ -1,14 +1,14 @@
 """Any of Optuna's samplers as a search algorithm: ``algo=optuna_sampler(TPESampler())``.
 
-The samplers of Optuna, of its hub and your own propose; hyperopt's language stays that of the space, and
-Spark runs the trials. Spaces are walked as Optuna does it, "define by run": parents first, then what is
-active. Finished trials are told with their values, those that were terminated early as pruned, those that run
-with their parameters, failed ones as failed. How parameters are told: ``samplers.dimensions``.
+The samplers of Optuna, of its hub and your own propose points; the space stays in hyperopt's language, and
+Spark runs the trials. Spaces are walked as in Optuna, "define by run": parents first, then what is active.
+The sampler sees finished trials with their values, those terminated early as pruned, running ones with their
+parameters, and failed ones as failed. Parameters are converted by ``samplers.dimensions``.
 
 For each call the sampler is copied and its random generators are seeded, so that the same seed and trials
 give the same suggestions. What cannot be seeded: states elsewhere than in generators of numpy or Python that
 the object holds, such as torch's; and what was drawn when the sampler was made, such as the scrambling of
-``QMCSampler(scramble=True)`` without a seed of its own.
+``QMCSampler(scramble=True)`` without its own seed.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ Suggest = Callable[..., list[Any]]
 def optuna_sampler(sampler: Any) -> Suggest:
     """A suggest function for one of Optuna's samplers.
 
-    Its ``constraints_func`` is not called, for trials of hyperopt's form have one value.
+    Its ``constraints_func`` is not called, since hyperopt's trials have one value.
 
     Args:
-        sampler: an ``optuna.samplers.BaseSampler``, or what makes one when it is called with ``seed=``: the
-            class, or a function. Give that where a seed matters when the sampler is made
+        sampler: an ``optuna.samplers.BaseSampler``, or a callable that makes one when called with ``seed=``:
+            the class, or a function. Use the latter where a seed matters when the sampler is made
             (``functools.partial(QMCSampler, scramble=True)``); it is called with the seed of the study's
             first suggestion.
 
     Returns:
-        What ``fmin`` takes as ``algo``; it can be pickled if the sampler can.
+        The ``algo`` for ``fmin``; it can be pickled if the sampler can.
 
     Raises:
         OptunaNotAvailable: optuna is not installed.
@@ -57,19 +57,19 @@ def optuna_sampler(sampler: Any) -> Suggest:
         return Sampled(sampler, None, type(sampler).__name__)
     if not callable(sampler):
         raise TypeError(
-            f"optuna_sampler was given {sampler!r}; it takes a sampler of Optuna's, such as "
-            "optuna.samplers.TPESampler(), or what makes one when called with seed="
+            f"optuna_sampler was given {sampler!r}; it takes one of Optuna's samplers, such as "
+            "optuna.samplers.TPESampler(), or a callable that makes one from seed="
         )
     return Sampled(None, sampler, _name_of(sampler))
 
 
 class Sampled:
-    """The suggest function of a sampler; see ``optuna_sampler``, which makes it."""
+    """The suggest function of a sampler, made by ``optuna_sampler``."""
 
     def __init__(self, sampler: Any, make: Callable[..., Any] | None, name: str) -> None:
         self._sampler, self._make, self._name = sampler, make, name
         self._mirrors: weakref.WeakKeyDictionary[Any, Mirror] = weakref.WeakKeyDictionary()
-        self.__qualname__ = f"optuna_sampler({name})"  # what studies are recorded with
+        self.__qualname__ = f"optuna_sampler({name})"  # the name under which studies are recorded
 
     def __repr__(self) -> str:
         return f"optuna_sampler({self._sampler or self._make!r})"
@@ -82,7 +82,7 @@ class Sampled:
         self._mirrors = weakref.WeakKeyDictionary()
 
     def __call__(self, new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list[Any]:
-        """See ``tpe.suggest``.
+        """Suggest the next trials by the sampler.
 
         Raises:
             InvalidSpace: the space cannot be searched.

@@ -15,9 +15,9 @@ __getattr__ = _hyperopt_names.missing_from(__name__, "hyperopt.rand")
 
 
 def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list[Any]:
-    """Independent draws from the space's own distributions, as ``hyperopt.rand.suggest`` draws them.
+    """Independent draws from the space's distributions, as ``hyperopt.rand.suggest`` draws them.
 
-    A point may come again in a finite space. ``fmin`` has another one tried then, unless the space has more
+    A point may repeat in a finite space. ``fmin`` then tries another one, unless the space has more
     than 10,000 configurations (``finite.LARGEST``) or the study is ``noisy``.
 
     Args:
@@ -34,5 +34,5 @@ def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list
     """
     space = space_of(domain)
     rows = space.sample(len(new_ids), np.random.default_rng(seed))
-    # The history is not asked for: reading it takes longer with every trial.
+    # Without the history: reading it takes longer with every trial.
     return new_documents(rows, new_ids, space, domain, trials)

@@ -28,9 +28,9 @@ _BLOCK = 256
 def suggest(new_ids: Sequence[int], domain: Any, trials: Any, seed: Any) -> list[Any]:
     """The next points of one scrambled Sobol sequence over the whole study.
 
-    The scramble's seed and the point's index are kept in each trial's ``misc["sobol"]``. So the sequence goes
-    on across calls, with many trials at once, and in a resumed study, whatever seed a later call brings. A
-    parameter has a dimension of its own, which goes unused where the parameter is inactive.
+    The scramble's seed and the point's index are kept in each trial's ``misc["sobol"]``. So the sequence
+    continues across calls, with many running trials, and in a resumed study, whatever seed a later call has.
+    Each parameter has its own dimension, which is unused where the parameter is inactive.
 
     Args:
         new_ids: ids of the trials to suggest.
@@ -72,10 +72,10 @@ def points(n_dimensions: int, seed: int, indices: range) -> Array:
 
 @functools.lru_cache(maxsize=8)
 def _block(n_dimensions: int, seed: int, block: int) -> Array:
-    """Points ``block * 256`` and on, ``(256, n_dimensions)``: making one costs as much as making these."""
+    """Points from ``block * 256``, ``(256, n_dimensions)``: making one costs as much as making all."""
     from scipy.stats import qmc  # takes half a second, and few studies need it
 
-    # By its old name, which scipy takes along with the new one (rng) since 1.15.
+    # The old name, which scipy accepts beside the new one (rng) since 1.15.
     sequence = qmc.Sobol(n_dimensions, scramble=True, seed=np.random.default_rng(seed))
     if block:
         sequence.fast_forward(block * _BLOCK)

@@ -19,7 +19,7 @@ logger = logging.getLogger("sparktune")
 
 
 class Propose(Protocol):
-    """A search algorithm without hyperopt's clothes."""
+    """A search algorithm on configurations, without hyperopt's documents."""
 
     def __call__(self, space: SearchSpace, history: History, n: int, rng: np.random.Generator) -> Array:
         """Up to ``n`` configurations to try next, ``(<= n, n_params)``; fewer when there are no more."""
@@ -48,7 +48,7 @@ _WARNED: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 
 
 def warn_once(domain: Any, message: str, *values: Any) -> None:
-    """Log a warning once per study, of suggest functions, which are called for every trial."""
+    """Log a warning once per study, for suggest functions, which are called for every trial."""
     warned = _WARNED.setdefault(domain, set())
     if message not in warned:
         warned.add(message)
@@ -95,7 +95,7 @@ def new_document(
         labels: every label of the space.
         domain: as for ``suggestions``.
         trials: as for ``suggestions``.
-        mark: what stands in ``misc`` beside hyperopt's entries.
+        mark: the entries in ``misc`` beside hyperopt's.
     """
     misc = {
         "tid": new_id,
@@ -119,11 +119,11 @@ def is_ours(algo: Any) -> bool:
 NOT_ADAPTIVE = frozenset(
     ("hyperopt.rand", "sparktune.search.grid", "sparktune.search.rand", "sparktune.search.sobol")
 )
-"""Modules of the suggest functions that do not look at results."""
+"""Modules of the suggest functions that do not use results."""
 
 
 def is_adaptive(algo: Any) -> bool:
-    """Whether a suggest function learns from results; what is not known is taken to."""
+    """Whether a suggest function learns from results; True for an unknown one."""
     while isinstance(algo, functools.partial):
         algo = algo.func
     return getattr(algo, "__module__", None) not in NOT_ADAPTIVE

@@ -1,9 +1,9 @@
-"""Tree-structured Parzen estimator: better points in fewer trials, also with many at once.
+"""Tree-structured Parzen estimator: better points in fewer trials, also with many in parallel.
 
 Bergstra et al. 2011 (Algorithms for Hyper-Parameter Optimization, section 4): split the finished trials into
 good ones, density l, and the others, density g, and try where l(x) / g(x) is greatest among candidates drawn
-from l, for there the expected improvement is greatest (their equations 2 and 3). What is done besides, each
-with its reason:
+from l, since there the expected improvement is greatest (their equations 2 and 3). Further parts, each with
+its reason:
 
 - *Joint kernels*, one per trial over all active parameters (Falkner et al. 2018): parameters interact.
 - *And the product of the marginals*, side by side (``marginals``): l is the mean of both. Candidates of joint
@@ -12,8 +12,8 @@ with its reason:
 - *Branches apart*: the options that decide which parameters there are, are drawn first (``branches``); then
   the kernels are those of trials in the same branch, and good is what is good in that branch. Four in ten
   suggestions that would follow the best trial go to another branch, so that the runner-up is tuned as well.
-- *Weights by rank* in l: of the good trials the best tell most. The logarithmic ranks of CMA-ES (Hansen 2016,
-  arXiv 1604.00772, equation 49), which depend on no scale of the loss, and so on no outlier.
+- *Weights by rank* in l: the best of the good trials are the most informative. The logarithmic ranks of
+  CMA-ES (Hansen 2016, arXiv 1604.00772, equation 49) depend neither on the scale of the loss nor on outliers.
 - *Bandwidths by the weighted spread* of the good trials (Scott's rule, as Falkner et al. 2018 do), in which
   the prior counts as one more: the search contracts in parameters on which they agree, never to a point.
 - *Running trials count as observations of g* (in the spirit of the constant liar, Ginsbourger et al. 2010),
@@ -64,14 +64,14 @@ def suggest(
     Args:
         new_ids: ids of the trials to suggest; several get different, good points in one call.
         domain: the ``hyperopt.Domain`` of the objective and its space.
-        trials: the ``hyperopt.Trials`` so far; those that run count as such.
+        trials: the ``hyperopt.Trials`` so far; including running ones.
         seed: what the suggestions are drawn from; the same seed and trials give the same suggestions.
         prior_weight: see ``Options``; these four are hyperopt's arguments, in its order.
         n_startup_jobs: see ``Options``; hyperopt counts running trials here.
         n_EI_candidates: see ``Options``.
         gamma: see ``Options``; hyperopt's multiplies the square root of the number of trials, and so does
             one from 1 on here, with a warning.
-        verbose: taken for hyperopt's sake; nothing is printed.
+        verbose: for compatibility with hyperopt; nothing is printed.
 
     Raises:
         InvalidSpace: the space cannot be searched.
@@ -93,7 +93,7 @@ def suggest(
 
 
 def _of_gamma(gamma: float) -> str:
-    """What is done with a ``gamma`` that is no share."""
+    """The warning for a ``gamma`` that is not a share."""
     if gamma >= 1:
         return (
             f"gamma of tpe is {gamma}: as in hyperopt, {gamma} times the square root of the number of "
@@ -105,7 +105,7 @@ def _of_gamma(gamma: float) -> str:
 def propose(
     space: SearchSpace, history: History, n: int, rng: np.random.Generator, options: Options = DEFAULTS
 ) -> Array:
-    """The algorithm without hyperopt's clothes; see ``Propose``."""
+    """The algorithm on configurations; see ``Propose``."""
     tried = Tried(history)
     rows = np.empty((n, len(space)))
     if history.n_finished < options.n_startup_jobs:

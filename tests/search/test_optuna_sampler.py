@@ -209,13 +209,13 @@ def test_values_are_told_as_they_were_found(kind: str) -> None:
     values = [d.value(x) for x in found]
     for value in values:
         assert_point_fits({"x": KINDS[kind]}, {"x": value})
-        assert d.distribution._contains(d.distribution.to_internal_repr(d.told(value)))
-        assert d.value(d.told(value)) == pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert d.distribution._contains(d.distribution.to_internal_repr(d.for_optuna(value)))
+        assert d.value(d.for_optuna(value)) == pytest.approx(value, rel=1e-9, abs=1e-12)
         if d.parameter.q is not None or d.parameter.is_integer:
-            assert d.value(d.told(value)) == value
+            assert d.value(d.for_optuna(value)) == value
     of_space = space.sample(200, np.random.default_rng(0))[:, 0]
     for value in of_space:
-        assert d.value(d.told(value)) == pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert d.value(d.for_optuna(value)) == pytest.approx(value, rel=1e-9, abs=1e-12)
     if d.form != "coordinate" and len(set(of_space)) < 30 and d.parameter.kind != "normal":
         assert set(of_space) <= set(values)
 
@@ -316,7 +316,7 @@ def test_studies_are_recorded_with_the_samplers_name() -> None:
 
 @pytest.mark.parametrize("sampler", [None, 3, "TPESampler"])
 def test_what_is_no_sampler_is_refused(sampler: Any) -> None:
-    with pytest.raises(TypeError, match="it takes a sampler of Optuna's, such as"):
+    with pytest.raises(TypeError, match="it takes one of Optuna's samplers, such as"):
         optuna_sampler(sampler)
 
 

@@ -1,4 +1,4 @@
-"""The logarithm of the expected improvement, which has a gradient also where the improvement is nil.
+"""The logarithm of the expected improvement, which has a gradient even where the improvement is 0.
 
 Ament et al. 2023, "Unexpected improvements to expected improvement for Bayesian optimization" (NeurIPS),
 section 4.1 and equation 9.

@@ -1,8 +1,8 @@
 """Which branch of a conditional space to try, and which configurations are in it.
 
-One process over the whole tree locks into the branch whose untuned configurations look best: that a branch is
-better once it is tuned is nothing that the few points in it tell. So the options that other parameters depend
-on are drawn by the bandit that TPE has (``parzen.branches``), and the process chooses all the rest.
+One process over the whole tree locks into the branch whose untuned configurations look best: the few points
+in a branch do not show that it is better once tuned. So the options that other parameters depend on are drawn
+by TPE's bandit (``parzen.branches``), and the process chooses the rest.
 
 A *branch* is a row of the space's parameters that holds the drawn options, and NaN elsewhere.
 """

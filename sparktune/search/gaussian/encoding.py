@@ -11,7 +11,7 @@ Because the distance is that of an embedding, the kernel is positive definite wh
 - *options* are corners of a simplex: any two different ones are as far apart as numbers half the range
   apart, nearly the mean distance of random numbers, so that one prior of length scales serves both; and an
   option is a little nearer to having no such choice. With three options or more their order is a second
-  feature, with a length scale of its own: options are often written in order (16, 32, 64), and the data tell
+  feature, with its own length scale: options are often written in order (16, 32, 64), and the data show
   whether that means anything;
 - many options are taken as ordered only.
 """
@@ -97,7 +97,7 @@ class Encoding:
         for j, (column, (low, width)) in enumerate(zip(self.columns, self._scaling, strict=True)):
             found = active[:, j]
             scaled = (parameters[column].coordinate(chosen[found, j]) - low) / width
-            # Points of the user are not held to the range.
+            # The user's points may be outside the range.
             numbers[found, j] = np.clip(scaled, 0, 1) if parameters[column].kind == "uniform" else scaled
         blocks = [np.empty((n, 0))]
         for column in self._choices:

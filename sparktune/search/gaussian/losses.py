@@ -1,4 +1,4 @@
-"""Losses as a Gaussian process likes them: near to normal, no outlier, no infinity.
+"""Losses prepared for a Gaussian process: near to normal, without outliers and infinities.
 
 The power transform is that of HEBO (Cowen-Rivers et al. 2022, "HEBO: pushing the limits of sample-efficient
 hyperparameter optimisation", section 4.1): Yeo and Johnson's 2000 ("A new family of power transformations to
@@ -15,7 +15,7 @@ from sparktune.space.parameters import Array
 POWERS = np.linspace(-1.0, 2.0, 31)
 """Among which the parameter of the power transform is chosen: 1 is the identity, 0 a logarithm."""
 FEWEST_TO_TRANSFORM = 8
-"""With fewer losses their form is not known."""
+"""With fewer losses their distribution is not known."""
 REACH = 3.0
 """Losses above the median by more than so many times its distance to the lower quartile are brought near."""
 
@@ -38,7 +38,7 @@ def normalised(losses: Array, is_weak: NDArray[np.bool_]) -> Array:
 
 
 def _filled(losses: Array, is_weak: NDArray[np.bool_]) -> Array:
-    """Finite losses: of failed trials the worst, of those terminated early the median at the least."""
+    """Finite losses: the worst for failed trials, at least the median for those terminated early."""
     complete = losses[~is_weak & np.isfinite(losses)]
     finite = losses[np.isfinite(losses)]
     if not len(complete):
@@ -49,7 +49,7 @@ def _filled(losses: Array, is_weak: NDArray[np.bool_]) -> Array:
 
 
 def _without_outliers(losses: Array) -> Array:
-    """Losses far above the others are brought near, in their order: how bad a bad one is matters little."""
+    """Losses far above the others are brought near, in their order: how bad a bad one is hardly matters."""
     quartile, median = np.quantile(losses, (0.25, 0.75))[0], np.median(losses)
     unit = median - quartile
     if not unit > 0:
@@ -61,7 +61,7 @@ def _without_outliers(losses: Array) -> Array:
 
 def _standard(values: Array) -> Array:
     spread = values.std()
-    # A spread that is rounding error of the values is none.
+    # A spread of the size of rounding errors counts as 0.
     if not spread > 1e-12 * np.abs(values).max():
         return np.zeros_like(values)
     return np.asarray((values - values.mean()) / spread)

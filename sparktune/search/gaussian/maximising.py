@@ -49,7 +49,7 @@ class Effort:
 
 
 class Acquisition:
-    """The logarithm of the expected improvement under a posterior; without hyperopt's clothes.
+    """The logarithm of the expected improvement under a posterior; on configurations.
 
     Args:
         posterior: the process.
@@ -134,7 +134,7 @@ class Maximiser:
     def _stepped(
         self, acquisition: Acquisition, values: Array, heights: Array, moving: NDArray[np.intp]
     ) -> NDArray[np.intp]:
-        """Go from some configurations to the best neighbour of each, if it is better; which have gone."""
+        """Move configurations to their best neighbour where it is better; returns which moved."""
         neighbours, whose = self._moves.one_step_away(values[moving])
         if not len(neighbours):
             return moving[:0]
@@ -149,7 +149,7 @@ class Maximiser:
         return gone
 
     def _glided(self, acquisition: Acquisition, values: Array, heights: Array) -> tuple[Array, Array]:
-        """L-BFGS over the continuous parameters of all configurations at once, the discrete ones fixed."""
+        """L-BFGS over the continuous parameters of all configurations together, the discrete ones fixed."""
         encoding = acquisition.encoding
         parameters = self._space.parameters
         continuous = np.array(

@@ -1,4 +1,4 @@
-"""What the Gaussian process tells of a study: where to look next (see ``gp`` for the algorithm)."""
+"""The model of a study by Gaussian processes: where to look next (see ``gp`` for the algorithm)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparktune.search.gaussian.fitting import fitted
 from sparktune.search.gaussian.losses import normalised
 from sparktune.search.gaussian.maximising import Acquisition, Effort, Maximiser
 from sparktune.search.gaussian.posterior import Posterior
-from sparktune.search.gaussian.subset import telling
+from sparktune.search.gaussian.subset import representative
 from sparktune.search.gaussian.trend import BOWL, is_used
 from sparktune.search.history import History
 from sparktune.space.parameters import Array
@@ -66,12 +66,12 @@ DEFAULTS = Options()
 
 @functools.lru_cache(maxsize=64)
 def encoding_of(space: SearchSpace) -> Encoding:
-    """The encoding of a space; kept, for a study asks for it again and again."""
+    """The encoding of a space; cached, since a study needs it at each suggestion."""
     return Encoding(space)
 
 
 class Model:
-    """What the trials tell, for some suggestions in one call.
+    """The model of the trials, for some suggestions in one call.
 
     Args:
         space: the search space.
@@ -144,7 +144,7 @@ class BranchProcess:
         by_loss = np.argsort(losses, kind="stable")
         values, losses = values[by_loss], losses[by_loss]
         points = self._encoding.points(values)
-        to_fit, kept = telling(len(values), MOST_TO_FIT), telling(len(values), MOST_TRIALS)
+        to_fit, kept = representative(len(values), MOST_TO_FIT), representative(len(values), MOST_TRIALS)
         with_warping = len(values) >= FEWEST_TO_WARP and bool(self._encoding.warpable.any())
         learned = self._encoding, points[to_fit], losses[to_fit], with_warping
         chosen = fitted(*learned, MOST_STEPS, is_long)
@@ -155,7 +155,7 @@ class BranchProcess:
         self._posterior = Posterior(self._encoding, points[kept], losses[kept], chosen.hyperparameters)
         means = np.round(self._posterior.known_mean(), 9)
         inside = is_in(values[kept], branch)
-        # Better than what is known of the branch: of another one nothing here need be as good.
+        # Improve on what is known of the branch: another branch may be better than anything here.
         self._best = float(means[inside].min()) if inside.any() else float(np.median(means))
         order = np.lexsort((means, ~inside))
         self._maximiser = Maximiser(space, branch, values[kept][order], Effort(), rng)
@@ -165,7 +165,7 @@ class BranchProcess:
         return self._maximiser.best_first(Acquisition(self._encoding, self._posterior, self._best))
 
     def add_pending(self, values: Array) -> None:
-        """``(m, n_params)`` configurations run: they are believed to give what is expected of them.
+        """``(m, n_params)`` configurations run: they are taken to give the expected loss.
 
         The kriging believer (Ginsbourger et al. 2010, "Kriging is well-suited to parallelize optimization",
         section 4.2).

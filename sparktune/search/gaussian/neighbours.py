@@ -60,7 +60,7 @@ class Moves:
         return np.where(np.isnan(unit), self._spare, unit)
 
     def perturbed(self, values: Array) -> Array:
-        """Configurations, each with some parameters changed a little, or drawn anew if they are choices."""
+        """Configurations, each with some parameters changed a little, or redrawn if they are choices."""
         rng, n, d = self._rng, len(values), len(self._space)
         unit = self.full(values)
         # The options of the branch are not changed.
@@ -74,11 +74,11 @@ class Moves:
         near = unit + spread * rng.standard_normal((n, d))
         near = 1 - np.abs(1 - np.abs(near))  # reflected at the bounds
         near = np.clip(near, 0.0, 1 - 1e-12)
-        anew = rng.random((n, d))
-        # What becomes active by the change of another parameter is drawn anew half of the time.
+        redrawn = rng.random((n, d))
+        # What becomes active by the change of another parameter is redrawn half of the time.
         spare = np.isnan(values) & (rng.random((n, d)) < 0.5)
-        moved = np.where(self._is_choice, anew, near)
-        return self._values(np.where(changes, moved, np.where(spare, anew, unit)))
+        moved = np.where(self._is_choice, redrawn, near)
+        return self._values(np.where(changes, moved, np.where(spare, redrawn, unit)))
 
     def one_step_away(self, rows: Array) -> tuple[Array, NDArray[np.intp]]:
         """The neighbours of configurations in their discrete parameters, and whose neighbour each is.
@@ -126,7 +126,7 @@ def _other_units(parameter: Parameter, value: float) -> Array:
 
 
 def _levels(at: float, low: float, high: float) -> Array:
-    """The whole numbers from low to high but for ``at``; of many some."""
+    """The whole numbers from low to high without ``at``; only some if there are many."""
     if high - low < MOST_LEVELS:
         found = np.arange(low, high + 1, dtype=float)
     else:
@@ -136,7 +136,7 @@ def _levels(at: float, low: float, high: float) -> Array:
 
 
 def _bounds(parameter: Parameter) -> tuple[float, float]:
-    """The lowest and the highest value that is looked at."""
+    """The lowest and the highest value that is tried."""
     if parameter.kind == "uniform":
         low, high = parameter.low, parameter.high
     else:

@@ -156,9 +156,9 @@ class Posterior:
         return np.asarray(self._losses - self._noise * self._weights)
 
     def believing(self, points: Points) -> Posterior:
-        """The process given that other points gave what is expected of them: no mean changes by that.
+        """The process given that other points gave the expected loss: this changes no mean.
 
-        The inverse is made anew: growing it by a row and a column is unstable where a point is all but known.
+        The inverse is recomputed: growing it by a row and a column is unstable where a point is nearly known.
         """
         grown = copy.copy(self)
         expected = self.predict(points).mean

@@ -1,4 +1,4 @@
-"""Which trials a Gaussian process is given when there are too many: its cost grows with their cube."""
+"""Which trials a Gaussian process uses when there are too many: its cost grows with their cube."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 GOOD_SHARE = 0.5
-"""So much of a subset are the best trials: near the optimum the process is to be exact."""
+"""The share of the best trials in a subset: near the optimum the process is to be exact."""
 
 
-def telling(n: int, size: int) -> NDArray[np.intp]:
+def representative(n: int, size: int) -> NDArray[np.intp]:
     """Which of ``n`` trials, best first, to keep: the best ones, and of the others every so many-th.
 
-    No chance is in it: the same trials give the same subset.
+    It is deterministic: the same trials give the same subset.
 
     Args:
         n: how many there are.

@@ -1,11 +1,11 @@
-"""A trend of the losses: they rise towards the bounds of the parameters, unless the trials say otherwise.
+"""A trend of the losses: they rise towards the bounds of the parameters, unless the trials show otherwise.
 
 Ranges are mostly chosen around values that are thought to be good. A process that does not know this is least
-certain at the bounds, expects improvements there, and spends its trials in corners, of which there are the
-more the more parameters there are. With strong noise a third to a half of the coordinates of early
-suggestions were at a bound (Siivola et al. 2018, "Correcting boundary over-exploration deficiencies in
-Bayesian optimization with virtual derivative sign observations"; Oh et al. 2018, "BOCK: Bayesian optimization
-with cylindrical kernels").
+certain at the bounds, expects improvements there, and spends its trials in corners, whose number grows with
+the number of parameters. With strong noise a third to a half of the coordinates of early suggestions were at
+a bound (Siivola et al. 2018, "Correcting boundary over-exploration deficiencies in Bayesian optimization with
+virtual derivative sign observations"; Oh et al. 2018, "BOCK: Bayesian optimization with cylindrical
+kernels").
 
 So the process may have a basis function, ``rise``, whose coefficient has a normal prior (Rasmussen and
 Williams 2006, "Gaussian processes for machine learning", section 2.7). Where the best values are at the
@@ -34,7 +34,7 @@ class Trend:
 
     Attributes:
         mean: how much the losses are expected to rise.
-        variance: how far the trials may say otherwise.
+        variance: how far the trials may change that.
     """
 
     mean: float
@@ -42,7 +42,7 @@ class Trend:
 
 
 FLAT = Trend(0.0, 0.0)
-"""There is none."""
+"""Without a trend."""
 BOWL = Trend(0.5, 0.25)
 """A coefficient as likely to be near 0 as near 1: on average half of the losses' variance comes from it."""
 

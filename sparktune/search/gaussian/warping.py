@@ -36,7 +36,7 @@ class Warped:
 def warp(x: Array, log_a: Array, log_b: Array) -> Warped:
     """``(n, k)`` numbers warped by ``(k,)`` logarithms of a and b.
 
-    Outside of [0, 1], where only parameters without bounds can be, the map goes on with slope 1.
+    Outside of [0, 1], where only parameters without bounds can be, the map continues with slope 1.
     """
     a, b = np.exp(log_a), np.exp(log_b)
     inside = np.clip(x, EDGE, 1 - EDGE)

@@ -3,11 +3,11 @@
 A kernel over the whole tree locks into the branch whose untuned configurations look best. Here the options of
 a choice that other parameters depend on are arms: a trial of an arm succeeds when it ends among the best of
 all trials that had the choice, and an arm is drawn by Thompson sampling (Thompson 1933; Chapelle and Li
-2011), so that an arm tried little is still tried, and each arm's own parameters go on improving meanwhile.
+2011), so that an arm tried little is still tried, and each arm's own parameters keep improving meanwhile.
 
 That alone is greedy: once an arm is tuned, all of the best trials are its own, and the others are drawn by
-how little they were tried, no more by how good they are. So it is *top-two* Thompson sampling (Russo 2016,
-arXiv 1602.08448): sometimes the arm that holds the best trial is set aside, and the others play among
+how little they were tried, no longer by how good they are. So it is *top-two* Thompson sampling (Russo 2016,
+arXiv 1602.08448): sometimes the arm that holds the best trial is skipped, and the others compete among
 themselves, where success is to be among the best of *their* trials. So the runner-up is tuned too.
 """
 
@@ -34,7 +34,7 @@ def challenge_rate(n_choices: int) -> float:
 
 
 def n_best(n: int) -> int:
-    """How many of ``n`` trials count as successes: few, for the best one decides, not the mean."""
+    """How many of ``n`` trials count as successes: few, since the best one decides, not the mean."""
     return math.ceil(0.5 * math.sqrt(n))
 
 
@@ -52,7 +52,7 @@ def draw_option(
         pending: the options of those that run.
         possible: which options there are that may be chosen, shape ``(n_options,)``.
         rng: what it is drawn from.
-        challenge: how often an option that is drawn and holds the best trial is set aside for another one.
+        challenge: how often an option that is drawn and holds the best trial is skipped for another one.
     """
     n_options, left = len(possible), np.flatnonzero(possible)
     while len(tried):

@@ -25,7 +25,7 @@ MOST_OTHERS = 1000
 
 @functools.lru_cache(maxsize=256)
 def block_of(space: SearchSpace, columns: tuple[int, ...]) -> Block:
-    """The block of these columns; kept, for a study asks for the same ones again and again."""
+    """The block of these columns; cached, since a study needs the same ones repeatedly."""
     return Block(space, list(columns))
 
 
@@ -46,7 +46,7 @@ class Pool:
         block: the parameters.
         good: the density l.
         others: the density g.
-        size: how many candidates to draw at once.
+        size: how many candidates to draw together.
         n_compete: how many of them compete for one suggestion.
         rng: what they are drawn from.
     """
@@ -131,8 +131,8 @@ def other_kernels(block: Block, values: Array, prior_weight: float, weights: Arr
 def thinned(n: int) -> tuple[Indices, Array]:
     """Of ``n`` trials, best first, at most ``MOST_OTHERS``, and the weight of each.
 
-    The best half of these is kept as it is, for l and g are compared near good trials; of the rest every k-th
-    stands for its neighbours in rank.
+    The best half of these is kept as it is, since l and g are compared near good trials; of the rest every
+    k-th stands for its neighbours in rank.
     """
     if n <= MOST_OTHERS:
         return np.arange(n), np.ones(n)

@@ -71,7 +71,7 @@ class Block:
         for j, parameter in enumerate(self.numbers):
             numbers[:, j] = parameter.coordinate(values[:, j])
         numbers = (numbers - self.low) / self.width
-        # Rounding may leave the range, and points of the user are not held to it.
+        # Rounding may leave the range, and the user's points may be outside.
         numbers = np.where(self.is_bounded, np.clip(numbers, 0.0, 1.0), numbers)
         options = np.empty((len(values), len(self.options)), np.intp)
         for j, parameter in enumerate(self.options):

@@ -68,7 +68,7 @@ class Mixture:
         return np.asarray(np.logaddexp(together, self.log_product(numbers, options) + math.log(SHARE)))
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[Array, Indices]:
-        """``n`` points, scaled: each value from a kernel of its own, or all from the same one."""
+        """``n`` points, scaled: each value from its own kernel, or all from the same one."""
         joint = self.joint
         apart = rng.random((n, 1)) < SHARE
         kernel = rng.choice(len(joint.weights), size=(n, len(joint.block.columns)), p=joint.weights)

@@ -73,7 +73,7 @@ DEFAULTS = Options()
 
 
 class TreeModel:
-    """What the trials tell, for some suggestions in one call.
+    """The model of the trials, for some suggestions in one call.
 
     Args:
         n: how many suggestions there will be.
@@ -128,7 +128,7 @@ class TreeModel:
     def _pools_in(self, branch: Array) -> list[Pool]:
         """The candidates for the parameters of a branch: one joint pool where the branch has trials enough.
 
-        Else a pool for each set of parameters that are active together, for outer parameters can be learned
+        Else a pool for each set of parameters that are active together, since outer parameters can be learned
         in the neighbouring branches.
         """
         space = self._space
@@ -155,7 +155,7 @@ class TreeModel:
 
     def _pool(self, columns: list[int], rows: Mask, pending: Mask) -> Pool:
         block = block_of(self._space, tuple(columns))
-        # Trials from before the space had one of these parameters tell nothing about them together.
+        # Trials from before the space had one of these parameters are not informative about all of them.
         rows = rows & ~np.isnan(self._best_first[:, columns]).any(axis=1)
         pending = pending & ~np.isnan(self._pending[:, columns]).any(axis=1)
         values, options = self._best_first[rows], self._options

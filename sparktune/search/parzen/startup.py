@@ -2,7 +2,7 @@
 
 A Latin hypercube (McKay, Beckman and Conover 1979) that grows: each new point takes, for every parameter on
 its own, one of the strata of equal prior probability that no earlier point lies in. Nothing is planned ahead,
-so it goes on from whatever is there: points of the user, running trials, an interrupted study.
+so it continues from whatever is there: the user's points, running trials, an interrupted study.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@
 | ``loguniform`` | a float: the logarithm, in which the distribution is uniform |
 | ``normal``, ``lognormal`` and their q-variants | a float between 0 and 1: the quantile |
 
-Of what is rounded after it was sampled, Optuna is told the rounded value, not the one that it gave.
+Where a value is rounded after it was sampled, Optuna sees the rounded one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Dimension:
     distribution: Any
 
     def value(self, found: Any) -> int | float:
-        """The value, as it stands in a trial document, of what a sampler gave."""
+        """The value for a trial document, from what a sampler gave."""
         p = self.parameter
         if self.form == "option":
             return int(found) + p.first
@@ -55,8 +55,8 @@ class Dimension:
         at = p.quantile(found) if self.form == "quantile" else found
         return p.plain(float(p.value(at)))
 
-    def told(self, value: Any) -> int | float:
-        """What Optuna is told of a value; of one outside the range, the nearest inside."""
+    def for_optuna(self, value: Any) -> int | float:
+        """The value for Optuna; the nearest inside for one outside the range."""
         p, into = self.parameter, self.distribution
         if self.form == "option":
             index = round(float(p.coordinate(value)))

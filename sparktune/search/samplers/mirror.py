@@ -1,12 +1,12 @@
 """An Optuna study in memory with the same trials as hyperopt's trial documents.
 
 Trial number i of the study is document i. The study is kept between calls and changed where the documents
-were; where they have become others (deleted, replaced, a suggestion that was not taken), it is made anew.
-Both give the same study, so that suggestions are a function of the documents and the seed.
+were; where they are different ones (deleted, replaced, a suggestion that was not taken), it is rebuilt. Both
+give the same study, so that suggestions are a function of the documents and the seed.
 
 Some samplers write into the study: generations, the state of an evolution strategy, how many points of a
 sequence there were. With each suggestion that is written into the document's ``misc["optuna"]`` ("mark"), and
-read from there when the study is made anew: after it was resumed, or in another process.
+read from there when the study is rebuilt: after it was resumed, or in another process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mirror:
 
     Args:
         space: the search space.
-        view: of the same space, which tells choices from whole numbers.
+        view: of the same space, which distinguishes choices from whole numbers.
         sampler_name: marks of other samplers do not count.
     """
 
@@ -61,10 +61,10 @@ class Mirror:
         self._results: list[Any] = []
         self._is_over: list[bool] = []
 
-    # -- what became of the trials ---------------------------------------------------------------------
+    # -- the trials so far -----------------------------------------------------------------------------
 
     def follow(self, documents: Sequence[Document]) -> bool:
-        """Bring the study to what the documents are; False where it must be made anew."""
+        """Update the study from the documents; False where it must be rebuilt."""
         if len(documents) < len(self._documents):
             return False
         return all(self._followed(i, document) for i, document in enumerate(documents))
@@ -102,7 +102,7 @@ class Mirror:
         trial = optuna.trial.create_trial(
             state=state,
             value=value,
-            params={d.parameter.label: d.told(config[d.parameter.label]) for d in known},
+            params={d.parameter.label: d.for_optuna(config[d.parameter.label]) for d in known},
             distributions={d.parameter.label: d.distribution for d in known},
             system_attrs=dict(mark.get("trial", {})),
             intermediate_values=_reported(state, value),
@@ -122,12 +122,12 @@ class Mirror:
     # -- the next one ----------------------------------------------------------------------------------
 
     def ask(self, trial_id: int, sampler: Any, seed: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A configuration of the sampler's, and the mark of its document. It is a running trial from now on.
+        """A configuration from the sampler, and the mark of its document. It is a running trial from now on.
 
         Args:
             trial_id: which id its document will have.
             sampler: Optuna's, seeded.
-            seed: of the study, if the mark is to tell it.
+            seed: of the study, if the mark is to hold it.
         """
         self._study.sampler = sampler
         before = dict(self._storage.get_study_system_attrs(self._study_id))
@@ -140,9 +140,9 @@ class Mirror:
                 continue
             label, found = d.parameter.label, _suggested(trial, d)
             row[0, column] = d.value(found)
-            told = d.told(row[0, column])
-            if told != found:
-                inside = d.distribution.to_internal_repr(told)
+            rounded = d.for_optuna(row[0, column])
+            if rounded != found:
+                inside = d.distribution.to_internal_repr(rounded)
                 self._storage.set_trial_param(own_id, label, inside, d.distribution)
         config = self.space.config(row[0])
         after = self._storage.get_study_system_attrs(self._study_id)
@@ -167,7 +167,7 @@ def outcome(document: Document) -> tuple[Any, float | None]:
     """Optuna's state of a trial and its value.
 
     What was terminated early is pruned. Failed and cancelled trials and those whose loss is NaN have failed.
-    What waits is running, for its parameters are fixed.
+    A waiting trial counts as running, since its parameters are fixed.
     """
     from optuna.trial import TrialState
 
@@ -199,7 +199,7 @@ def _suggested(trial: Any, d: Dimension) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna tells of every study that it makes."""
+    """Silences Optuna's log line for every study that it creates."""
     import optuna
 
     before = optuna.logging.get_verbosity()

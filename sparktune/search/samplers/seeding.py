@@ -1,4 +1,4 @@
-"""Giving a sampler the random stream of one call.
+"""Seeds a sampler for one call.
 
 Optuna's samplers are seeded when they are made, and their ``reseed_rng`` takes its seed from the operating
 system. So the random generators that an object holds are looked for and seeded one by one.

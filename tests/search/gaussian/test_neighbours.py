@@ -8,7 +8,7 @@ from hyperopt import hp
 
 from sparktune.search.gaussian.branches import is_in, moved_into
 from sparktune.search.gaussian.neighbours import Moves
-from sparktune.search.gaussian.subset import telling
+from sparktune.search.gaussian.subset import representative
 from sparktune.space.search_space import SearchSpace
 from tests.search.gaussian.studies import MIXED
 from tests.search.spaces import CONDITIONAL, assert_point_fits
@@ -57,8 +57,8 @@ def test_impossible_options_are_no_neighbours() -> None:
 
 
 def test_of_many_trials_the_best_are_kept_and_some_of_all_others() -> None:
-    kept = telling(1000, 100)
+    kept = representative(1000, 100)
     assert len(set(kept.tolist())) == 100
     assert set(range(50)) <= set(kept.tolist())
     assert kept.max() == 999
-    assert telling(5, 100).tolist() == [0, 1, 2, 3, 4]
+    assert representative(5, 100).tolist() == [0, 1, 2, 3, 4]
