@@ -91,7 +91,7 @@ def test_constants_are_run_with_a_warning(make: Any, algo: Any, caplog: pytest.L
 def test_a_range_with_a_random_bound_is_let_pass(capfd: pytest.CaptureFixture[str]) -> None:
     space = {"x": RANGES["a range that is an expression"]}
     trials = sparktune.SimulatedTrials()
-    with pytest.raises(InvalidSpace, match="high of the hyperparameter 'x' is no plain number"):
+    with pytest.raises(InvalidSpace, match="high of the hyperparameter 'x' is not a plain number"):
         sparktune.fmin(lambda p: 0.0, space, sparktune.rand.suggest, 5, trials=trials, show_progressbar=False)
     assert "EXCEPTION" not in "".join(capfd.readouterr())
     sparktune.fmin(lambda p: p["x"], space, hyperopt.rand.suggest, 5, trials=trials, show_progressbar=False)

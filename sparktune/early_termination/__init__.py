@@ -2,8 +2,8 @@
 
 Which one when: ``MedianStoppingPolicy(delay_evaluation=5)`` is the safe first choice (Azure's documentation
 puts its saving at 25 to 35 % of the compute with no loss of the primary metric); ``BanditPolicy`` where you
-know how far behind the best a trial may lie; ``TruncationSelectionPolicy`` where a fixed share shall go at
-every evaluation; ``AshaPolicy`` to look at very many configurations with little compute each.
+know how far behind the best a trial may lie; ``TruncationSelectionPolicy`` where a fixed share is to end at
+every evaluation; ``AshaPolicy`` to try very many configurations with little compute each.
 """
 
 from sparktune.early_termination.asha import AshaPolicy

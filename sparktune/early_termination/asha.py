@@ -1,4 +1,4 @@
-"""Asynchronous successive halving, in the form that stops trials where they stand."""
+"""Asynchronous successive halving, in the form that stops trials instead of pausing them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def asha_cutoff(values: Sequence[float], reduction_factor: float, goal: Goal) ->
 
 @dataclass(frozen=True)
 class AshaPolicy:
-    """At each rung a trial goes on only if it is among the best 1/eta of those that have reached it.
+    """At each rung a trial continues only if it is among the best 1/eta of those that have reached it.
 
     The rungs and the best 1/eta of each are those of Li et al. 2018, arXiv 1810.05934, algorithm 2, which
-    pauses the other trials and may promote them later. Here they are ended where they stand, so nothing is
-    paused; the first trials of a rung, before there is a best 1/eta, go on.
+    pauses the other trials and may promote them later. Here they are ended, so nothing is paused; the first
+    trials of a rung, before there is a best 1/eta, continue.
 
     Args:
-        reduction_factor: eta, > 1; of each rung the best 1/eta go on.
+        reduction_factor: eta, > 1; the best 1/eta of each rung continue.
         min_step: the first rung, in reports.
         max_step: the reports of a full trial; no rung lies at or above it.
 
@@ -60,7 +60,7 @@ class AshaPolicy:
         check_int("max_step", self.max_step, self.min_step + 1)
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
-        """See ``EarlyTerminationPolicy``."""
+        """Stop a trial at a rung that is not among the best 1/eta there."""
         curve = curves[trial_id]
         interval = len(curve.values)
         if interval not in rungs(self.reduction_factor, self.min_step, self.max_step):

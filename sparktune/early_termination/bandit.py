@@ -15,7 +15,7 @@ logger = logging.getLogger("sparktune")
 
 
 def factor_cutoff(best: float, slack_factor: float, goal: Goal) -> float | None:
-    """The worst value that may go on, by ratio: best / (1 + s), to be minimized best * (1 + s).
+    """The worst value that may continue, by ratio: best / (1 + s), to be minimized best * (1 + s).
 
     0.8 with 0.2 gives 0.667. None where ``best`` <= 0: a ratio to it makes no sense.
     """
@@ -25,7 +25,7 @@ def factor_cutoff(best: float, slack_factor: float, goal: Goal) -> float | None:
 
 
 def amount_cutoff(best: float, slack_amount: float, goal: Goal) -> float:
-    """The worst value that may go on, by difference: best - a, to be minimized best + a."""
+    """The worst value that may continue, by difference: best - a, to be minimized best + a."""
     return best - slack_amount if goal == "maximize" else best + slack_amount
 
 
@@ -41,7 +41,7 @@ class BanditPolicy:
 
     Args:
         slack_factor: the slack as a ratio, > 0; for metrics > 0. Where the best is <= 0 the policy does not
-            act, and says so once.
+            act, and logs that once.
         slack_amount: the slack as a difference, > 0. Exactly one of the two.
         evaluation_interval: act at every n-th report; 0 means 1.
         delay_evaluation: not before this report.
@@ -67,7 +67,7 @@ class BanditPolicy:
         check_int("delay_evaluation", self.delay_evaluation, 0)
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
-        """See ``EarlyTerminationPolicy``."""
+        """Stop a trial whose best is worse than the best trial's value with slack."""
         curve = curves[trial_id]
         interval = len(curve.values)
         if not Schedule(self.evaluation_interval, self.delay_evaluation).acts_at(interval):
@@ -78,19 +78,19 @@ class BanditPolicy:
         else:
             cutoff = factor_cutoff(best, self.slack_factor or 0.0, goal)
         if cutoff is None:
-            _say_once(self, best)
+            _warn_once(self, best)
             return None
         mine = curve.bests[-1]
         return Decision(str(self), interval, mine, cutoff) if is_worse(mine, cutoff, goal) else None
 
 
-_said: weakref.WeakValueDictionary[int, BanditPolicy] = weakref.WeakValueDictionary()
-"""Policies that have said that they do not act, by identity: equal ones each speak for themselves."""
+_warned: weakref.WeakValueDictionary[int, BanditPolicy] = weakref.WeakValueDictionary()
+"""Policies that have warned that they do not act, by identity: equal ones each warn."""
 
 
-def _say_once(policy: BanditPolicy, best: float) -> None:
-    if id(policy) not in _said:
-        _said[id(policy)] = policy
+def _warn_once(policy: BanditPolicy, best: float) -> None:
+    if id(policy) not in _warned:
+        _warned[id(policy)] = policy
         logger.warning(
             "%s does not act: the best value is %g, and a ratio to it makes no sense; use slack_amount",
             policy,

@@ -1,7 +1,7 @@
 """What every policy shares: learning curves, decisions, and when a policy acts.
 
 A curve holds one value of the primary metric per interval (one interval = one report), as it was reported;
-for a NaN the study hands on the worst infinity. Rules and words after Azure Machine Learning's early
+for a NaN the study passes the worst infinity. Rules and terms are those of Azure Machine Learning's early
 termination policies (its documentation "Hyperparameter tuning a model", section "Specify early termination
 policy").
 """
@@ -74,7 +74,7 @@ class Decision:
 
 @runtime_checkable
 class EarlyTerminationPolicy(Protocol):
-    """Decides at each report whether the trial that reported goes on. Keeps no state of its own.
+    """Decides at each report whether the trial that reported continues. Does not keep state.
 
     A policy of your own is one class with this method.
     """
@@ -88,7 +88,7 @@ class EarlyTerminationPolicy(Protocol):
             goal: what is good in the primary metric.
 
         Returns:
-            The decision to stop, or None to go on.
+            The decision to stop, or None to continue.
         """
 
 
@@ -99,7 +99,7 @@ def decision_on(
 
     A trial whose newest value is as bad as can be (infinite; so is NaN in a curve) ends whatever the policy,
     its schedule and the others' values are: policies compare the best so far, which may have been good, and
-    none of them tells equally bad trials apart.
+    none of them separates equally bad trials.
     """
     value = curves[trial_id].values[-1]
     worst = -math.inf if goal == "maximize" else math.inf
@@ -131,7 +131,7 @@ def is_worse(value: float, other: float, goal: Goal) -> bool:
 
 
 def check_int(name: str, value: Any, low: int, high: int | None = None) -> None:
-    """Refuse what is no whole number in its range.
+    """Refuse what is not a whole number in its range.
 
     Raises:
         ValueError: naming the argument, the value and the range.

@@ -1,4 +1,4 @@
-"""Median stopping: a trial goes when its best is worse than what the others achieve on average."""
+"""Median stopping: a trial ends when its best is worse than what the others achieve on average."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def median_cutoff(curves: Iterable[Curve], interval: int) -> float:
 class MedianStoppingPolicy:
     """Stop a trial whose best so far is worse than the median of all trials' running averages.
 
-    Source: Golovin et al. 2017, Google Vizier, section 3.2.2 (median stopping rule); words of Azure ML.
+    Source: Golovin et al. 2017, Google Vizier, section 3.2.2 (median stopping rule); terms of Azure ML.
 
     Args:
         evaluation_interval: act at every n-th report; 0 means 1.
@@ -36,7 +36,7 @@ class MedianStoppingPolicy:
         check_int("delay_evaluation", self.delay_evaluation, 0)
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
-        """See ``EarlyTerminationPolicy``."""
+        """Stop a trial whose best is worse than the median of running averages."""
         curve = curves[trial_id]
         interval = len(curve.values)
         if not Schedule(self.evaluation_interval, self.delay_evaluation).acts_at(interval):

@@ -1,4 +1,4 @@
-"""Truncation selection: at every evaluation the worst share of the trials goes."""
+"""Truncation selection: at every evaluation the worst share of the trials ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparktune.early_termination.base import Curve, Decision, Goal, Schedule, ch
 def truncation_cutoff(values: Sequence[float], percentage: int, goal: Goal) -> float | None:
     """The best value that is still cut: of n values the floor(n p / 100) worst; None when that is none.
 
-    Values equal to each other stay or go together, and stay when not all of them belong to the worst.
+    Equal values stay or end together, and stay when not all of them belong to the worst.
     """
     n_cut = math.floor(len(values) * percentage / 100)
     if n_cut == 0:
@@ -49,7 +49,7 @@ class TruncationSelectionPolicy:
         check_int("delay_evaluation", self.delay_evaluation, 0)
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
-        """See ``EarlyTerminationPolicy``."""
+        """Stop a trial whose value is among the worst p % of all trials'."""
         mine = curves[trial_id].values
         interval = len(mine)
         if not Schedule(self.evaluation_interval, self.delay_evaluation).acts_at(interval):

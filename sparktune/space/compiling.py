@@ -1,4 +1,4 @@
-"""From hyperopt's expressions to parameters: what there is to search, and when each parameter is active."""
+"""From hyperopt's expressions to parameters: what to search, and when each parameter is active."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from sparktune.space.parameters import LARGEST_EXPONENT, Parameter
 logger = logging.getLogger("sparktune")
 
 LARGEST_RANDINT = 10_000
-"""Up to so many integers of ``hp.randint`` are options of their own; of more, the order is used, unless other
+"""Up to so many integers of ``hp.randint`` are separate options; of more, the order is used, unless other
 parameters depend on them."""
 
 
 class NotKnown(InvalidSpace):
-    """A parameter that our algorithms do not know, though hyperopt's may."""
+    """A parameter that sparktune's algorithms do not know, though hyperopt's may."""
 
 
 def check(expression: Any, *, constants: Literal["refuse", "warn", "pass"] = "refuse") -> None:
-    """Refuse a pyll expression that no algorithm can search; what only ours do not know is let pass.
+    """Refuse a pyll expression that no algorithm can search; what only hyperopt's can search is accepted.
 
-    Bounds of ``hp.loguniform`` that look like values, where it takes exponents of e, are warned about; and
-    those of ``hp.quniform`` and the like that rounding to multiples of ``q`` leaves.
+    Warns of bounds of ``hp.loguniform`` that look like values, where it takes exponents of e, and of bounds
+    of ``hp.quniform`` and the like that rounding to multiples of ``q`` leaves.
 
     Args:
         expression: the search space.
-        constants: what becomes of a space without any hyperparameter, which ``hyperopt.fmin`` runs.
+        constants: what to do with a space without any hyperparameter, which ``hyperopt.fmin`` runs.
 
     Raises:
         InvalidSpace: nothing at all, no hyperparameter, an empty range, ``q`` or ``sigma`` not above 0, no
@@ -91,11 +91,11 @@ def _warn_of_exponents(label: str, name: str, parameter: Parameter) -> None:
 
 
 def _warn_of_rounding(label: str, name: str, parameter: Parameter, q: float) -> None:
-    """Say which values lie outside of the bounds, as in hyperopt: 0 for ``hp.quniform(label, 1, 10, 4)``."""
+    """Warn of values outside of the bounds, as in hyperopt: 0 for ``hp.quniform(label, 1, 10, 4)``."""
     low, high = parameter.low, parameter.high
     if parameter.is_log:
         low, high = math.exp(low), math.exp(min(high, LARGEST_EXPONENT))
-    near = 1e-9  # of a step: 3 * 0.1 is no value outside of 0.3, and a bound itself is as good as never drawn
+    near = 1e-9  # of a step: 3 * 0.1 is not outside of 0.3, and a bound itself is practically never drawn
     least, most = round(low / q + near) * q, round(high / q - near) * q
     outside = [f"{least:g}"] if least < low - near * q else []
     outside += [f"{most:g}"] if most > high + near * q else []
@@ -118,7 +118,7 @@ def _warn_of_rounding(label: str, name: str, parameter: Parameter, q: float) -> 
 
 def _used_twice(label: str) -> DuplicateLabel:
     return DuplicateLabel(
-        f"the label {label!r} is used by two hyperparameters; give each a name of its own, or use the same "
+        f"the label {label!r} is used by two hyperparameters; give each its own name, or use the same "
         "object in both places"
     )
 
@@ -170,7 +170,7 @@ def _collect(
         for option, value in enumerate(options.value(range(options.n_options))):
             try:
                 chosen = switches.branch(node, options.plain(value))
-            except Exception:  # its trials will fail, and tell why
+            except Exception:  # its trials will fail with the cause
                 continue
             if chosen in range(len(branches)):
                 _collect(branches[chosen], (label, option), nodes, conditions, seen)
@@ -210,12 +210,12 @@ def _literal(dist: Any, name: str, label: str) -> Any:
         return _evaluated(dist.arg.get(name))
     except Exception:
         raise NotKnown(
-            f"{name} of the hyperparameter {label!r} is no plain number: the search needs to know the range"
+            f"{name} of the hyperparameter {label!r} is not a plain number; the search needs the range"
         ) from None
 
 
 def _evaluated(node: Any) -> Any:
-    """What a node without randomness gives; hyperopt prints a long text where it cannot evaluate one."""
+    """The value of a node without randomness; hyperopt prints a long text where it cannot evaluate one."""
     if node is not None and any(p.name in implicit_stochastic_symbols for p in pyll.dfs(node)):
         raise ValueError
     return pyll.rec_eval(node)
@@ -226,7 +226,7 @@ def _number(dist: Any, name: str, label: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise InvalidSpace(f"{name} of {label!r} is {value!r}, which is no number") from None
+        raise InvalidSpace(f"{name} of {label!r} is {value!r}, which is not a number") from None
     if not math.isfinite(number):
         raise InvalidSpace(f"{name} of {label!r} is {value!r}; it must be finite")
     return number
@@ -271,7 +271,7 @@ def _parameter(label: str, node: Any, when: tuple[tuple[int, int], ...], is_bran
 
 
 def _counted(parameter: Parameter) -> Parameter:
-    """A parameter of whole numbers on which others depend: each number is an option of its own."""
+    """A parameter of whole numbers on which others depend: each number is a separate option."""
     n_shares = 2**16
     values = parameter.value(parameter.quantile((np.arange(n_shares) + 0.5) / n_shares)).astype(int)
     first = int(values.min())
@@ -346,4 +346,4 @@ def _probabilities(dist: Any, label: str) -> Sequence[Any]:
     try:
         return list(_evaluated(dist.arg["p"]))
     except Exception:
-        raise NotKnown(f"the probabilities of hp.pchoice({label!r}) are no plain numbers") from None
+        raise NotKnown(f"the probabilities of hp.pchoice({label!r}) are not plain numbers") from None

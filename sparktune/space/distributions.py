@@ -21,7 +21,7 @@ Path = tuple[str, ...]
 
 
 def as_space(space: Any) -> Any:
-    """A space in hyperopt's language; what is in it already is returned as it is.
+    """A space in hyperopt's language; a space in it already is returned as it is.
 
     Frozen distributions of ``scipy.stats`` become ``hp`` nodes labelled by their key in the dict around them,
     and by the whole path to them ("model.0.C") where keys clash. ``uniform``, ``loguniform``
@@ -33,7 +33,7 @@ def as_space(space: Any) -> Any:
             of ``hp.choice``, too.
 
     Raises:
-        InvalidSpace: a distribution that is not known, or has no label of its own.
+        InvalidSpace: a distribution that is not known, or does not have a label.
     """
     expression = pyll.as_apply(space)
     if _is_distribution(expression):
@@ -52,7 +52,7 @@ def as_space(space: Any) -> Any:
         if taken[label]:
             raise InvalidSpace(
                 f"the label {label!r} of a scipy.stats distribution is used by another hyperparameter; "
-                "rename the key, or use hp with a label of its own"
+                "rename the key, or use hp with another label"
             )
         taken[label] += 1
         memo[node] = _node(label, node.obj)
@@ -109,9 +109,7 @@ def _node(label: str, frozen: Any) -> Any:
         )
     shapes, loc, scale = frozen.dist._parse_args(*frozen.args, **frozen.kwds)
     if any(np.ndim(value) for value in (*shapes, loc, scale)):
-        raise InvalidSpace(
-            f"{label!r} is scipy.stats' {name} of arrays; give each parameter a label of its own"
-        )
+        raise InvalidSpace(f"{label!r} is scipy.stats' {name} of arrays; give each parameter its own label")
     return known(
         label, *(value.item() if hasattr(value, "item") else value for value in (*shapes, loc, scale))
     )

@@ -1,6 +1,6 @@
-"""The space language: hyperopt's ``hp``, and two scalings more.
+"""The space language: hyperopt's ``hp``, and two more scalings.
 
-Everything of ``hyperopt.hp`` is here with its meaning; what it refuses is told with the label. Beyond it,
+Everything of ``hyperopt.hp`` is here with its meaning; its errors also name the label. In addition,
 ``reverseloguniform`` and ``auto`` are expressions over hyperopt's own nodes, so that every algorithm of
 hyperopt's form searches them.
 
@@ -27,7 +27,7 @@ CLEAR_RATIO = 100.0
 
 
 def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The function of ``hyperopt.hp``, its complaints naming the label."""
+    """The function of ``hyperopt.hp``, with errors that name the label."""
 
     @functools.wraps(function)
     def node(label: Any, *args: Any, **kwargs: Any) -> Any:
@@ -69,7 +69,7 @@ def reverseloguniform(label: str, low: float, high: float) -> Any:
 
     The raw value in ``fmin``'s argmin and in ``misc["vals"]`` is ``log(1 - x)``, at most 0;
     ``space_eval``, ``best_params``, ``to_dataframe`` and MLflow have ``x``. In ``points_to_evaluate`` of
-    ``sparktune.fmin`` either will do: a positive number is ``x``, another is raw.
+    ``sparktune.fmin`` both are accepted: a positive number is ``x``, another is raw.
 
     Args:
         label: the parameter's name.

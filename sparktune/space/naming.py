@@ -1,7 +1,7 @@
 """Names of options that are objects: the same in every process, and different for different options.
 
 The text of a function, and of an object whose class has no ``__repr__``, holds its address in memory, which
-differs between processes. It must neither be recorded nor tell options apart.
+differs between processes. It must neither be recorded nor distinguish options.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def named(options: Sequence[Any]) -> list[Any]:
 def _holds_address(value: Any) -> bool:
     try:
         return _ADDRESS.search(str(value)) is not None
-    except Exception:  # an option may be any object of the user's; its surfaces are prepared for it
+    except Exception:  # an option may be any object; callers are prepared for it
         return False
 
 

@@ -1,8 +1,8 @@
 """One hyperparameter as the search algorithms see it: its values, and their coordinates.
 
 Every number has a *coordinate*: its logarithm where the distribution is logarithmic, itself elsewhere. A
-uniform distribution is uniform in its coordinate, a normal one is normal in it. Options are told by their
-index.
+uniform distribution is uniform in its coordinate, a normal one is normal in it. Options are represented by
+their index.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class Parameter:
         return np.cumsum(self.probabilities)
 
     def coordinate(self, values: Any) -> Array:
-        """Values to coordinates; option values to indices, those that are no option to the nearest one."""
+        """Values to coordinates; option values to indices, other values to the nearest one."""
         numbers: Array = np.asarray(values, float)
         if self.kind == "options":
-            # Points of the user, and of a study whose options were others, are not held to the range.
+            # Points of the user, or of a study with other options, may be outside the range.
             return np.asarray(np.clip(numbers - self.first, 0, self.n_options - 1))
         if not self.is_log:
             return numbers
@@ -90,7 +90,7 @@ class Parameter:
         if self.kind == "options":
             return at + self.first
         values: Array = np.exp(np.minimum(at, LARGEST_EXPONENT)) if self.is_log else at
-        # Adding 0 makes -0.0, which is no value that people expect to read, 0.0.
+        # Adding 0 turns -0.0, which people do not expect to read, into 0.0.
         return values if self.q is None else np.round(values / self.q) * self.q + 0.0
 
     def quantile(self, u: Any) -> Array:
@@ -114,5 +114,5 @@ class Parameter:
         return np.asarray(ndtr((at - self.mu) / self.sigma))
 
     def plain(self, value: float) -> int | float:
-        """A value as it stands in a trial document."""
+        """A value as it is in a trial document."""
         return int(value) if self.is_integer else float(value)

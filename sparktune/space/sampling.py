@@ -57,7 +57,7 @@ class Points:
 
 
 def draw(space: Any, n: int, rng: Any) -> Points:
-    """See ``sample``; here an option that is None is told from a parameter that is not active."""
+    """As ``sample``, but an option that is None differs from a parameter that is not active."""
     expression = pyll.as_apply(as_space(space))
     compiling.check(expression, constants="pass")
     compiled, view = SearchSpace(expression), SpaceView(expression)

@@ -1,4 +1,4 @@
-"""A search space in words, parameter by parameter: to compare it with the one of an earlier study."""
+"""A search space as text, parameter by parameter: to compare it with the one of an earlier study."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sparktune.space.search_space import SearchSpace
 from sparktune.space.view import SpaceView
 
 MAX_OPTIONS = 100
-"""Of more options only their number is told."""
+"""Of more options only their number is given."""
 
 
 def signature(view: SpaceView) -> dict[str, str]:
     """Label -> how the parameter is distributed, and when it is active; the same in every process.
 
-    Of a space that only hyperopt's algorithms can search, the labels alone.
+    For a space that only hyperopt's algorithms can search, only the labels.
     """
     try:
         space = SearchSpace(view.expression)
@@ -43,5 +43,5 @@ def signature(view: SpaceView) -> dict[str, str]:
 def _text(value: Any) -> str:
     try:
         return without_addresses(repr(value))
-    except Exception:  # an option may be any object of the user's
+    except Exception:  # an option may be any object
         return f"<{type(value).__name__}>"

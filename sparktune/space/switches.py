@@ -11,10 +11,10 @@ _WHOLE = ("int", "float")
 
 
 def choosing(switch: Any) -> Any | None:
-    """The parameter that alone says which branch is active; None where all of them count as active.
+    """The parameter that alone decides which branch is active; None where all of them count as active.
 
     That is so where the index depends on several parameters, or on a number that is not whole: there the
-    search does not know what each value chooses.
+        search does not know what each value chooses.
     """
     index = switch.pos_args[0]
     inside = [node for node in pyll.dfs(index) if node.name == "hyperopt_param"]

@@ -74,10 +74,10 @@ class SpaceView:
     def params(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Label -> the value that the objective receives, for the labels in ``config``.
 
-        For ``hp.choice`` the option itself; where the option is a branch with parameters of its own, the
-        branch's name: the first text in it if that tells the options apart, else ``option 2``. An option that
-        is itself an ``hp.choice`` has the value of that one. An option whose text would hold an address in
-        memory, such as a function, is told by its name (``naming``).
+        For ``hp.choice`` the option itself; where the option is a branch with its own parameters, the
+        branch's name: the first text in it if that distinguishes the options, else ``option 2``. An option
+        that is itself an ``hp.choice`` has the value of that one. An option whose text would hold an address
+        in memory, such as a function, is represented by its name (``naming``).
         """
         return {label: self._value(label, config) for label in self._renders if label in config}
 
@@ -88,7 +88,7 @@ class SpaceView:
 
     @property
     def text(self) -> str:
-        """The expression in words, without addresses in memory."""
+        """The expression as text, without addresses in memory."""
         return without_addresses(str(self.expression))
 
     def active_labels(self, config: Mapping[str, Any]) -> set[str]:
@@ -100,9 +100,9 @@ class SpaceView:
         return set(_walk(self.expression, config))
 
     def check_earlier(self, trial_id: int, config: Mapping[str, Any]) -> None:
-        """Refuse trials of another space: their points say nothing of this one.
+        """Refuse trials of another space: their points are meaningless in this one.
 
-        Values outside of today's ranges are let pass: ranges may be changed between two calls.
+        Values outside of the present ranges are accepted: ranges may be changed between two calls.
 
         Args:
             trial_id: of a trial that an earlier call has run.
@@ -116,7 +116,7 @@ class SpaceView:
         try:
             self.active_labels(config)
         except InvalidPoint:
-            # hyperopt's algorithms give the branch that is active, of which more is not known here.
+            # hyperopt's algorithms give the active branch; more is not known here.
             fits = fits and self._has_unknown_branches
         except IndexError:
             fits = False
@@ -150,7 +150,7 @@ class SpaceView:
         """A point given by the user (``points_to_evaluate``), reduced to its active labels.
 
         Raises:
-            InvalidPoint: unknown or missing labels, values that are no finite numbers, options that do not
+            InvalidPoint: unknown or missing labels, values that are not finite numbers, options that do not
                 exist.
         """
         if not isinstance(point, Mapping):
@@ -166,7 +166,7 @@ class SpaceView:
         for label, value in point.items():
             if isinstance(value, bool) or not isinstance(value, numbers.Real | np.number):
                 raise InvalidPoint(
-                    f"points_to_evaluate sets {label!r} to {value!r}, which is no number"
+                    f"points_to_evaluate sets {label!r} to {value!r}, which is not a number"
                     + ("; for hp.choice give the index of the option" if label in self._options else "")
                 )
             if label not in self._options and not _is_finite(value):
@@ -228,7 +228,7 @@ def _chain(node: Any, consumers: Mapping[int, list[Any]]) -> list[Any]:
 
 
 def _conversion(node: Any, chain: list[Any]) -> Render:
-    """What the space itself does to a raw value: ``scope.int(hp.quniform(...))`` gives an integer."""
+    """What the space does to a raw value: ``scope.int(hp.quniform(...))`` gives an integer."""
     names = {part.name for part in chain}
     if names <= {"int", "float"}:
         return (lambda value: int(value)) if chain and chain[-1].name == "int" else _plain
@@ -265,9 +265,9 @@ def _choice(node: Any) -> str | None:
 
 
 def _branch_name(option: Any) -> str:
-    """The first text directly inside an option (a dict's values, a tuple's items), or nothing.
+    """The first text directly inside an option (a dict's values, a tuple's items), or empty.
 
-    Of an option that is itself a parameter, its label.
+    For an option that is itself a parameter, its label.
     """
     while option.name in ("int", "float"):
         option = option.pos_args[0]

@@ -93,7 +93,7 @@ def custom(label: str) -> Any:
         (hp.uniform("bad", -1.7e308, 1.7e308), "the range of 'bad'.*is wider than the largest"),
         (hp.uniform("bad", 0, float("nan")), "high of 'bad' is nan; it must be finite"),
         (hp.uniform("bad", float("-inf"), 0), "low of 'bad' is -inf; it must be finite"),
-        (hp.uniform("bad", "a", "b"), "low of 'bad' is 'a', which is no number"),
+        (hp.uniform("bad", "a", "b"), "low of 'bad' is 'a', which is not a number"),
         (hp.choice("bad", []), "'bad'.*has no options"),
         (hp.randint("bad", 0), "'bad'.*has no options"),
         (hp.randint("bad", 5, 2), "'bad'.*no whole number from 5 to 2"),
@@ -101,7 +101,10 @@ def custom(label: str) -> Any:
         (hp.pchoice("bad", [(0.5, 1), (0.2, 2)]), "probabilities of hp.pchoice.'bad'.*sum 1"),
         (hp.pchoice("bad", [(-0.5, 1), (1.5, 2)]), "probabilities of hp.pchoice.'bad'.*at least 0"),
         (custom("bad"), "'bad' has the distribution 'rng_from_seed'"),
-        (hp.uniform("bad", 0, hp.uniform("y", 1, 2)), "high of the hyperparameter 'bad' is no plain number"),
+        (
+            hp.uniform("bad", 0, hp.uniform("y", 1, 2)),
+            "high of the hyperparameter 'bad' is not a plain number",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused_by_name(node: Any, message: str) -> None:
