@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,9 +26,10 @@ from sparktune.study.backend import (
     Terminated,
 )
 from sparktune.study.trial import TrialError
-from sparktune.worker import reporting
+from sparktune.worker import reporting, results
 from sparktune.worker.objective import Objective
-from sparktune.worker.pickling import dumps_result
+
+logger = logging.getLogger("sparktune")
 
 
 def one_second(_config: Mapping[str, Any], _result: Mapping[str, Any]) -> float:
@@ -76,6 +78,7 @@ class SimulatedBackend:
         self._order = itertools.count()
         self._future: list[tuple[float, int, Event]] = []
         self._live: set[int] = set()
+        self._noted: set[str] = set()
         self._began: dict[int, float] = {}
 
     def now(self) -> float:
@@ -102,7 +105,8 @@ class SimulatedBackend:
             try:
                 with interrupts.admitted():
                     result, attachments = self._objective.evaluate(task.trial_id, task.config)
-                    dumps_result(result, attachments)
+                    result, attachments, dropped = results.sendable(result, attachments)
+                    self._note(task, dropped)
                     duration = self._duration_s(task.config, result)
                 end = Finished(task.trial_id, self._now + duration, result, attachments, duration)
             except WorkerDied as death:
@@ -118,6 +122,13 @@ class SimulatedBackend:
             at_s = self._now + (end.at_s - self._now) * index / (len(notes.reports) + 1)
             self._at(at_s, Reported(task.trial_id, at_s, value, step))
         self._at(end.at_s, end)
+
+    def _note(self, task: Task, notes: Sequence[str]) -> None:
+        """Log which entries of results are dropped, once in a study: as where trials run on workers."""
+        for note in notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                logger.warning("%s: %s", task.description, note)
 
     def go_on(self, trial_id: int) -> None:
         """See ``Backend.go_on``: a simulated objective does not wait."""

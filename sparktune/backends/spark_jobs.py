@@ -18,7 +18,7 @@ import pickle
 import queue
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,8 +55,7 @@ from sparktune.study.backend import (
     Terminated,
 )
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
-from sparktune.study.trial import TrialError, text_of
-from sparktune.worker import parcel
+from sparktune.worker import parcel, results
 from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Prepared, Signal, Told, Wanted
 from sparktune.worker.objective import Objective
 from sparktune.worker.processes import EndsInTime
@@ -654,10 +653,7 @@ class SparkBackend:
     # -- outcomes --------------------------------------------------------------------------------------
 
     def _outcome(self, run: _Run, outcome: Outcome, *, told_begin: bool) -> list[Event]:
-        for note in outcome.notes:
-            if note not in self._noted:
-                self._noted.add(note)
-                logger.warning("%s: %s", run.task.description, note)
+        self._note(run, outcome.notes)
         trial_id, at_s = run.task.trial_id, self.now()
         events: list[Event] = []
         if not told_begin:
@@ -671,23 +667,21 @@ class SparkBackend:
             return events + self._end(run, Terminated(trial_id, at_s, outcome.duration_s))
         error = outcome.error
         if outcome.payload is not None:
-            try:
-                result, attachments = pickle.loads(outcome.payload)
-            except Exception as raised:
-                error = TrialError.of(
-                    TypeError(
-                        "the result cannot be read on the driver "
-                        f"({type(raised).__name__}: {text_of(raised)}). "
-                        "Remedy: return plain values, or install what defines them on the driver too"
-                    )
-                )
-            else:
-                finished = Finished(trial_id, at_s, result, attachments, outcome.duration_s)
-                return events + self._end(run, finished)
+            result, attachments, dropped = results.unpacked(outcome.payload)
+            self._note(run, dropped)
+            finished = Finished(trial_id, at_s, result, attachments, outcome.duration_s)
+            return events + self._end(run, finished)
         assert error is not None
         return events + self._end(
             run, Failed(trial_id, at_s, with_remedy(error, self._app), outcome.duration_s)
         )
+
+    def _note(self, run: _Run, notes: Iterable[str]) -> None:
+        """Log what a worker noted, once in a study."""
+        for note in notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                logger.warning("%s: %s", run.task.description, note)
 
     def _end(self, run: _Run, event: Event) -> list[Event]:
         run.has_ended = True

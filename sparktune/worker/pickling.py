@@ -111,29 +111,29 @@ def _dumps(
 
 def explain(value: Any, what: str, error: BaseException) -> str:
     """Why ``value`` cannot be pickled: the path to the smallest part that cannot, its type, the remedy."""
-    path, culprit = _culprit(value, what)
-    kind = type(culprit)
-    if culprit is value:
-        found = f"{path} cannot be sent to a Spark worker"
+    path, found = culprit(value, what)
+    kind = type(found)
+    if found is value:
+        text = f"{path} cannot be sent to a Spark worker"
     else:
-        found = (
+        text = (
             f"{what} cannot be sent to a Spark worker: {path} is a {kind.__name__}, which cannot be pickled"
         )
     reason = " ".join(str(error).split())
     reason = reason if len(reason) <= 200 else reason[:197] + "..."
-    return f"{found} ({type(error).__name__}: {reason}). Remedy: {remedy(culprit)}"
+    return f"{text} ({type(error).__name__}: {reason}). Remedy: {remedy(found)}"
 
 
-def remedy(culprit: Any) -> str:
+def remedy(unpicklable: Any) -> str:
     """What to do about an object that cannot be pickled."""
-    names = {base.__name__ for base in type(culprit).__mro__}
+    names = {base.__name__ for base in type(unpicklable).__mro__}
     for kinds, advice in _REMEDIES:
         if names.intersection(kinds):
             return advice
     return "create it inside the objective, or keep it in a module that the workers can import"
 
 
-def _culprit(value: Any, path: str) -> tuple[str, Any]:
+def culprit(value: Any, path: str) -> tuple[str, Any]:
     """Follow references that cannot be pickled down to the last one."""
     seen: set[int] = set()
     for _ in range(MAX_DEPTH):
@@ -202,29 +202,10 @@ def _can_pickle(value: Any) -> bool:
     return True
 
 
-def dumps_result(result: dict[str, Any], attachments: dict[str, Any]) -> bytes:
-    """Pickle what an objective returned.
-
-    Raises:
-        TypeError: naming the entry that cannot be pickled.
-    """
-    try:
-        return pickle.dumps((result, attachments), pickle.HIGHEST_PROTOCOL)
-    except Exception:
-        try:
-            return bytes(cloudpickle.dumps((result, attachments)))
-        except Exception as error:
-            raise TypeError(
-                f"{unpicklable(result, attachments)}, which cannot be sent back to the driver "
-                f"({type(error).__name__}: {error}). Remedy: return plain values (numbers, text, lists, "
-                "arrays), and save models with mlflow.log_artifact or to shared storage"
-            ) from None
-
-
 def unpicklable(result: dict[str, Any], attachments: dict[str, Any]) -> str | None:
     """What in a result cannot be pickled, ``the result['model'] is a lock``; None where all can."""
     if _can_pickle((result, attachments)):
         return None
     both = {**result, **{f"attachments[{key!r}]": value for key, value in attachments.items()}}
-    path, culprit = _culprit(both, "the result")
-    return f"{path} is a {type(culprit).__name__}"
+    path, found = culprit(both, "the result")
+    return f"{path} is a {type(found).__name__}"

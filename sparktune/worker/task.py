@@ -30,11 +30,10 @@ from sparktune.study.trial import TrialError
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect
 from sparktune.tracking.worker.run_metric import RunMetric
-from sparktune.worker import imports, parcel, processes, reporting
+from sparktune.worker import imports, parcel, processes, reporting, results
 from sparktune.worker.channel import Endpoint
 from sparktune.worker.channel_client import ControlClient
 from sparktune.worker.parcel import Original
-from sparktune.worker.pickling import dumps_result
 from sparktune.worker.process_state import ProcessState
 
 logger = logging.getLogger("sparktune")
@@ -449,6 +448,7 @@ def _run(
     reporting.begin(reporter)
     state: ProcessState | None = None
     notes: list[str] = []
+    dropped: list[str] = []
     try:
         original = _original(assignment)
         state = ProcessState()
@@ -460,7 +460,7 @@ def _run(
         started = time.perf_counter()
         with redirect(assignment.run_context, arrival) as notes:
             result, attachments = objective.evaluate(assignment.trial_id, assignment.config, assignment.point)
-        payload = dumps_result(result, attachments)
+        payload, dropped = results.packed(result, attachments)
     except _Stopped:
         return None
     except reporting.TrialTerminated:
@@ -472,7 +472,7 @@ def _run(
         reporting.begin(None)
         if state is not None:
             state.restore()
-    notes += _told_of_modules(assignment)
+    notes += [*dropped, *_told_of_modules(assignment)]
     return Outcome(
         payload,
         error,

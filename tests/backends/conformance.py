@@ -274,15 +274,20 @@ class BackendConformance(abc.ABC):
         backend.launch(task(0))
         assert math.isnan(result_of(wait_for_ends(backend, 0)[-1])["loss"])
 
-    def test_unpicklable_result(self, make: Make) -> None:
+    def test_unpicklable_result(self, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+        """The entry is dropped with one warning; the loss is kept."""
+
         def fn(x: float) -> Any:
-            return {"status": "ok", "loss": x, "model": threading.Lock()}
+            return {"status": "ok", "loss": x, "model": threading.Lock(), "accuracy": 0.5}
 
         backend = make(fn)
-        backend.launch(task(0))
-        *before, end = wait_for_ends(backend, 0)
-        assert "the result['model'] is a lock" in error_of(end).message
-        assert [type(event) for event in before] == [Started]
+        for trial_id in (0, 1):
+            backend.launch(task(trial_id, 2.0))
+            *before, end = wait_for_ends(backend, trial_id)
+            assert result_of(end) == {"status": "ok", "loss": 2.0, "accuracy": 0.5}
+            assert [type(event) for event in before] == [Started]
+        warned = [r for r in caplog.records if "the result['model'] is a lock" in r.getMessage()]
+        assert len(warned) == 1
 
     def test_dead_worker(self, make: Make) -> None:
         backend = make(self.dying())

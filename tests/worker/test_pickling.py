@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import io
 import pickle
 import threading
 from collections.abc import Callable
@@ -153,25 +152,3 @@ def test_cycles_are_survived() -> None:
 def test_what_can_be_pickled_is_not_changed() -> None:
     fn = pickle.loads(pickling.dumps(lambda x: x + 1))
     assert fn(1) == 2
-
-
-def test_results() -> None:
-    class Local:
-        """Known to this function only, so that plain pickle refuses it."""
-
-    result, attachments = pickle.loads(pickling.dumps_result({"loss": 1.0, "model": Local()}, {"a": b"b"}))
-    assert (result["loss"], attachments) == (1.0, {"a": b"b"})
-    assert type(result["model"]).__name__ == "Local"
-
-
-@pytest.mark.parametrize(
-    ("result", "attachments", "name"),
-    [
-        ({"loss": 1.0, "guard": LOCK}, {}, r"the result\['guard'\] is a lock"),
-        ({"loss": 1.0}, {"guard": LOCK}, r"attachments\['guard'\].* is a lock"),
-        ({"file": [io.StringIO(), io.FileIO(0, closefd=False)]}, {}, r"\['file'\]\[1\] is a FileIO"),
-    ],
-)
-def test_result_entries_are_named(result: Any, attachments: Any, name: str) -> None:
-    with pytest.raises(TypeError, match=f"{name}, which cannot be sent back to the driver.*Remedy"):
-        pickling.dumps_result(result, attachments)
