@@ -1,4 +1,4 @@
-"""What types and ranges do not say: whether the parts of a sweep file fit each other."""
+"""Checks beyond types and ranges: whether the parts of a sweep file fit each other."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from sparktune.tracking.schema import is_own_tag
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 LARGEST_EXPONENT = 700.0
-"""exp() of more is no number of Python's."""
+"""exp() of more overflows."""
 
 
 def look(model: SweepFile, document: Document) -> tuple[list[Problem], list[Problem]]:
-    """What is wrong, and what is worth telling."""
+    """The problems of a file, and its notes."""
     checker = _Checker(model, document)
     checker.look()
-    return checker.wrong, checker.told
+    return checker.wrong, checker.notes
 
 
 class _Checker:
     def __init__(self, model: SweepFile, document: Document) -> None:
         self._model, self._document = model, document
         self.wrong: list[Problem] = []
-        self.told: list[Problem] = []
+        self.notes: list[Problem] = []
 
     def look(self) -> None:
         for check in (self._space, self._search, self._objective, self._policy, self._limits, self._trial):
@@ -43,8 +43,8 @@ class _Checker:
     def _refuse(self, path: Path, text: str) -> None:
         self.wrong.append(Problem(self._document.place(path), f"{'.'.join(map(str, path))}: {text}"))
 
-    def _tell(self, path: Path, text: str) -> None:
-        self.told.append(Problem(self._document.place(path), f"{'.'.join(map(str, path))}: {text}"))
+    def _note(self, path: Path, text: str) -> None:
+        self.notes.append(Problem(self._document.place(path), f"{'.'.join(map(str, path))}: {text}"))
 
     # -- the search ------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class _Checker:
             for text, at in _bad_range(of):
                 self._refuse((*here, at), text)
             for text in _odd_range(of):
-                self._tell(here, text)
+                self._note(here, text)
         if self.wrong:
             return
         for name, of in self._model.search_space.items():
@@ -73,7 +73,7 @@ class _Checker:
         here = ("sampling_algorithm",)
         known = list(algorithms.ALGORITHMS)
         if sampling.type not in known:
-            text = f"{shown(sampling.type)} is no algorithm{nearest(sampling.type, known)}"
+            text = f"{shown(sampling.type)} is not an algorithm{nearest(sampling.type, known)}"
             self._refuse((*here, "type"), f"{text}; allowed: {listed(known)}")
         if sampling.rule is not None and sampling.type != "random":
             self._refuse((*here, "rule"), f"only random has a rule, and the type is {sampling.type}")
@@ -82,7 +82,7 @@ class _Checker:
                 if of.type not in ("choice", "randint", "quniform", "qloguniform"):
                     self._refuse(
                         ("search_space", name, "type"),
-                        f"grid needs finitely many values, and {of.type} has no end of them: use choice, "
+                        f"grid needs finitely many values, and {of.type} has infinitely many: use choice, "
                         "randint, quniform or qloguniform, or another sampling_algorithm",
                     )
 
@@ -91,7 +91,7 @@ class _Checker:
         if objective.primary_metric == "loss" and objective.goal == "maximize":
             self._refuse(
                 ("objective", "goal"),
-                "'loss' is what is minimized: call the metric otherwise, or minimize it",
+                "'loss' is what is minimized: rename the metric, or minimize it",
             )
         if objective.primary_metric != objective.primary_metric.strip():
             self._refuse(("objective", "primary_metric"), "it begins or ends with a space")
@@ -111,11 +111,11 @@ class _Checker:
                 f"it is {both[0]}, and limits.max_concurrent_trials is {both[1]}: give one of them",
             )
         if limits.timeout and limits.trial_timeout and limits.trial_timeout > limits.timeout:
-            self._tell(("limits", "trial_timeout"), "it is longer than timeout, so it never ends a trial")
+            self._note(("limits", "trial_timeout"), "it is longer than timeout, so it never ends a trial")
         known = self._document.values
         for name in ("max_total_trials",):
             if ("limits", name) not in known and self._model.sampling_algorithm.type != "grid":
-                self._tell(("limits",), f"no {name}: the sweep runs {limits.max_total_trials} trials")
+                self._note(("limits",), f"no {name}: the sweep runs {limits.max_total_trials} trials")
 
     # -- the trial -------------------------------------------------------------------------------------
 
@@ -135,13 +135,13 @@ class _Checker:
                 self._refuse(("outputs", name), "a name must have letters, digits, _, . and - only")
         for name in self._model.tags:
             if is_own_tag(name):
-                self._refuse(("tags", name), "sparktune sets this tag itself: call yours otherwise")
+                self._refuse(("tags", name), "sparktune sets this tag: rename yours")
         code = trial.code
         if code is not None and "://" in code:
-            self._refuse(("trial", "code"), f"{shown(code)} is no folder of this machine")
+            self._refuse(("trial", "code"), f"{shown(code)} is not a folder of this machine")
         elif code is not None and ("\0" in code or not (FilePath(self.folder) / code).is_dir()):
             self._refuse(
-                ("trial", "code"), f"{shown(code)} is no folder; it is looked for beside the sweep file"
+                ("trial", "code"), f"{shown(code)} is not a folder; it is looked for beside the sweep file"
             )
 
     @property
@@ -170,13 +170,13 @@ class _Checker:
                 for variable in scripts.script(command)[1].values():
                     used |= set(references.references(variable))
                 if used and scripts.nests(command):
-                    self._tell(here, scripts.NESTED)
+                    self._note(here, scripts.NESTED)
             else:
                 arguments = references.arguments(command)
                 for part in arguments:
                     used |= set(references.references(part))
                 if scripts.nests_in(arguments):
-                    self._tell(here, scripts.NESTED)
+                    self._note(here, scripts.NESTED)
         except BadCommandError as error:
             self._refuse(here, str(error))
             return
@@ -184,7 +184,7 @@ class _Checker:
         for name, value in trial.environment_variables.items():
             at = ("trial", "environment_variables", name)
             if not name or "=" in name or "\0" in name or "\0" in str(value):
-                self._refuse(at, "no environment variable can be called so, or hold this")
+                self._refuse(at, "an environment variable cannot have this name, or this value")
                 continue
             try:
                 found = set(references.references(references.template(str(value))))
@@ -195,7 +195,7 @@ class _Checker:
             used |= found
         unused = [name for name in self._model.search_space if Reference("search_space", name) not in used]
         if unused:
-            self._tell(
+            self._note(
                 here,
                 f"it does not use {listed(unused)}, which it finds in environment variables only: "
                 f"{listed('SPARKTUNE_PARAM_' + name for name in unused)}",
@@ -210,7 +210,7 @@ class _Checker:
         }
         for each in sorted(found, key=str):
             if each.kind not in kinds:
-                text = f"{each} means nothing{nearest(each.kind, kinds)}; allowed: {listed(kinds)}"
+                text = f"{each} has no meaning{nearest(each.kind, kinds)}; allowed: {listed(kinds)}"
                 self._refuse(path, text)
             elif each.name not in kinds[each.kind]:
                 names = kinds[each.kind]
@@ -237,7 +237,7 @@ class _Checker:
         if _exists(beside / path) or (code is not None and _exists(beside / code / path)):
             return
         if path.is_absolute():
-            self._tell(here, f"{shown(str(path))} is not on this machine: the workers must have it")
+            self._note(here, f"{shown(str(path))} is not on this machine: the workers must have it")
         else:
             self._refuse(
                 here,
@@ -248,12 +248,12 @@ class _Checker:
 def _exists(path: FilePath) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or that no file system takes
+    except (OSError, ValueError):  # a name that is too long, or not valid in the file system
         return False
 
 
 def _cannot_travel(value: Any) -> bool:
-    """Whether text in a value, at any depth, holds NUL, or a lone surrogate, which UTF-8 has not."""
+    """Whether text in a value, at any depth, holds NUL, or a lone surrogate, which UTF-8 cannot encode."""
     if isinstance(value, str):
         return "\0" in value or any("\ud800" <= char <= "\udfff" for char in value)
     if isinstance(value, dict):

@@ -21,7 +21,7 @@ LEFT_OUT = frozenset(
 )
 """Folders that are not code."""
 IGNORE_FILES = (".amlignore", ".gitignore")
-"""What is left out of the folder; the first that is there, as on Azure."""
+"""The file with the patterns to leave out; the first that exists, as on Azure."""
 LARGEST = 300_000_000
 """Bytes; a larger folder is data, which does not travel with code."""
 
@@ -42,7 +42,7 @@ def packed(folder: Path) -> Archive:
             if size > LARGEST:
                 raise InvalidSweep(
                     f"trial.code: the folder {str(folder)!r} has more than {LARGEST // 1_000_000} MB; keep "
-                    "data elsewhere, and hand it to the command as an input (a path or an address)"
+                    "data elsewhere, and pass it to the command as an input (a path or an address)"
                 )
             try:
                 if path.is_symlink() and not tar.dereference:
@@ -55,7 +55,7 @@ def packed(folder: Path) -> Archive:
 
 
 def _link(tar: tarfile.TarFile, path: Path, folder: Path, *, leads_out: bool) -> tarfile.TarInfo:
-    """A symbolic link that leads to the same on a worker: the folder is at another place there."""
+    """A symbolic link that leads to the same file on a worker, where the folder has another path."""
     info = tar.gettarinfo(path, path.relative_to(folder).as_posix())
     target = path.resolve()
     if leads_out:
@@ -94,7 +94,7 @@ def _ignored(folder: Path) -> Any:
 def files(folder: Path) -> Iterator[Path]:
     """The files and folders below a folder, each folder before what is in it, in a fixed order.
 
-    What its ignore file names, virtual environments and ``LEFT_OUT`` are not among them.
+    Without the files that its ignore file names, virtual environments and ``LEFT_OUT``.
     """
     ignored = _ignored(folder)
 

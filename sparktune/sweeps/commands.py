@@ -21,7 +21,7 @@ logger = logging.getLogger("sparktune")
 
 ENGINE_LOST = 4
 UNEXPECTED = 70
-"""EX_SOFTWARE of sysexits.h. Python's own code for an exception is 1, which says that no trial completed."""
+"""EX_SOFTWARE of sysexits.h. Python's own code for an exception is 1, which means that no trial completed."""
 
 
 def add_to(commands: Any) -> None:
@@ -51,8 +51,8 @@ def add_to(commands: Any) -> None:
     sweep.set_defaults(run=run)
     validate = commands.add_parser(
         "validate",
-        help="look whether a sweep file is right",
-        description="Looks whether a sweep file is right, starts nothing, and exits with 3 where it is not.",
+        help="check a sweep file",
+        description="Checks a sweep file, starts nothing, and exits with 3 where it is wrong.",
     )
     _file(validate)
     validate.set_defaults(run=_validate)
@@ -64,8 +64,8 @@ def add_to(commands: Any) -> None:
     show.set_defaults(run=_show)
     best = commands.add_parser(
         "best",
-        help="tell the best trial of a sweep or study",
-        description="Tells the best trial, and downloads its artifacts. Exits with 1 where there is none.",
+        help="show the best trial of a sweep or study",
+        description="Shows the best trial, and downloads its artifacts. Exits with 1 where there is none.",
     )
     _run(best)
     best.add_argument("--format", choices=["json", "yaml"], default="json", help="default: json")
@@ -86,7 +86,7 @@ def _file(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_id", metavar="RUN", help="the parent run, which the sweep has told")
+    parser.add_argument("run_id", metavar="RUN", help="the parent run, which the sweep has printed")
     parser.add_argument(
         "--store", metavar="URI", help="tracking URI; by default MLFLOW_TRACKING_URI, or MLflow's own default"
     )
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         except SparktuneError:
             raise
         except Exception:
-            logger.exception("the sweep ended by an exception that sparktune does not know")
+            logger.exception("the sweep ended by an unexpected exception")
             return UNEXPECTED
 
 
@@ -148,7 +148,7 @@ def _run_sweep(sweep: Any, output: Path | None) -> int:
     from sparktune.backends import session
     from sparktune.tracking.ahead import import_mlflow
 
-    # Read when mlflow is imported: no complaint on a machine without git.
+    # Read when mlflow is imported: no warning on a machine without git.
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     spark = session.get_or_create(import_mlflow)
     try:
@@ -161,18 +161,18 @@ def _run_sweep(sweep: Any, output: Path | None) -> int:
         print(f"sparktune: {error}", file=sys.stderr)
         return ENGINE_LOST
     else:
-        _tell_best(trials)
+        _print_best(trials)
         return 0
     finally:
         _stop(spark)
 
 
-def _tell_best(trials: Any) -> None:
+def _print_best(trials: Any) -> None:
     best = trials.best_trial
     print(f"run {trials.run_id}")
     params = " ".join(f"{name}={value!r}" for name, value in trials.best_params.items())
-    told = f"{trials.metric}={trials.best_metric:.6g}"
-    print(f"best trial {best['tid']} (run {trials.best_run_id}): {told} {params}", flush=True)
+    value = f"{trials.metric}={trials.best_metric:.6g}"
+    print(f"best trial {best['tid']} (run {trials.best_run_id}): {value} {params}", flush=True)
 
 
 class _Enough(BaseException):
@@ -180,7 +180,7 @@ class _Enough(BaseException):
 
 
 def _stop(spark: Any) -> None:
-    """Stop Spark; a signal ends the wait for it, because how the sweep has ended is decided."""
+    """Stop Spark; a signal ends the wait for it, since the sweep has ended."""
 
     def enough(*_: object) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -210,7 +210,7 @@ def _json(value: Any) -> str:
 
 
 def _outcome(trials: Any) -> dict[str, Any]:
-    """How a sweep stands, for programs; where no trial completed, there is no best one."""
+    """The state of a sweep, for programs; where no trial completed, there is no best one."""
     from hyperopt import exceptions as hyperopt_exceptions
 
     best: dict[str, Any] = {
@@ -273,7 +273,7 @@ def _best(args: argparse.Namespace) -> int:
 
 
 def _log() -> None:
-    """Log to standard error: with times and every trial, unless somebody watches the progress bar."""
+    """Log to standard error: with times and every trial, unless a person watches the progress bar."""
     from sparktune.study import console
 
     watched = console.someone_watches()
@@ -282,10 +282,10 @@ def _log() -> None:
         logging.Formatter("%(message)s" if watched else "%(asctime)s %(levelname)s %(message)s")
     )
     for name in ("sparktune", "hyperopt-spark"):
-        logging.getLogger(name).handlers = [handler]  # hyperopt has given its own to the second
+        logging.getLogger(name).handlers = [handler]  # hyperopt adds one to the second
         logging.getLogger(name).setLevel(logging.WARNING if watched else logging.INFO)
         logging.getLogger(name).propagate = False
-    # Every table of a new database is announced otherwise.
+    # Otherwise every table of a new database is logged.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -1,7 +1,8 @@
-"""YAML with places: what a file holds as plain Python values, and where each of them stands.
+"""YAML with places: the contents of a file as plain Python values, and the place of each.
 
-YAML 1.2's core schema decides what a plain word is (https://yaml.org/spec/1.2.2/, section 10.3): ``1e-5`` is
-a number, ``yes``, ``on`` and ``2024-01-01`` are text. Nothing but mappings, lists and scalars is made.
+The type of a plain word is that of YAML 1.2's core schema (https://yaml.org/spec/1.2.2/, section 10.3):
+``1e-5`` is a number, ``yes``, ``on`` and ``2024-01-01`` are text. Only mappings, lists and scalars are
+created.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"([-+]?)(\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN")
 _PREFIX = "tag:yaml.org,2002:"
 _PLAIN = "plain"
-"""What the tag of a word without quotes and without a tag of its own is here."""
+"""The tag of a word without quotes and without its own tag."""
 _TAGS = frozenset((_PLAIN, "null", "bool", "int", "float", "str", "map", "seq"))
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Leaves to ``_Reader`` what a plain word is: PyYAML's own idea is YAML 1.1's."""
+    """Leaves the type of a plain word to ``_Reader``: PyYAML follows YAML 1.1."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         """The tag of a node without one."""
@@ -47,13 +48,13 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 @dataclass
 class Document:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
         data: mappings with text as keys, lists, text, numbers, booleans and None.
         source: the file's name.
         folder: what relative paths in it are relative to.
-        values, keys: where values and the keys of mappings stand.
+        values, keys: the places of values and of the keys of mappings.
     """
 
     data: Any
@@ -63,7 +64,7 @@ class Document:
     keys: dict[Path, Place] = field(default_factory=dict)
 
     def place(self, path: Path, *, of_key: bool = False) -> Place:
-        """Where a value or its key stands; of one that is not there, what it would stand in."""
+        """The place of a value or its key; for one that is missing, the place of its parent."""
         for n in range(len(path), -1, -1):
             found = (self.keys if of_key else self.values).get(path[:n]) or self.values.get(path[:n])
             if found is not None:
@@ -82,7 +83,7 @@ class Document:
         """Change a value: ``limits.max_total_trials=50``, the value in YAML.
 
         Raises:
-            InvalidSweep: it is no such text, or what it goes into is no mapping.
+            InvalidSweep: it does not have this form, or what it goes into is not a mapping.
         """
         name, equals, text = setting.partition("=")
         place = Place(f"--set {setting.encode('utf-8', 'backslashreplace').decode()}")
@@ -102,13 +103,13 @@ class Document:
             self.keys[(*whole, *path)] = place
 
     def _found(self, steps: list[str], place: Place) -> tuple[Any, Path]:
-        """The mapping or list that a dotted name leads to, and the path of what is meant in it."""
+        """The mapping or list that a dotted name leads to, and the path of the value in it."""
         at: Any = self.data
         path: Path = ()
         while True:
             n_steps, step = 1, steps[0]  # type: tuple[int, str | int]
             if isinstance(at, dict):
-                # A name may have dots itself: the longest that is there.
+                # A name may have dots itself: the longest that exists.
                 known = (n for n in range(len(steps), 0, -1) if ".".join(steps[:n]) in at)
                 n_steps = next(known, 1)
                 step = ".".join(steps[:n_steps])
@@ -119,7 +120,7 @@ class Document:
                 raise refuse([Problem(place, text)])
             else:
                 close = nearest(path[0], self.data) if path else ""
-                raise refuse([Problem(place, f"{'.'.join(map(str, path))!r} is no mapping{close}")])
+                raise refuse([Problem(place, f"{'.'.join(map(str, path))!r} is not a mapping{close}")])
             path, steps = (*path, step), steps[n_steps:]
             if not steps:
                 return at, path
@@ -131,7 +132,7 @@ class Document:
 
 
 def of_data(data: Any, source: str = "the sweep") -> Document:
-    """A document of values given from Python: each stands in ``source``, and messages name the field."""
+    """A document of values from Python: the place of each is ``source``, and messages name the field."""
     document = Document(data, source)
     for path in _paths(data, ()):
         document.values[path] = document.keys[path] = Place(source)
@@ -150,14 +151,14 @@ def parse(text: str | bytes, source: str) -> Document:
     """Read YAML.
 
     Raises:
-        InvalidSweep: it is no YAML, or holds what no sweep file needs.
+        InvalidSweep: it is not YAML, or holds what no sweep file needs.
     """
     if len(text) > MAX_BYTES:
         raise refuse(
             [
                 Problem(
                     Place(source, 1, 1),
-                    f"the file is larger than {MAX_BYTES:,} bytes, so it is no sweep file",
+                    f"the file is larger than {MAX_BYTES:,} bytes, so it is not a sweep file",
                 )
             ]
         )
@@ -167,12 +168,12 @@ def parse(text: str | bytes, source: str) -> Document:
         mark = error.problem_mark or error.context_mark
         place = Place(source, 1, 1) if mark is None else _place(source, mark)
         parts = [part for part in (error.context, error.problem) if part]
-        raise refuse([Problem(place, f"this is no YAML: {', '.join(parts)}")]) from None
+        raise refuse([Problem(place, f"this is not YAML: {', '.join(parts)}")]) from None
     except yaml.reader.ReaderError as error:
-        raise refuse([Problem(_position(source, text, error), f"this is no YAML: {error.reason}")]) from None
+        raise refuse([Problem(_position(source, text, error), f"this is not YAML: {error.reason}")]) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         cause = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise refuse([Problem(Place(source, 1, 1), f"this is no YAML: {cause}")]) from None
+        raise refuse([Problem(Place(source, 1, 1), f"this is not YAML: {cause}")]) from None
     reader = _Reader(source)
     document = Document(None, source)
     if node is None:
@@ -200,14 +201,14 @@ class _Reader:
         document.values[path] = _place(self._source, node.start_mark)
         self._n_nodes += 1
         if self._n_nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            if not self.problems:  # an alias inside of what it means comes here, too
+            if not self.problems:  # an alias inside its own target ends here, too
                 self._wrong(
                     node.start_mark, "the file is nested too deeply, or its aliases make it too large"
                 )
             return None
         kind = node.tag.removeprefix(_PREFIX)
         if node.tag == kind or kind not in _TAGS:
-            self._wrong(node.start_mark, f"the tag {shown(node.tag)} means nothing here; leave it out")
+            self._wrong(node.start_mark, f"the tag {shown(node.tag)} has no meaning here; leave it out")
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, document)
@@ -236,7 +237,7 @@ class _Reader:
     def _merged(
         self, node: yaml.Node, path: Path, document: Document, found: dict[str, Any]
     ) -> dict[str, Any]:
-        """What a merge key brings: the keys that are not there already."""
+        """The entries that a merge key adds: the keys that are not there already."""
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[str, Any] = {}
         for part in parts:
@@ -281,7 +282,7 @@ def _place(source: str, mark: Any) -> Place:
 
 
 def _position(source: str, text: str | bytes, error: Any) -> Place:
-    """Where a character stands that YAML does not allow."""
+    """The place of a character that YAML does not allow."""
     before = text[: error.position]
     lines = (before.decode("utf-8", "replace") if isinstance(before, bytes) else before).split("\n")
     return Place(source, len(lines), len(lines[-1]) + 1)

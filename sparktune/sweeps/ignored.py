@@ -1,4 +1,4 @@
-"""Fields of Azure's sweep files that mean nothing on Spark: they are told, and left out."""
+"""Fields of Azure's sweep files without a meaning on Spark: they are reported, and left out."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ IGNORED: dict[tuple[str, ...], dict[str, str]] = {
     },
     ("inputs", "*"): {"mode": "nothing is mounted or downloaded: the command gets the path as it is"},
 }
-"""Where -> field -> what is so instead; nothing to tell where that is empty."""
+"""Where -> field -> what holds instead; not reported where that is empty."""
 
 
 def left_out(document: Document) -> list[Problem]:
-    """Take these fields out of a document; what is worth telling."""
-    told: list[Problem] = []
+    """Remove these fields from a document; returns the notes about them."""
+    notes: list[Problem] = []
     for where, fields in IGNORED.items():
         for path, part in _parts(document.data, where):
             for name in [name for name in part if name in fields]:
                 if fields[name]:
                     place = document.place((*path, name), of_key=True)
                     dotted = ".".join((*map(str, path), name))
-                    told.append(Problem(place, f"{dotted} is ignored: {fields[name]}"))
+                    notes.append(Problem(place, f"{dotted} is ignored: {fields[name]}"))
                 del part[name]
-    return told
+    return notes
 
 
 def _parts(data: Any, where: tuple[str, ...]) -> list[tuple[Path, dict[str, Any]]]:

@@ -1,8 +1,8 @@
 """The sweep file as a typed model: its fields, their types and ranges.
 
 Fields, names and ranges follow the documentation of Azure Machine Learning's "CLI (v2) sweep job YAML schema"
-as far as they mean something on Spark; ``ignored`` has the others. The fields that are ours say so in their
-descriptions, which become those of the JSON schema.
+as far as they have a meaning on Spark; ``ignored`` has the others. The descriptions name the fields that are
+sparktune's, and become those of the JSON schema.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Asha(_Part):
     """Asynchronous successive halving. sparktune's own."""
 
     type: Literal["asha"]
-    reduction_factor: Number = Field(default=3, gt=1, description="Of each rung the best 1/n go on.")
+    reduction_factor: Number = Field(default=3, gt=1, description="The best 1/n of each rung continue.")
     min_step: int = Field(default=1, ge=1, description="The first rung, in reports.")
     max_step: int = Field(default=100, ge=2, description="The reports of a full trial.")
 
@@ -200,7 +200,7 @@ class Limits(_Part):
         default=None,
         ge=1,
         le=1000,
-        description="The most trials at once; by default what SparkTrials chooses for the cluster.",
+        description="The most trials at the same time; by default what SparkTrials chooses for the cluster.",
     )
     timeout: Number | None = Field(default=None, gt=0, description="Seconds for the whole sweep.")
     trial_timeout: Number | None = Field(default=None, gt=0, description="Seconds for each trial.")
@@ -234,7 +234,7 @@ class Trial(_Part):
 class InputPath(_Part):
     """A file or folder that the workers can reach."""
 
-    path: str = Field(min_length=1, description="Handed on as it is: a URL, or a path on the workers.")
+    path: str = Field(min_length=1, description="Passed as it is: a URL, or a path on the workers.")
     type: str = Field(default="uri_folder", description="Azure's; has no effect.")
 
 
@@ -244,7 +244,7 @@ Input = Scalar | InputPath
 class Output(_Part):
     """A file or folder below outputs, which is kept with the trial's run."""
 
-    type: str = Field(default="uri_folder", description="uri_file for a file; a folder is made of all else.")
+    type: str = Field(default="uri_folder", description="uri_file for a file; else a folder is created.")
 
     @property
     def is_folder(self) -> bool:
@@ -289,11 +289,11 @@ class SweepFile(_Part):
     watch_interval: Number = Field(
         default=5.0,
         gt=0,
-        description="Seconds between two looks at what trials log to MLflow. sparktune's own.",
+        description="Seconds between two reads of what trials log to MLflow. sparktune's own.",
     )
     resume: str | None = Field(
         default=None,
         min_length=1,
-        description="The parent run of a sweep to go on with; last for the latest unfinished one of the "
+        description="The parent run of a sweep to resume; last for the latest unfinished one of the "
         "experiment, or a new one. sparktune's own.",
     )

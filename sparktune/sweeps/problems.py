@@ -14,11 +14,11 @@ SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands.
+    """A place in a source.
 
     Attributes:
         source: the file, or the option of the command line.
-        line, column: counted from 1; None where the source has none.
+        line, column: counted from 1; None where the source has no lines.
     """
 
     source: str
@@ -31,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, or that is worth telling. As text it is one line, which any file can hold."""
+    """A problem, or a note. As text it is one line, which any file can hold."""
 
     place: Place
     text: str
@@ -41,7 +41,7 @@ class Problem:
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: what would move its cursor or change its colours is written as an escape."""
+    """A text for a terminal: characters that would move its cursor or change its colours are escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
@@ -55,15 +55,15 @@ def shown(value: object) -> str:
     """A value for a message."""
     try:
         text = repr(value)
-    except Exception:  # of an object given from Python
+    except Exception:  # of an object from Python
         text = f"<{type(value).__name__}>"
-    # The message is written to terminals and files: a lone surrogate is in no encoding.
+    # The message is written to terminals and files: a lone surrogate cannot be encoded.
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """``; did you mean 'upper'?``, or nothing."""
+    """``; did you mean 'upper'?``, or empty."""
     found = difflib.get_close_matches(str(name)[:SHOWN], list(known), 1, 0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
 

@@ -1,9 +1,9 @@
 """The command of a sweep file: ``python train.py --rate ${{search_space.rate}}``, as arguments.
 
 A command is split into arguments before values are filled in, so a value is always one argument, or a part of
-one, whatever it holds. The words are those of a shell (POSIX, "Shell Command Language", 2.2 and 2.3). What
-more a shell would do with the text is refused: it would become an argument. ``scripts`` has the commands
-that a shell runs.
+one, whatever it holds. The words are those of a shell (POSIX, "Shell Command Language", 2.2 and 2.3).
+Whatever else a shell would do with the text is refused, since it would become an argument. ``scripts`` has
+the commands that a shell runs.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ _NEEDS_SHELL = {
     "?": "a pattern of file names",
 }
 _EXPANDED = re.compile(r"[A-Za-z0-9_{(@#?!$*-]")
-"""What follows a dollar sign that a shell replaces."""
+"""What may follow a dollar sign that a shell replaces."""
 _SHELLS_OWN = re.compile(
     r"\.|alias|bg|break|builtin|case|cd|continue|declare|do|done|elif|else|esac|eval|exec|exit|export|fg|fi|for|"
     r"function|getopts|hash|if|jobs|let|local|popd|pushd|read|readonly|return|select|set|shift|shopt|source|then|"
     r"trap|typeset|ulimit|umask|unalias|unset|until|wait|while|!|\{|\}|\[\["
 )
-"""Words that begin no program: a shell's reserved words, and builtins that change the shell itself."""
+"""Words that are not programs: a shell's reserved words, and builtins that change the shell itself."""
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 _BRACES = re.compile(r"\{[^{}]*(,|\.\.)[^{}]*\}")
 _QUOTED = '"'
-"""Stands in ``_Word.bare`` for what is in quotes, and for references; never there as itself."""
-_IN_QUOTES = "put it into quotes where it is meant as it stands"
+"""Replaces in ``_Word.bare`` what is in quotes, and references; never there as itself."""
+_IN_QUOTES = "put it into quotes where it is meant literally"
 
 
 class BadCommandError(ValueError):
-    """A command that cannot be read; the message says why."""
+    """A command that cannot be read; the message has the cause."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Word:
 
     Attributes:
         parts: its characters and references, without quotes.
-        bare: the same, with ``_QUOTED`` in place of each that a shell would take as it stands.
+        bare: the same, with ``_QUOTED`` in place of each that a shell would take literally.
     """
 
     parts: list[str | Reference] = field(default_factory=list)
@@ -157,7 +157,7 @@ def _split(whole: Template) -> list[_Word]:
             if n == len(items):
                 raise BadCommandError("the command cannot be split into arguments: No escaped character")
             escaped, n = items[n], n + 1
-            if escaped == "\n":  # the line goes on
+            if escaped == "\n":  # the line continues
                 continue
             added = [escaped] if not quote or escaped in ("$", "`", '"', "\\") else ["\\", escaped]
         elif item == quote:
@@ -192,7 +192,7 @@ def _joined(parts: Sequence[str | Reference]) -> Template:
 
 
 def _refuse_character(item: str | Reference, following: str | Reference, quote: str) -> None:
-    """Refuse a character that a shell does not take as it stands, in quotes or outside of them."""
+    """Refuse a character that a shell does not take literally, in quotes or outside of them."""
     if quote == "'" or isinstance(item, Reference):
         return
     if item == "$" and isinstance(following, str) and _EXPANDED.match(following):
@@ -202,14 +202,14 @@ def _refuse_character(item: str | Reference, following: str | Reference, quote: 
 
 
 def _refuse_shell(word: _Word, *, is_first: bool) -> None:
-    """Refuse a word that a shell does not hand on as it stands."""
+    """Refuse a word that a shell does not pass on literally."""
     assigned = _ASSIGNMENT.match(word.bare)
     if is_first and assigned:
         raise _needs_shell(
             repr(assigned[0]), "an environment variable", "set it in trial.environment_variables"
         )
     if is_first and _SHELLS_OWN.fullmatch(word.bare):
-        raise _needs_shell(repr(word.bare), "a word of the shell's own, not a program", _IN_QUOTES)
+        raise _needs_shell(repr(word.bare), "a word of the shell, not a program", _IN_QUOTES)
     if word.bare.startswith("#"):
         raise _needs_shell("'#'", "a comment", _IN_QUOTES)
     if re.match(r"~[\w.+-]*(/|$)", word.bare):
@@ -219,4 +219,4 @@ def _refuse_shell(word: _Word, *, is_first: bool) -> None:
 
 
 def _needs_shell(what: str, meant: str, otherwise: str) -> BadCommandError:
-    return BadCommandError(f"{what} ({meant}) needs a shell: say shell: true under trial, or {otherwise}")
+    return BadCommandError(f"{what} ({meant}) needs a shell: set shell: true under trial, or {otherwise}")

@@ -1,4 +1,4 @@
-"""What MLflow has of a sweep, or of any other study: its trials as a table, and its best trial."""
+"""The record of a sweep, or of any other study, in MLflow: its trials as a table, and its best trial."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Results:
 
     @classmethod
     def of(cls, run_id: str) -> Results:
-        """Those of a parent run, in the store that is set in MLflow.
+        """The results of a parent run, in the store that is set in MLflow.
 
         Raises:
             SparktuneError: there is no such run, or MLflow does not answer.
@@ -62,7 +62,7 @@ class Results:
     def best_as_dict(self) -> dict[str, Any]:
         """The best trial, for programs: ``point`` is what the objective received, once the study has ended.
 
-        See ``best`` for what it raises.
+        Raises what ``best`` raises.
         """
         best = self.best
         point = best_point(current_uri(), self.recorded, best.trial_id)

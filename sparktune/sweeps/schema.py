@@ -1,4 +1,4 @@
-"""The JSON schema of sweep files, for editors. ``python -m sparktune.sweeps.schema`` writes the file anew."""
+"""The JSON schema of sweep files, for editors. ``python -m sparktune.sweeps.schema`` writes the file."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def schema() -> dict[str, Any]:
     found["title"] = "sparktune sweep"
     for where, fields in IGNORED.items():
         part = found["$defs"][_OF[where]] if _OF[where] else found
-        for name, told in fields.items():
-            part["properties"][name] = {"description": f"Azure's; ignored: {told}." if told else "Ignored."}
+        for name, reason in fields.items():
+            part["properties"][name] = {
+                "description": f"Azure's; ignored: {reason}." if reason else "Ignored."
+            }
     names = list(ALGORITHMS)
     found["$defs"]["Sampling"]["properties"]["type"] |= {"enum": names}
     whole = found["properties"]["sampling_algorithm"]

@@ -1,10 +1,10 @@
 """The command of a sweep file that a shell runs: ``shell: true``.
 
 Values never become a part of the script's text. They are in environment variables, and the script has
-expansions of these in their places: a shell does not read again what a variable expands to. How an expansion
-has to be quoted, so that it is one word with the value as it is, depends on where it stands. That is what
-``_Reader`` finds out (POSIX, "Shell Command Language", 2.2 to 2.7). Where it is wrong about that, as in a
-language other than the shell's, a value may be split into words, but is not executed.
+expansions of these in their places: a shell does not parse again what a variable expands to. How an expansion
+has to be quoted, so that it is one word with the value as it is, depends on its place. ``_Reader`` finds that
+out (POSIX, "Shell Command Language", 2.2 to 2.7). Where it is wrong, as in a language other than the shell's,
+a value may be split into words, but is not executed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from sparktune.sweeps.references import BadCommandError, Reference, Template, template
 
 VALUE = "SPARKTUNE_VALUE_"
-"""Environment variables of a script begin with it that hold one value each."""
+"""The prefix of a script's environment variables that hold one value each."""
 _HERE = re.compile(r"<<(-?)[ \t]*((?:\\.|'[^']*'|\"[^\"]*\"|[^\s;&|<>()'\"\\])+)")
 _SHELL = re.compile(r"(?:ba|da|k|z)?sh")
 _SCRIPT_FOLLOWS = re.compile(r"-[A-Za-z]*c")
@@ -32,7 +32,7 @@ def script(command: str) -> tuple[str, Mapping[str, Template]]:
     """A command for ``/bin/sh -c``: the script, and the environment variables that it needs.
 
     Raises:
-        BadCommandError: it is empty, or a reference stands where a shell expands nothing.
+        BadCommandError: it is empty, or a reference is where a shell expands nothing.
     """
     reader = _Reader()
     variables: dict[Reference, str] = {}
@@ -52,12 +52,12 @@ def script(command: str) -> tuple[str, Mapping[str, Template]]:
 
 
 def nests(command: str) -> bool:
-    """Whether the script seems to hand a reference to another shell, which reads the value as a script."""
+    """Whether the script seems to pass a reference to another shell, which reads the value as a script."""
     return _NESTED.search(command) is not None
 
 
 def nests_in(arguments: Sequence[Template]) -> bool:
-    """The same of a command that no shell runs: of what stands behind ``sh -c``, and behind ``ssh``."""
+    """The same for a command that no shell runs: for what follows ``sh -c`` or ``ssh``."""
     texts = ["".join(part if isinstance(part, str) else "\0" for part in each) for each in arguments]
     for n, text in enumerate(texts):
         program, rest = posixpath.basename(text), texts[n + 1 :]
@@ -86,13 +86,13 @@ class _Reader:
         self._before = "\n"
 
     def expansion(self, name: str, part: Reference) -> str:
-        """How a variable is expanded at this place."""
+        """The expansion of a variable at this place."""
         self._before = "x"
         self._line += "\0"  # no delimiter has it
         context = self._open[-1] if self._open else ""
         if context == "<<" and self._here[1]:
             raise BadCommandError(
-                f"{part} stands in a here-document whose delimiter is quoted, where a shell expands nothing: "
+                f"{part} is in a here-document whose delimiter is quoted, where a shell expands nothing: "
                 f"write <<{self._here[0]} without quotes"
             )
         if context == "'":
@@ -107,7 +107,7 @@ class _Reader:
         return False
 
     def read(self, text: str) -> None:
-        """Go on over text."""
+        """Read further text."""
         n = 0
         while n < len(text):
             step = self._step(text, n)
@@ -115,7 +115,7 @@ class _Reader:
             n += step
 
     def _step(self, text: str, n: int) -> int:
-        """Read a token; its length."""
+        """Read a token; returns its length."""
         char, context = text[n], self._open[-1] if self._open else ""
         if context == "'" or context == "#":
             is_over = char == ("'" if context == "'" else "\n")

@@ -29,7 +29,7 @@ def node(name: str, of: Any) -> Any:
 
 
 _NODES: Mapping[str, Callable[[str, Any], Any]] = {
-    # A list or mapping among the values is one value: as a literal it is not taken for a part of the space.
+    # A list or mapping among the values is one value: as a literal it is not read as a part of the space.
     "choice": lambda name, of: hp.choice(name, [pyll.Literal(value) for value in of.values]),
     "randint": lambda name, of: hp.randint(name, of.upper),
     "uniform": lambda name, of: hp.uniform(name, of.min_value, of.max_value),

@@ -24,12 +24,12 @@ logger = logging.getLogger("sparktune")
 
 
 class Sweep:
-    """A sweep that has been read and found right.
+    """A sweep that has been read and validated.
 
     Attributes:
         definition: the file as a typed model (``sparktune.sweeps.model.SweepFile``).
         folder: what relative paths in it are relative to.
-        notes: what is worth telling of it, each with its place: fields of Azure's that are ignored, say.
+        notes: remarks on the file, each with its place, such as Azure's fields that are ignored.
         trials: those of the latest ``run``, also of one that was interrupted; None before.
     """
 
@@ -73,7 +73,7 @@ class Sweep:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], folder: str | os.PathLike[str] = ".") -> Sweep:
-        """A sweep of what a sweep file would hold, as dicts, lists, text and numbers.
+        """A sweep from the contents of a sweep file, as dicts, lists, text and numbers.
 
         Raises:
             InvalidSweep: it is wrong.
@@ -90,8 +90,8 @@ class Sweep:
     def _of(cls, document: Document) -> Sweep:
         from sparktune.sweeps.validation import validated
 
-        definition, told = validated(document)
-        return cls(definition, document.folder, [str(each) for each in told])
+        definition, notes = validated(document)
+        return cls(definition, document.folder, [str(each) for each in notes])
 
     def __repr__(self) -> str:
         return f"Sweep({self.summary()})"
@@ -149,7 +149,7 @@ class Sweep:
         return trials
 
     def _study_name(self) -> str:
-        """By which ``resume: last`` finds the sweep again: its name, else what it runs."""
+        """The name by which ``resume: last`` finds the sweep again: its name, else what it runs."""
         file = self.definition
         command = file.trial.function or file.trial.command or ""
         text = command if isinstance(command, str) else shlex.join(command)
@@ -211,7 +211,7 @@ class Sweep:
         )
 
     def _located(self, path: str) -> str:
-        """The path of an input: one that is there beside the file, in full, because trials run elsewhere."""
+        """The path of an input: absolute if it exists beside the file, because trials run elsewhere."""
         beside = self.folder / path
         return str(beside.resolve()) if "://" not in path and beside.exists() else path
 

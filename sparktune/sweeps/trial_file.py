@@ -12,16 +12,16 @@ from sparktune.sweeps.problems import Problem, refuse, shown
 _OF_A_JOB = frozenset(
     ("$schema", "type", "name", "display_name", "experiment_name", "description", "tags", "version", "limits")
 )
-"""Fields that say what the file is, or how to run it alone."""
+"""Fields that describe the file, or how to run it alone."""
 _BESIDE = ("inputs", "outputs")
-"""Fields that a sweep has beside its trial; those of the sweep's own file go before."""
+"""Fields that a sweep has beside its trial; those of the sweep's file have precedence."""
 
 
 def include(document: Document) -> None:
     """Put the trial of another file into a document, which names it.
 
     Raises:
-        InvalidSweep: the file cannot be read, or is not that of a command.
+        InvalidSweep: the file cannot be read, or is not of a command.
     """
     data = document.data
     name = data.get("trial") if isinstance(data, dict) else None

@@ -31,14 +31,14 @@ class SweepTrials(SparkTrials):
         return {"run_name": self._run_name, "run_tags": self._run_tags}
 
     def changed(self, trial: Trial) -> None:
-        """See ``StudyTrials.changed``; a trial that has ended is told in the log."""
+        """Write the change into the document, and log a trial that has ended."""
         known = self.memory.records.get(trial.trial_id)
-        is_news = known is None or not known.state.is_final  # else its loss was settled
+        is_new = known is None or not known.state.is_final  # else its loss was settled
         super().changed(trial)
-        if is_news and trial.state.is_final and trial.state is not TrialState.FAILED:  # that the study tells
-            logger.info("%s", self._told(trial))
+        if is_new and trial.state.is_final and trial.state is not TrialState.FAILED:  # those are logged
+            logger.info("%s", self._log_line(trial))
 
-    def _told(self, trial: Trial) -> str:
+    def _log_line(self, trial: Trial) -> str:
         parts = [f"{trial.describe} {trial.state.value.replace('_', ' ')}"]
         if trial.loss is not None:
             value = metric_value(trial.result, trial.loss, self.metric, self.goal)

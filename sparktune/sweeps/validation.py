@@ -17,7 +17,7 @@ from sparktune.sweeps.problems import Place, Problem, listed, nearest, refuse, s
 
 
 def validated(document: Document) -> tuple[SweepFile, list[Problem]]:
-    """The file as a model, and what is worth telling: fields that are ignored, values that look wrong.
+    """The file as a model, and notes: fields that are ignored, values that look wrong.
 
     Raises:
         InvalidSweep: every problem of the file, with its place.
@@ -27,7 +27,7 @@ def validated(document: Document) -> tuple[SweepFile, list[Problem]]:
         what = "empty" if data is None else f"{_kind(data)}, {shown(data)}"
         needs = "type: sweep, trial, search_space, objective and so on"
         raise refuse([Problem(document.place(()), f"the file is {what}; it must be a mapping with {needs}")])
-    told = ignored.left_out(document)
+    notes = ignored.left_out(document)
     _spell_out(data)
     try:
         model = SweepFile.model_validate(data)
@@ -36,7 +36,7 @@ def validated(document: Document) -> tuple[SweepFile, list[Problem]]:
     wrong, noted = checks.look(model, document)
     if wrong:
         raise refuse(wrong)
-    return model, [*told, *noted]
+    return model, [*notes, *noted]
 
 
 def _spell_out(data: dict[str, Any]) -> None:
@@ -58,13 +58,13 @@ def _problems(error: ValidationError, document: Document) -> Iterator[Problem]:
         is_unknown = details["type"] == "extra_forbidden"
         place = document.place(path, of_key=is_unknown or is_missing)
         if not is_missing and not is_unknown:
-            if (place, path) in seen:  # each branch of a union complains
+            if (place, path) in seen:  # each branch of a union reports it
                 continue
             seen.add((place, path))
-        yield Problem(place, _said(details, path, document))
+        yield Problem(place, _message(details, path, document))
 
 
-def _said(details: Mapping[str, Any], path: Path, document: Document) -> str:
+def _message(details: Mapping[str, Any], path: Path, document: Document) -> str:
     name = ".".join(map(str, path)) or "the file"
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "missing":
@@ -74,7 +74,7 @@ def _said(details: Mapping[str, Any], path: Path, document: Document) -> str:
         where = ".".join(map(str, path[:-1])) or "the file"
         close = nearest(path[-1], [*known, *ignored.names_at(path[:-1])])
         if path[0] == "trial" and path[-1] in SweepFile.model_fields:
-            close = "; it stands beside trial, not in it"
+            close = "; it belongs beside trial, not in it"
         return f"{where} has no field {shown(path[-1])}{close}; allowed: {listed(known)}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         known = [tag.strip(" '") for tag in context.get("expected_tags", "").split(",") if tag.strip()]
@@ -88,12 +88,12 @@ def _said(details: Mapping[str, Any], path: Path, document: Document) -> str:
         return f"{name} is {shown(value)}{nearest(value, known)}; allowed: {listed(known)}"
     if path == ("trial",) and isinstance(value, str):
         return f"trial is {shown(value)}; it must be a mapping, or the name of a file that ends with .yml"
-    template = _SAID.get(kind)
+    template = _MESSAGES.get(kind)
     wanted = template(context) if template else f"it is refused: {details['msg']}"
     return f"{name} is {shown(value)}; {wanted}"
 
 
-_SAID: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+_MESSAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "greater_than": lambda c: f"it must be greater than {c['gt']:g}",
     "greater_than_equal": lambda c: f"it must be at least {c['ge']}",
     "less_than": lambda c: f"it must be less than {c['lt']}",
@@ -133,7 +133,7 @@ def _fields_beside(path: Path, document: Document) -> list[str]:
 
 
 def _below(model: Any, step: str | int) -> Any:
-    """The annotation of what stands under a step."""
+    """The annotation of what is under a step."""
     if isinstance(model, type) and issubclass(model, BaseModel):
         field = model.model_fields.get(str(step))
         return None if field is None else field.annotation

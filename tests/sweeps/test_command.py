@@ -359,7 +359,7 @@ def wait_for(path: Path) -> bool:
             "print('told'); import sys; sys.exit(2)",
             "exit code 2; its stdout ends with:\ntold",
         ),
-        ("python train.py", "print('scores=1')", "told no metric 'score': log it with"),
+        ("python train.py", "print('scores=1')", "reported no metric 'score': log it with"),
         ("python train.py", "import os; os.abort()", "ended by SIGABRT"),
     ],
 )

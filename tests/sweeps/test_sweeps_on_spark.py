@@ -113,7 +113,7 @@ def test_metrics_logs_and_failures(spark, mlflow_store, tmp_path) -> None:
     assert rows["prints"]["loss"] == -0.25
     assert rows["logs"]["loss"] == -2.0
     assert "exit code 1; its stderr ends with: to stderr the reason" in rows["fails"]["error"]
-    assert "told no metric 'score'" in rows["silent"]["error"]
+    assert "reported no metric 'score'" in rows["silent"]["error"]
     assert trials.best_params == {"value": "logs"}
 
     parent = mlflow.get_run(trials.run_id)

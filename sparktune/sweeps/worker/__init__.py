@@ -1,1 +1,1 @@
-"""What runs on a worker: a sweep's trials. It needs Python alone."""
+"""What runs on a worker: a sweep's trials. It needs only Python."""

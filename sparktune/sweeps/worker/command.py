@@ -28,15 +28,15 @@ from sparktune.worker.reporting import report
 logger = logging.getLogger("sparktune")
 
 PARAM = "SPARKTUNE_PARAM_"
-"""Environment variables begin with it that hold one value each; SPARKTUNE_PARAMS holds all, as JSON."""
+"""The prefix of environment variables that hold one value each; SPARKTUNE_PARAMS holds all, as JSON."""
 LOGS = "logs"
 """The artifact folder of the output streams."""
 OUTPUTS = "outputs"
-"""The folder of the command's whose files are kept with its run."""
+"""The command's folder whose files are kept with its run."""
 NOT_FOR_COMMANDS = frozenset(
     (b"PYTHON_WORKER_FACTORY_SECRET", b"PYTHON_WORKER_FACTORY_PORT", b"PYTHON_WORKER_FACTORY_SOCK_PATH")
 )
-"""What PySpark's worker has in its environment for itself."""
+"""Environment variables for PySpark's worker alone."""
 ENDED_S = 5.0
 KEPT_S = 10.0
 """How long the end of a worker waits for its command's end, and for its logs to be kept."""
@@ -44,7 +44,7 @@ ATTACHED_BYTES = 64_000
 
 
 class CommandFailed(RuntimeError):
-    """The command could not be started, ended with another code than 0, or told no metric."""
+    """The command could not be started, ended with another code than 0, or reported no metric."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Command(processes.EndsInTime):
         """Run the command with the values of a point; the result has the metric.
 
         Raises:
-            CommandFailed: see there.
+            CommandFailed: it could not be started, failed, or reported no metric.
             TrialTerminated: the study ends the trial.
         """
         values = {Reference("search_space", name): as_text(value) for name, value in point.items()}
@@ -93,7 +93,7 @@ class Command(processes.EndsInTime):
         # `python` is the interpreter that Spark's workers have.
         path = [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
         env["PATH"] = os.pathsep.join(filter(None, path))
-        env["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"  # metrics come at once
+        env["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"  # metrics arrive immediately
         env["SPARKTUNE_PARAMS"] = json.dumps(dict(point), ensure_ascii=True)
         for name, value in point.items():
             if "=" not in name:
@@ -105,7 +105,7 @@ class Command(processes.EndsInTime):
 
 
 def as_text(value: Any) -> str:
-    """A value as an argument: text as it is; lists and mappings as JSON; all else as Python writes it."""
+    """A value as an argument: text as it is; lists and mappings as JSON; others as Python prints them."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple | dict):
@@ -163,7 +163,8 @@ class _Execution:
             for thread in (reader, waiter):
                 thread.start()
             if self._run is not None:
-                # Its import takes seconds, and is needed at the end: the command has the processor meanwhile.
+                # Its import takes seconds, and is needed at the end: the command uses the processor
+                # meanwhile.
                 threading.Thread(target=OwnRun.load, name="sparktune-import", daemon=True).start()
             for value, step in iter(self._events.get, None):
                 self._last = value
@@ -184,11 +185,11 @@ class _Execution:
             self._code = str(error)
         reader.join(ENDED_S)
         self._over.set()
-        if not self._doomed.is_set():  # else whoever ends this worker says how the trial ended
+        if not self._doomed.is_set():  # else the trial's end is recorded by what ends this worker
             self._events.put(None)
 
     def _check(self, code: int | str) -> None:
-        """Refuse any end but the good one."""
+        """Raise unless the command succeeded."""
         if code == 0:
             return
         if isinstance(code, str):
@@ -218,7 +219,7 @@ class _Execution:
                 ) from None
         if found is None:
             raise CommandFailed(
-                f"the command ended well, but told no metric {self._metric!r}: log it with "
+                f"the command succeeded, but reported no metric {self._metric!r}: log it with "
                 f"mlflow.log_metric({self._metric!r}, value), or print a line {self._metric}=VALUE"
             )
         return found
@@ -234,7 +235,7 @@ class _Execution:
             for file in (self._scratch.stdout, self._scratch.stderr):
                 with contextlib.suppress(OSError):
                     self._attachments[file.name] = file.read_bytes()[-ATTACHED_BYTES:]
-        except Exception as error:  # MLflow's trouble must not cost the trial its result
+        except Exception as error:  # trouble with MLflow must not cost the trial its result
             logger.warning("the output of a trial could not be kept in MLflow: %s", error)
 
     def _worker_ends(self) -> None:
@@ -243,7 +244,7 @@ class _Execution:
         self._guarded.end()
         self._over.wait(ENDED_S)
         if self._run is not None:
-            # Where MLflow is still being imported, in the first seconds of a worker, it is waited for.
+            # Waits for MLflow where it is still being imported, in the first seconds of a worker.
             keeping = threading.Thread(target=self._keep, daemon=True)
             keeping.start()
             keeping.join(KEPT_S)

@@ -17,7 +17,7 @@ class Archive:
 
     Args:
         data: its bytes. Pickled they lie beside the pickle (PEP 574), so that a worker maps them from the
-            file in which Spark delivered them, and does not read them anew for every trial.
+            file in which Spark delivered them, without reading them for every trial.
     """
 
     def __init__(self, data: Any) -> None:
@@ -31,7 +31,7 @@ class Archive:
         """Write the files of the archive into a folder."""
         with tarfile.open(fileobj=io.BytesIO(self._data), mode="r:") as tar:
             if sys.version_info >= (3, 12) or hasattr(tarfile, "data_filter"):
-                tar.extractall(folder, filter="fully_trusted")  # this package has made it
+                tar.extractall(folder, filter="fully_trusted")  # created by this package
             else:
                 tar.extractall(folder)
 
@@ -41,7 +41,7 @@ class Modules:
 
     Args:
         data: its bytes; pickled as those of an ``Archive``.
-        name: tells them from others.
+        name: distinguishes them from others.
     """
 
     def __init__(self, data: Any, name: str = "") -> None:
@@ -53,7 +53,7 @@ class Modules:
         return Modules, (data, self._name)
 
     def add_to_path(self) -> None:
-        """Import from it in this process; modules of another sweep's are imported anew."""
+        """Import from it in this process; modules of another sweep are imported again."""
         place = bootstrap.functions().put(self._name, self._data)
         if place not in sys.path:
             sys.path.insert(0, place)

@@ -17,7 +17,7 @@ class Function:
     Attributes:
         module, name: where the function is; the module is imported on the worker.
         inputs: arguments that are the same for every trial.
-        code: what its module is in, or None where workers have it.
+        code: the archive with its module, or None where workers have it.
     """
 
     module: str
@@ -27,7 +27,7 @@ class Function:
 
     @property
     def __name__(self) -> str:
-        """What the study is called after."""
+        """The function's name, which names the study."""
         return self.name
 
     def __call__(self, point: Mapping[str, Any]) -> Any:

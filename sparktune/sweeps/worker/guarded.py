@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 BOOT = "import sys; exec(sys.stdin.buffer.read(int(sys.argv[1])))"
 GRACE_S = 3.0
-"""How long a command that is to end has between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL for a command that is to end."""
 END_S = 5.0
 """How long the guardian may take to end a command and to remove its folder."""
 
@@ -24,7 +24,7 @@ class CannotStartError(Exception):
 
 
 class Guarded:
-    """A command, under way.
+    """A running command.
 
     Args:
         argv: the program and its arguments.
@@ -72,7 +72,7 @@ class Guarded:
         self._lifeline = self._guardian.stdin
         self._result = os.fdopen(result, "rb")
         self._lock = threading.Lock()
-        with contextlib.suppress(OSError):  # it is dead: the result will say so
+        with contextlib.suppress(OSError):  # it is dead: the result reports that
             self._lifeline.write(source + json.dumps(config).encode() + b"\n")
             self._lifeline.flush()
 
@@ -84,10 +84,10 @@ class Guarded:
         """
         with self._result:
             line = self._result.readline()
-        told: dict[str, Any] = json.loads(line) if line else {"code": -9}
-        if "error" in told:
-            raise CannotStartError(told["error"][1])
-        return int(told["code"])
+        outcome: dict[str, Any] = json.loads(line) if line else {"code": -9}
+        if "error" in outcome:
+            raise CannotStartError(outcome["error"][1])
+        return int(outcome["code"])
 
     def end(self) -> None:
         """End the command, and all that it has started; its folder stays. See ``GRACE_S``."""

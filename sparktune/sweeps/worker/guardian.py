@@ -1,16 +1,16 @@
-"""Stands between a worker and a trial's command: nothing of the command outlives the trial.
+"""Runs between a worker and a trial's command: nothing of the command outlives the trial.
 
-A program of its own, which needs Python's standard library alone. The worker sends it, on its standard input,
+A separate program, which needs only Python's standard library. The worker sends it, on its standard input,
 one line of JSON. Then
 
-- a byte says: end the command, and all that it has started. Its process group gets SIGTERM, so that it can
-  save what it has (a shell ends at once, the program that it started saves); after ``grace_s`` seconds, or as
-  soon as the command and its process group have ended, what is left is killed;
-- the end of the input says: kill it now, and remove the folder. It comes when the worker closes it, and when
+- a byte means: end the command, and all that it has started. Its process group gets SIGTERM, so that it can
+  save what it has (a shell ends immediately, the program that it started saves); after ``grace_s`` seconds,
+  or as soon as the command and its process group have ended, what is left is killed;
+- the end of the input means: kill it now, and remove the folder. It comes when the worker closes it, and when
   the worker dies, however it dies.
 
 On Linux whatever the command starts stays below this process (PR_SET_CHILD_SUBREAPER, prctl(2)), in the
-background and in sessions of its own, too. Elsewhere the command's process group is all that is known of it.
+background and in its own sessions, too. Elsewhere only the command's process group is known.
 
 The result is one line of JSON on the file ``result_fd``: ``{"code": 1}``, or ``{"error": [errno, text]}``
 where the command could not be started.
@@ -39,12 +39,12 @@ _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def main() -> None:
-    """Run the command, tell how it ended, end what it left, remove the folder."""
+    """Run the command, report how it ended, end what it left, remove the folder."""
     config = json.loads(sys.stdin.buffer.readline())
     result_fd = config["result_fd"]
     os.set_inheritable(result_fd, False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)  # whoever means the trial has the worker end it
+        signal.signal(number, lambda *_: None)  # the worker ends it
     if _prctl is not None:
         _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guardian = os.getpid()
@@ -68,7 +68,7 @@ def main() -> None:
             preexec_fn=begin,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        told: dict[str, object] = {"error": [getattr(error, "errno", None) or 0, str(error)]}
+        outcome: dict[str, object] = {"error": [getattr(error, "errno", None) or 0, str(error)]}
         _leave_output()
         listener.start()
     else:
@@ -76,9 +76,9 @@ def main() -> None:
         _leave_output()
         listener.start()
         command.returncode = _reap()
-        told = {"code": command.returncode}
+        outcome = {"code": command.returncode}
     with contextlib.suppress(OSError):  # the worker is dead
-        os.write(result_fd, json.dumps(told).encode() + b"\n")
+        os.write(result_fd, json.dumps(outcome).encode() + b"\n")
     with contextlib.suppress(OSError):
         os.close(result_fd)
     _gone.wait()
@@ -87,14 +87,14 @@ def main() -> None:
 
 
 def _leave_output() -> None:
-    """The command's output ends when the last that writes to it has ended, and this process writes none."""
+    """Close this process's copy of the command's output, which ends when its last writer has ended."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (1, 2):
         os.dup2(null, fd)
 
 
 def _listen(grace_s: float) -> None:
-    """Wait for the word to end, or for the end of the worker."""
+    """Wait for the request to end, or for the end of the worker."""
     while sys.stdin.buffer.read(1):
         if not _asked.is_set() and not _ending.is_set():
             _asked.set()
@@ -111,7 +111,7 @@ def _ask() -> None:
     with contextlib.suppress(OSError):
         if _command["pid"]:
             os.killpg(_command["pid"], signal.SIGTERM)
-            os.killpg(_command["pid"], signal.SIGCONT)  # one that is stopped would not hear of it
+            os.killpg(_command["pid"], signal.SIGCONT)  # one that is stopped would not receive it
 
 
 def _end() -> None:
@@ -127,7 +127,7 @@ def _reap() -> int:
         try:
             pid, status = os.waitpid(-1, 0)
         except ChildProcessError:
-            if has_ended and _may_save():  # without a subreaper what is left is no child of this process
+            if has_ended and _may_save():  # without a subreaper what is left is not a child of this process
                 _ending.wait()
             _end()
             return code

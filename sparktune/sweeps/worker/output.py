@@ -1,4 +1,4 @@
-"""What a command writes: kept in a file, and read for its metric."""
+"""The output of a command: kept in a file, and searched for its metric."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 MAX_LINE = 65536
-"""A longer line is no line with a metric; it is kept all the same."""
+"""A longer line is not searched for a metric; it is still kept."""
 TAIL_LINES = 20
 TAIL_CHARS = 2000
 
 
 class MetricLines:
-    """Finds ``accuracy=0.91``, and ``accuracy=0.91 step=3``, on a line of its own.
+    """Finds ``accuracy=0.91``, and ``accuracy=0.91 step=3``, on a separate line.
 
     Args:
         metric: its name.
@@ -37,9 +37,9 @@ class MetricLines:
 
 
 def copy(
-    stream: BinaryIO, file: BinaryIO, lines: MetricLines, tell: Callable[[tuple[float, int | None]], None]
+    stream: BinaryIO, file: BinaryIO, lines: MetricLines, sink: Callable[[tuple[float, int | None]], None]
 ) -> None:
-    """Copy a stream into a file, to its end, and tell the metrics in it as they come."""
+    """Copy a stream into a file, to its end, and pass the metrics in it to ``sink`` as they come."""
     begun = b""
     while True:
         piece = stream.read1(65536)  # type: ignore[attr-defined]
@@ -50,18 +50,18 @@ def copy(
             file.flush()
         *whole, begun = (begun + piece).split(b"\n")
         for line in whole:
-            _told(line, lines, tell)
+            _find_metrics(line, lines, sink)
         begun = begun[-MAX_LINE - 1 :]
-    _told(begun, lines, tell)
+    _find_metrics(begun, lines, sink)
 
 
-def _told(line: bytes, lines: MetricLines, tell: Callable[[tuple[float, int | None]], None]) -> None:
+def _find_metrics(line: bytes, lines: MetricLines, sink: Callable[[tuple[float, int | None]], None]) -> None:
     # A progress bar writes over its line with carriage returns.
     for part in line.split(b"\r"):
         if len(part) <= MAX_LINE:
             found = lines.find(part.decode("utf-8", "replace"))
             if found is not None:
-                tell(found)
+                sink(found)
 
 
 def tail(file: Path) -> str:
