@@ -1,4 +1,4 @@
-"""scikit-learn's face of sparktune: ``SearchCV``, used as ``GridSearchCV`` is, every candidate a Spark task.
+"""The scikit-learn interface: ``SearchCV``, used as ``GridSearchCV`` is, every candidate a Spark task.
 
     from sparktune.sklearn import SearchCV
 

@@ -24,7 +24,7 @@ def as_search_space(space: Any, names: frozenset[str], estimator: str) -> Any:
         estimator: its name, for messages.
 
     Raises:
-        InvalidSpace: a key is no parameter of the estimator, or a value cannot be searched.
+        InvalidSpace: a key is not a parameter of the estimator, or a value cannot be searched.
     """
     found: Any
     if isinstance(space, pyll.Apply):
@@ -54,11 +54,11 @@ def _node(label: str, value: Any) -> Any:
     if isinstance(value, list | tuple | range | np.ndarray) or type(value).__name__ in ("Series", "Index"):
         if len(value) == 0:
             raise InvalidSpace(f"hp.choice({label!r}) has no options")
-        # As literals: an option that is a list, or an array, is handed on as it is.
+        # As literals: an option that is a list, or an array, is passed on as it is.
         return hp.choice(label, [pyll.Literal(_plain(option)) for option in value])
     if hasattr(value, "rvs") and not type(value).__module__.startswith("scipy.stats"):
         raise InvalidSpace(
-            f"{label!r} is {value!r}, which has rvs and is no distribution of scipy.stats; use one of these, "
+            f"{label!r} is {value!r}, which has rvs but is not a scipy.stats distribution; use one of these, "
             "a list of values, or a node of hp"
         )
     return value

@@ -1,4 +1,4 @@
-"""Fits that failed, told as scikit-learn tells them."""
+"""Warnings and errors for failed fits, as in scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparktune.sklearn.results import Candidate
 from sparktune.study.trial import TrialError
 
 
-def tell_failed_fits(candidates: Sequence[Candidate], n_folds: int, error_score: Any) -> None:
+def warn_of_failed_fits(candidates: Sequence[Candidate], n_folds: int, error_score: Any) -> None:
     """Warn of fits that failed and of candidates that are lost, once for all.
 
     Raises:

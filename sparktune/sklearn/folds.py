@@ -22,7 +22,7 @@ TIMES = ("fit_time", "score_time")
 
 
 class RefitUnknown(ValueError):
-    """``refit`` names no score of those that ``scoring`` gives."""
+    """``refit`` is not the name of a score that ``scoring`` gives."""
 
 
 class AllFitsFailed(RuntimeError):
@@ -72,7 +72,7 @@ class Folds:
             AllFitsFailed: every fit failed, and ``error_score`` is NaN.
             Exception: of the fit, where ``error_score`` is "raise"; of ``set_params``.
         """
-        # Five fits of one run would each log their parameters, scores and model.
+        # The fits of all folds would log their parameters, scores and models into one run.
         with sklearn.config_context(**self.config), autologging.paused():
             return self._evaluated(parameters(point, self.names))
 
@@ -81,9 +81,9 @@ class Folds:
         guiding: list[float] = []
         errors: list[str] = []
         for number, (train, test) in enumerate(self.splits):
-            # Parameters may be estimators: of a candidate each fold has its own.
+            # Parameters may be estimators: each fold of a candidate gets its own.
             estimator = clone(self.estimator).set_params(**clone(candidate, safe=False))
-            told = of_sklearn.fold(
+            fold = of_sklearn.fold(
                 estimator,
                 self.X,
                 self.y,
@@ -95,16 +95,16 @@ class Folds:
                 return_train_score=self.return_train_score,
                 error_score=self.error_score,
             )
-            result |= {f"split{number}_{name}": float(told[name]) for name in TIMES}
-            if told["fit_error"] is not None:
-                errors.append(told["fit_error"])
-                result[f"split{number}_fit_error"] = in_one_line(cause(told["fit_error"]))
+            result |= {f"split{number}_{name}": float(fold[name]) for name in TIMES}
+            if fold["fit_error"] is not None:
+                errors.append(fold["fit_error"])
+                result[f"split{number}_fit_error"] = in_one_line(cause(fold["fit_error"]))
             for part in ("test", "train") if self.return_train_score else ("test",):
-                if told["fit_error"] is None or isinstance(told[f"{part}_scores"], dict):
-                    scores = by_name(told[f"{part}_scores"])
+                if fold["fit_error"] is None or isinstance(fold[f"{part}_scores"], dict):
+                    scores = by_name(fold[f"{part}_scores"])
                     result |= {f"split{number}_{part}_{name}": scores[name] for name in scores}
-            guiding.append(self._guiding(told["test_scores"]))
-            # A trial that is ended has no result, and nothing to tell of a fit that failed.
+            guiding.append(self._guiding(fold["test_scores"]))
+            # A trial that is ended here has no result, which would lose the failed fit.
             if not errors and number + 1 < len(self.splits):
                 report(statistics.fmean(guiding), step=number + 1)
         if len(errors) == len(self.splits) and math.isnan(guiding[-1]):
@@ -114,7 +114,7 @@ class Folds:
         return result | self._summary(result, guiding, errors)
 
     def _guiding(self, scores: Any) -> float:
-        if not isinstance(scores, dict):  # of a fit that failed: how many there are is not known
+        if not isinstance(scores, dict):  # of a failed fit: the number of scores is not known
             return float(scores)
         if self.guide is None:
             return float(next(iter(scores.values())))
@@ -159,8 +159,8 @@ def by_name(scores: Any) -> dict[str, float]:
 def parameters(point: Any, names: frozenset[str]) -> Parameters:
     """The candidate at a point: parameter -> value.
 
-    A mapping under a key that is no parameter is a branch of the space, as an ``hp.choice`` of dicts gives
-    it: what is in it are parameters.
+    A mapping under a key that is not a parameter is a branch of the space, as an ``hp.choice`` of dicts gives
+    it: it contains parameters.
     """
     if not isinstance(point, Mapping):
         raise TypeError(

@@ -1,4 +1,4 @@
-"""Whether what a search space gives are parameters of the estimator, in all of its branches."""
+"""Whether a search space gives parameters of the estimator, in all of its branches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_DRAWS = 3
 
 
 def check_names(space: Any, names: frozenset[str], estimator: str) -> None:
-    """Check every branch of a space, also one that is hardly ever drawn.
+    """Check every branch of a space, also one that is rarely drawn.
 
     What a function of the space computes is known from a few draws only.
 
@@ -27,7 +27,8 @@ def check_names(space: Any, names: frozenset[str], estimator: str) -> None:
         estimator: its name, for messages.
 
     Raises:
-        InvalidSpace: a key is no parameter of the estimator, or the space gives something else than a dict.
+        InvalidSpace: a key is not a parameter of the estimator, or the space gives something else than a
+            dict.
     """
     whole = pyll.as_apply(space)
     searched = frozenset(_keys(whole, names))
@@ -62,7 +63,7 @@ def _outcomes(node: Any) -> Iterator[Any]:
         for seed in range(N_DRAWS):
             try:
                 value = pyll.stochastic.sample(node, np.random.default_rng(seed))
-            except Exception:  # a matter of the candidate at that point
+            except Exception:  # the candidate at that point will fail
                 continue
             yield value if isinstance(value, Mapping) else Computed(value)
 
@@ -81,7 +82,7 @@ def _check_branch(
     branch: Mapping[Any, Any], names: frozenset[str], searched: frozenset[str], estimator: str
 ) -> None:
     for key, value in branch.items():
-        # Of an estimator that is itself searched, the parameters are not known.
+        # The parameters of an estimator that is itself searched are not known.
         if key in names or any(str(key).startswith(f"{other}__") for other in searched):
             continue
         for part in _outcomes(value):
@@ -95,7 +96,7 @@ def _unknown(key: Any, names: frozenset[str], estimator: str) -> str:
     near = difflib.get_close_matches(str(key).lower(), lowered, 1)
     hint = f"; did you mean {lowered[near[0]]!r}?" if near else "."
     return (
-        f"space has {key!r}, which is no parameter of {estimator}{hint} "
+        f"space has {key!r}, which is not a parameter of {estimator}{hint} "
         f"Its parameters: {', '.join(sorted(names))}"
     )
 

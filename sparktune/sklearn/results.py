@@ -1,4 +1,4 @@
-"""``cv_results_``: what became of the candidates, with the keys and shapes of scikit-learn's."""
+"""``cv_results_``: the results of the candidates, with the keys and shapes of scikit-learn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Candidate:
 
     Attributes:
         params: parameter -> value.
-        trial: what became of it.
+        trial: its trial.
         curve: the means that it reported, or None.
     """
 
@@ -32,14 +32,14 @@ class Candidate:
     trial: Trial
     curve: Curve | None = None
 
-    def told(self, name: str) -> float | None:
+    def value(self, name: str) -> float | None:
         """A number of its result, such as ``split0_test_score``."""
         value = (self.trial.result or {}).get(name)
         return float(value) if isinstance(value, float | int) else None
 
     @property
     def n_failed(self) -> int:
-        """How many fits failed, as far as it tells."""
+        """How many fits failed, as far as its result shows."""
         return sum(key.endswith("_fit_error") for key in self.trial.result or {})
 
     @property
@@ -60,7 +60,7 @@ class Candidate:
         return own or ([self.trial.error.summary] if self.trial.error and self.is_unfit else [])
 
     def folds_of_reports(self) -> list[float]:
-        """The scores behind the reported means: of the n-th, n means less n - 1 of those before."""
+        """The scores behind the reported means: n times the n-th mean less n - 1 times the one before."""
         sums = [0.0] + [n * mean for n, mean in enumerate(self.curve.values if self.curve else (), 1)]
         scores = np.diff(sums)
         return [float(score) if math.isfinite(score) else math.nan for score in scores]
@@ -121,9 +121,9 @@ def _folds(candidates: Sequence[Candidate], n_splits: int, name: str, error_scor
     values = np.full((len(candidates), n_splits), math.nan)
     for row, candidate in zip(values, candidates, strict=True):
         for number in range(n_splits):
-            told = candidate.told(f"split{number}_{name}")
-            if told is not None:
-                row[number] = told
+            value = candidate.value(f"split{number}_{name}")
+            if value is not None:
+                row[number] = value
             elif f"split{number}_fit_error" in (candidate.trial.result or {}):
                 row[number] = error_score
     return values
@@ -139,8 +139,8 @@ def _add(results: dict[str, Any], name: str, values: Floats, *, splits: bool) ->
 def ranks(candidates: Sequence[Candidate], values: Floats) -> npt.NDArray[np.int32]:
     """1 for the best mean; equal ones share the lower rank.
 
-    Behind the candidates of which every fold has a score come those that were terminated early, by the mean
-    of the folds that ran; last, together, all others.
+    Candidates with a score for every fold come first, then those terminated early, by the mean of the folds
+    that ran; last, together, all others.
     """
     is_whole = ~np.isnan(values).any(axis=1)
     is_partial = np.array(
@@ -157,7 +157,7 @@ def ranks(candidates: Sequence[Candidate], values: Floats) -> npt.NDArray[np.int
 
 
 def _parameters(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Of each parameter a masked array, masked where a candidate does not have it."""
+    """A masked array for each parameter, masked where a candidate does not have it."""
     names = dict.fromkeys(name for candidate in candidates for name in candidate.params)
     found = {}
     for name in names:
@@ -172,13 +172,13 @@ def _parameters(candidates: Sequence[Candidate]) -> dict[str, Any]:
 
 
 def _dtype(values: Sequence[Any]) -> Any:
-    """Of numbers their own, as in scikit-learn from 1.5 on; else object."""
+    """That of the numbers, as in scikit-learn from 1.5 on; else object."""
     kinds = {bool if isinstance(v, bool | np.bool_) else type(v) for v in values}
     if kinds == {bool}:
         return np.bool_
     if bool not in kinds and all(issubclass(kind, int | float | np.number) for kind in kinds):
         try:
             return np.result_type(*kinds)
-        except (TypeError, ValueError):  # numbers of no common type
+        except (TypeError, ValueError):  # numbers without a common type
             return object
     return object

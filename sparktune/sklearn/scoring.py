@@ -9,10 +9,10 @@ from sklearn.metrics import check_scoring
 
 
 def scorers_of(estimator: Any, scoring: Any) -> Any:
-    """The scorer; of several, a dict of them by name.
+    """The scorer; for several, a dict of them by name.
 
     Raises:
-        ValueError: ``scoring`` is no scorer, or holds none, or one twice.
+        ValueError: ``scoring`` is not a scorer, or is empty, or holds one twice.
     """
     if callable(scoring):
         return scoring
@@ -30,7 +30,7 @@ def scorers_of(estimator: Any, scoring: Any) -> Any:
 
 
 def check_refit(refit: Any, names: Sequence[str]) -> None:
-    """Of several scores, ``refit`` names the one that tells the best candidate.
+    """Check that ``refit`` names the score that selects the best candidate, where there are several.
 
     Raises:
         ValueError: it does not.
@@ -38,6 +38,6 @@ def check_refit(refit: Any, names: Sequence[str]) -> None:
     if refit is False or callable(refit) or refit in names:
         return
     raise ValueError(
-        f"scoring has several scores ({', '.join(names)}), and refit is {refit!r}: name the one that tells "
+        f"scoring has several scores ({', '.join(names)}), and refit is {refit!r}: name the one that selects "
         f"the best candidate, refit={names[0]!r}, or give a function, or refit=False"
     )

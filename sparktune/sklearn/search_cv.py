@@ -24,7 +24,7 @@ from sparktune.fmin import fmin
 from sparktune.private import of_sklearn
 from sparktune.search import finite, grid
 from sparktune.sklearn.candidates import as_search_space
-from sparktune.sklearn.failures import raised, tell_failed_fits
+from sparktune.sklearn.failures import raised, warn_of_failed_fits
 from sparktune.sklearn.folds import Folds, RefitUnknown, parameters
 from sparktune.sklearn.results import Candidate, cv_results, score_names
 from sparktune.sklearn.scoring import check_refit, scorers_of
@@ -37,7 +37,7 @@ from sparktune.trials.spark import SparkTrials
 if TYPE_CHECKING:
     from sklearn.model_selection._search import BaseSearchCV
 else:
-    (BaseSearchCV,) = GridSearchCV.__bases__  # it has no public name
+    (BaseSearchCV,) = GridSearchCV.__bases__  # it does not have a public name
 
 logger = logging.getLogger("sparktune")
 
@@ -48,7 +48,7 @@ DEFAULT_N_ITER = 10
 class SearchCV(BaseSearchCV):  # type: ignore[misc]
     """Search for the parameters of an estimator by cross-validation, every candidate a Spark task.
 
-    Used as ``GridSearchCV`` and ``RandomizedSearchCV`` are, and what they offer after ``fit`` is here too.
+    Used as ``GridSearchCV`` and ``RandomizedSearchCV`` are, with the attributes that they have after ``fit``.
     The data is sent to the workers once. A candidate's folds run one after another in its task; the mean of
     its scores so far is reported after each, so that ``early_termination`` can end weak candidates. Each is a
     nested MLflow run with its parameters, and a metric for each fold's score.
@@ -62,13 +62,14 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             space has fewer, each is fitted once, with a warning.
         algo: the search algorithm; None for ``tpe.suggest``.
         scoring, cv, error_score, return_train_score: as in scikit-learn.
-        refit: as in scikit-learn. The score it names is the one that is searched by; of several scores and a
-            ``refit`` that names none, the first.
-        parallelism: the most candidates at once; None for what ``SparkTrials`` chooses for the cluster, or
-            what ``trials`` says.
-        n_jobs: another word for it, for code that has it; negative for None.
+        refit: as in scikit-learn. The search maximizes the score it names; the first where it names none of
+            several.
+        parallelism: the most candidates at the same time; None for what ``SparkTrials`` chooses for the
+            cluster, or for that of ``trials``.
+        n_jobs: the same under scikit-learn's name; negative for None.
         early_termination: a policy that ends weak candidates; one interval is one fold.
-        timeout: seconds for the search, the last fit not counted; None for no limit, or as ``trials`` says.
+        timeout: seconds for the search, the last fit not counted; None for no limit, or for that of
+            ``trials``.
         trials: where the candidates run: ``SparkTrials(...)`` or ``DriverTrials(...)`` with the options
             wanted; each ``fit`` takes a new copy of it. None for ``SparkTrials()``.
         random_state: a seed, or a ``RandomState``, of the search algorithm.
@@ -77,7 +78,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
     Attributes:
         cv_results_: as in scikit-learn, a row for each candidate; and ``state`` (``completed``,
             ``early_terminated``, ``failed``, ``timed_out``, ``cancelled``) and ``run_id`` (its MLflow run).
-            Folds that did not run are NaN, and so is the mean then. Candidates that were terminated early
+            Folds that did not run are NaN, and then so is the mean. Candidates that were terminated early
             rank behind all that have every score, those that failed last.
         best_estimator_, best_params_, best_score_, best_index_: as in scikit-learn.
         scorer_, n_splits_, refit_time_, multimetric_: as in scikit-learn.
@@ -135,7 +136,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             y: target, or None.
             **params: ``groups`` for the splitter, others for the estimator's ``fit``; arrays with a value for
                 each sample, such as ``sample_weight``, are split with ``X``. With scikit-learn's metadata
-                routing they go where they are asked for.
+                routing they go where they are requested.
 
         Raises:
             ValueError: an argument is invalid, or no candidate could be fitted.
@@ -178,7 +179,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             )
             for trial in self.trials_.memory.records.values()
         ]
-        tell_failed_fits(candidates, len(splits), self.error_score)
+        warn_of_failed_fits(candidates, len(splits), self.error_score)
         several = isinstance(scorers, dict)
         known = score_names(candidates) or (list(scorers) if several else [])
         self.multimetric_ = several or (callable(self.scoring) and known not in (["score"], []))
@@ -243,7 +244,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
         return self.refit if isinstance(self.refit, str) else names[0]
 
     def _guide(self, scorers: Any) -> str:
-        """The name of the score that is searched by, where it is known before a candidate has run."""
+        """The name of the score that is maximized, where it is known before a candidate has run."""
         return self._first(list(scorers)) if isinstance(scorers, dict) else "score"
 
     def _new_trials(self, metric: str, n_splits: int) -> RunnableTrials:
@@ -278,7 +279,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]
             )
         except AllTrialsFailed as error:
             self._raise_first()
-            # As in scikit-learn, scores that are all NaN are no error where a fit has succeeded.
+            # As in scikit-learn, scores that are all NaN are not an error where a fit has succeeded.
             if all(not trial.result for trial in self.trials_.memory.records.values()):
                 raise ValueError(f"no candidate could be scored: {error}") from error
         finally:

@@ -96,11 +96,14 @@ class HasRvs:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"CC": [1]}, "space has 'CC', which is no parameter of SVC; did you mean 'C'?.*Its parameters: C,"),
+        (
+            {"CC": [1]},
+            "space has 'CC', which is not a parameter of SVC; did you mean 'C'?.*Its parameters: C,",
+        ),
         ({}, "space is empty; give at least one parameter"),
         ({"C": []}, r"hp.choice\('C'\) has no options"),
         ({"C": expon()}, "'C' is scipy.stats' expon, which has no counterpart"),
-        ({"C": HasRvs()}, "'C' is .*HasRvs.*no distribution of scipy.stats"),
+        ({"C": HasRvs()}, "'C' is .*HasRvs.*not a scipy.stats distribution"),
         (3, r"space is 3 \(int\); it must be a dict of parameter"),
         ([], r"space is \[\] \(list\); it must be"),
         ([{"C": [1]}, {"c": [1]}], "space has 'c'"),
@@ -113,7 +116,7 @@ class HasRvs:
         (pyll.as_apply({"c": hp.uniform("c", 0, 1)}), "space has 'c'"),
         (pyll.Literal({"c": 1}), "space has 'c'"),
         (hp.choice("which", [{"C": 1}, {"deeper": hp.choice("deeper", [{}, {"c": 1}])}]), "space has 'c'"),
-        (pyll.as_apply({1: 2}), "space has 1, which is no parameter"),
+        (pyll.as_apply({1: 2}), "space has 1, which is not a parameter"),
         (hp.uniform("C", 0, 1), "space gives a float.*it must give a dict"),
         (hp.choice("which", [{"C": 1}, 3]), "space gives 3.*it must give a dict"),
     ],
