@@ -35,6 +35,7 @@ from sparktune.study.randomness import as_generator
 from sparktune.trials import arguments, in_process, observers, points, savefile, side_effects
 from sparktune.trials.run import RunnableTrials
 from sparktune.trials.spark import SparkTrials
+from sparktune.worker import reporting
 
 logger = logging.getLogger("sparktune")
 
@@ -241,6 +242,8 @@ def fmin(
             if in_process.is_wanted() and in_process.can_record(trials, allow_trials_fmin):
                 arguments.check_limits(timeout, loss_threshold)  # before there is a run
                 fn = stack.enter_context(in_process.recorded(fn, view, trials, options["algo"], options))
+        if reporting.ending() is not None:
+            fn = _ends_with_trial(fn)
         options["algo"] = suggest
         if n_queued and n_new == 0 and not trials.asynchronous:
             # hyperopt's loop does not begin without trials to suggest.
@@ -248,6 +251,17 @@ def fmin(
         elif n_new != left and max_evals is not None and not trials_save_file:
             options["max_evals"] = len(trials) + (n_new or 0)  # the total of hyperopt's progress bar
         return hyperopts_fmin(fn, space, trials=trials, allow_trials_fmin=allow_trials_fmin, **options)
+
+
+def _ends_with_trial(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The objective of a study that runs inside a trial of ``DriverTrials``, and is to end with it."""
+
+    @functools.wraps(fn)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        reporting.check_ending()
+        return fn(*args, **kwargs)
+
+    return checked
 
 
 def _suggest_nothing(new_ids: Sequence[int], _domain: Any, trials: hyperopt.Trials, _seed: Any) -> list[Any]:

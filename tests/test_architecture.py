@@ -62,7 +62,7 @@ ROOMS = {
         "tracking",
         "worker",
     ],
-    "fmin": ["_hyperopt_names", "private", "search", "space", "study", "trials"],
+    "fmin": ["_hyperopt_names", "private", "search", "space", "study", "trials", "worker.reporting"],
     "doctor": ["backends", "errors", "tracking", "worker"],
     "sweeps": [
         "backends",

@@ -14,7 +14,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from sparktune import BanditPolicy, DriverTrials, fmin, hp, rand, report, tpe
+from sparktune import BanditPolicy, DriverTrials, SimulatedTrials, Trials, fmin, hp, rand, report, tpe
 from sparktune.errors import ObjectiveNotPicklable
 from tests.conftest import needs_classic
 from tests.standalone import Process
@@ -318,3 +318,45 @@ def test_ctrl_c_leaves_no_spark_job_running(tmp_path: Path, clean_env: Mapping[s
         driver.kill()
     assert states == ["cancelled"] * 3
     assert jobs == []
+
+
+def inner_trials(kind: str) -> Any:
+    kinds = {"SimulatedTrials": SimulatedTrials, "Trials": Trials}
+    return kinds[kind]() if kind in kinds else DriverTrials(2, mlflow=False)
+
+
+@pytest.mark.parametrize("kind", ["DriverTrials", "SimulatedTrials", "Trials"])
+def test_a_study_inside_a_trial_ends_with_it(kind: str) -> None:
+    """It runs until its trial is to end; then no trial of it is launched any more."""
+    runs, is_over = threading.Event(), threading.Event()
+    inner: list[Any] = []
+    called: list[float] = []
+
+    def once(y: float) -> float:
+        called.append(y)
+        if len(called) > 2:
+            runs.set()
+        return y
+
+    def fn(point: dict[str, Any]) -> float:
+        if point["kind"] == "short":
+            assert runs.wait(60)
+            return -1.0
+        inner.append(inner_trials(kind))
+        try:
+            fmin(once, hp.uniform("y", 0, 1), rand.suggest, 10**6, trials=inner[0], show_progressbar=False)
+        finally:
+            is_over.set()
+        return 0.0
+
+    space = {"kind": hp.choice("kind", ["long", "short"])}
+    outer = DriverTrials(2, mlflow=False, loss_threshold=-0.5)
+    points = [{"kind": 0}, {"kind": 1}]
+    fmin(fn, space, rand.suggest, 0, trials=outer, points_to_evaluate=points, show_progressbar=False)
+    assert is_over.is_set()
+    assert outer.to_dataframe()["state"].tolist() == ["cancelled", "completed"]
+    n = len(called)
+    assert n < 10**6
+    if kind != "Trials":
+        assert inner[0].fmin_cancelled_reason == "fmin run ended with the trial that runs it"
+    assert len(called) == n

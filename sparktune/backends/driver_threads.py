@@ -55,7 +55,7 @@ class _Run:
         tag: of its Spark jobs.
         slot: 0, 1, ... of those at the same time.
         inbox: where its events go.
-        is_to_end: its next report ends it.
+        ending: set when its next report ends it; a study that runs inside it ends then.
         terminating_since: monotonic time at which a report was told to end the trial, or None.
         stopping_since: monotonic time of the first stop, or None.
         is_asking: a report waits for its answer.
@@ -67,12 +67,17 @@ class _Run:
     tag: str
     slot: int
     inbox: queue.SimpleQueue[Any]
-    is_to_end: bool = False
+    ending: reporting.Ending = field(default_factory=reporting.Ending)
     terminating_since: float | None = None
     stopping_since: float | None = None
     is_asking: bool = False
     answered: threading.Event = field(default_factory=threading.Event)
     is_over: bool = False
+
+    @property
+    def is_to_end(self) -> bool:
+        """Whether its next report ends it."""
+        return self.ending.is_due
 
     def report(self, step: int, value: float) -> bool:
         """See ``reporting.Reporter``."""
@@ -87,7 +92,7 @@ class _Run:
 
     def end(self) -> None:
         """Have the next report end the trial, and the one that waits."""
-        self.is_to_end = True
+        self.ending.set()
         self.answered.set()
 
 
@@ -290,7 +295,7 @@ class DriverThreadsBackend:
             context = task.run_context()
             self._inbox.put(Started(task.trial_id, self.now(), 1, self._host, os.getpid()))
             ask = functools.partial(task.ask_run, task.trial_id, hurry=True)
-            with self._recorded(context, ask), reporting.in_thread(run), threads.inherited():
+            with self._recorded(context, ask), reporting.in_thread(run, run.ending), threads.inherited():
                 result, attachments = self._objective.evaluate(task.trial_id, task.config)
             took = time.perf_counter() - began
             end = Finished(task.trial_id, self.now(), result, attachments, took)

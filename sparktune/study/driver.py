@@ -79,6 +79,7 @@ class Driver:
         trial_timeout_s: seconds that an objective may run, from the moment it truly starts, or None.
         seed_of: trial id -> the seed of its random numbers.
         document_of: trial id -> its document, for the tracker.
+        stop_request: why the study is to stop, as something outside of it wants; None as long as it may run.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Driver:
         trial_timeout_s: float | None = None,
         seed_of: Callable[[int], int | None] = lambda _trial_id: None,
         document_of: Callable[[int], Mapping[str, Any] | None] = lambda _trial_id: None,
+        stop_request: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._study = study
         self._backend = backend
@@ -110,6 +112,7 @@ class Driver:
         self._deadline_s = deadline_s
         self._trial_timeout_s = trial_timeout_s
         self._seed_of, self._document_of = seed_of, document_of
+        self._stop_request = stop_request
         self._trial_deadlines: list[tuple[float, int, float]] = []
 
     def run(self) -> None:
@@ -157,8 +160,9 @@ class Driver:
                 self._events.popleft()
             self._process_ends()
             self._end_overdue()
-            if self._is_late() and not study.is_over:
-                self._stop(TIMEOUT)
+            reason = TIMEOUT if self._is_late() else self._stop_request()
+            if reason is not None and not study.is_over:
+                self._stop(reason)
                 self._process_ends()
             self._fill()
             self._keep()

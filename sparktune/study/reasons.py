@@ -11,5 +11,6 @@ INTERRUPTED = "fmin run cancelled by user"
 LOSS_THRESHOLD = "loss threshold reached"
 SIGTERM = "fmin run ended by SIGTERM"
 JOBS_CANCELLED = "fmin run cancelled with its Spark jobs"
-CUT_OFF = frozenset({INTERRUPTED, SIGTERM, JOBS_CANCELLED})
+OUTER_ENDED = "fmin run ended with the trial that runs it"
+CUT_OFF = frozenset({INTERRUPTED, SIGTERM, JOBS_CANCELLED, OUTER_ENDED})
 """From outside: such a study is not finished, and can be resumed."""

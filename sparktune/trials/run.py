@@ -14,6 +14,7 @@ from sparktune.search import suggestion, tpe
 from sparktune.study import interrupts, progress, randomness
 from sparktune.study.backend import Backend, Reported
 from sparktune.study.driver import Chore, Driver, Observer
+from sparktune.study.reasons import OUTER_ENDED
 from sparktune.study.spec import algorithm_name
 from sparktune.study.tracker import NullTracker, Tracker, UnrecordableError
 from sparktune.trials import (
@@ -29,6 +30,7 @@ from sparktune.trials import (
 from sparktune.trials.base import StudyTrials
 from sparktune.trials.memory import StudyMemory
 from sparktune.trials.prepare import Call, Prepared
+from sparktune.worker import reporting
 
 logger = logging.getLogger("sparktune")
 
@@ -125,6 +127,7 @@ class RunnableTrials(StudyTrials):
                 ending.show(on_console=bool(show_progressbar and verbose))
             elif self._space is None:
                 self._space = problem.space
+        reporting.check_ending()
         return conclude.answer(prepared.study, problem.space, len(self), return_argmin=return_argmin)
 
     def _drive(
@@ -141,6 +144,9 @@ class RunnableTrials(StudyTrials):
             with interrupts.held():
                 running = self._begin(stack, call, prepared, save, reporter, began)
             progress.begin(running.bar)
+            outer = reporting.ending()
+            if outer is not None and self._keeps_real_time:  # a simulated backend does not wait
+                stack.enter_context(outer.calling(lambda: _wake(running.backend)))
             deadline_s = None
             if call.timeout is not None:
                 left_s = call.timeout - prepared.used_s
@@ -158,6 +164,7 @@ class RunnableTrials(StudyTrials):
                 trial_timeout_s=self.trial_timeout,
                 seed_of=randomness.seeds(stream.began_with),
                 document_of=self.memory.documents.get,
+                stop_request=_outer_has_ended,
             ).run()
             self.elapsed_s = running.backend.now() - running.began_s
         return running.ending
@@ -252,6 +259,17 @@ class RunnableTrials(StudyTrials):
         resuming.fill(trials, study)
         trials.refresh()
         return trials
+
+
+def _outer_has_ended() -> str | None:
+    """Why a study stops that runs inside a trial of ``DriverTrials``: that trial is to end."""
+    outer = reporting.ending()
+    return OUTER_ENDED if outer is not None and outer.is_due else None
+
+
+def _wake(backend: Backend) -> None:
+    """Have the backend return from its wait: the report of a trial that does not exist changes nothing."""
+    backend.post(Reported(-1, backend.now(), 0.0, 0, "mlflow"))
 
 
 def _record_missing(memory: StudyMemory, tracker: Tracker, prepared: Prepared) -> None:

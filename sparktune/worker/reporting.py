@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import numbers
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 
@@ -24,17 +25,50 @@ class Reporter(Protocol):
         """Hand a report on; True when the trial is to end."""
 
 
+class Ending:
+    """Whether a trial that runs in a thread of this process is to end, for a study that runs inside it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self.is_due = False
+
+    def set(self) -> None:
+        """The trial is to end now."""
+        with self._lock:
+            self.is_due = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    @contextlib.contextmanager
+    def calling(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call ``callback`` when the trial is to end while the block runs; from any thread, once."""
+        with self._lock:
+            is_due = self.is_due
+            if not is_due:
+                self._callbacks.append(callback)
+        if is_due:
+            callback()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._callbacks = [known for known in self._callbacks if known is not callback]
+
+
 class _State:
     """Of one trial.
 
     Attributes:
         reporter: where its reports go; None outside of trials.
+        ending: whether it is to end; None where only a report finds out.
         next_step: the number of a report that has none.
         last: what was reported last.
     """
 
-    def __init__(self, reporter: Reporter | None = None) -> None:
-        self.reporter = reporter
+    def __init__(self, reporter: Reporter | None = None, ending: Ending | None = None) -> None:
+        self.reporter, self.ending = reporter, ending
         self.next_step = 1
         self.last: float | None = None
 
@@ -80,9 +114,9 @@ def begin(reporter: Reporter | None) -> None:
 
 
 @contextlib.contextmanager
-def in_thread(reporter: Reporter) -> Iterator[None]:
+def in_thread(reporter: Reporter, ending: Ending | None = None) -> Iterator[None]:
     """While the block runs, reports of this thread go to ``reporter``; steps begin at 1."""
-    token = _of_thread.set(_State(reporter))
+    token = _of_thread.set(_State(reporter, ending))
     try:
         yield
     finally:
@@ -92,6 +126,22 @@ def in_thread(reporter: Reporter) -> Iterator[None]:
 def is_in_trial() -> bool:
     """Whether this process, or this thread, runs a trial of a study at this moment."""
     return _current().reporter is not None
+
+
+def ending() -> Ending | None:
+    """Whether the trial that this thread runs is to end; None outside of one, and in a worker process."""
+    return _current().ending
+
+
+def check_ending() -> None:
+    """Do nothing, unless the trial that this thread runs is to end.
+
+    Raises:
+        TrialTerminated: it is.
+    """
+    found = ending()
+    if found is not None and found.is_due:
+        raise TrialTerminated("the study ended the trial in which this study runs")
 
 
 def last_value() -> float | None:
