@@ -45,13 +45,40 @@ FILLED_IN = {
 """What PySpark's launcher fills in where nobody said anything."""
 
 
+class _Fork:
+    """Of this process: the one that it was forked from while Spark ran there, or None."""
+
+    parent_pid: int | None = None
+
+
+def _after_fork() -> None:
+    pyspark = sys.modules.get("pyspark")
+    context = getattr(pyspark, "SparkContext", None)
+    if context is not None and of_pyspark.may_have_context(context):
+        _Fork.parent_pid = os.getppid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def is_connect(spark: Any) -> bool:
     """Whether a session is one of Spark Connect."""
     return any(base.__module__.startswith("pyspark.sql.connect") for base in type(spark).__mro__)
 
 
 def alive(spark: SparkSession | None, meanwhile: Callable[[], None] | None = None) -> SparkSession:
-    """The session given, or, where there is none or it was stopped, the one of ``get_or_create``."""
+    """The session given, or, where there is none or it was stopped, the one of ``get_or_create``.
+
+    Raises:
+        SparkNotAvailable: see ``get_or_create``; or this process was forked from one in which Spark runs.
+    """
+    if _Fork.parent_pid is not None and not is_connect(spark):
+        raise SparkNotAvailable(
+            f"this process was forked from process {_Fork.parent_pid} after Spark was started there, and "
+            "cannot use its connection to Spark. Call fmin there, or start processes that call fmin "
+            "with multiprocessing.get_context('spawn')"
+        )
     if spark is None:
         return get_or_create(meanwhile)
     stopped = (

@@ -206,6 +206,39 @@ def test_going_on_after_sparks_java_process_was_killed(run: Any, tmp_path: Path)
     assert counts == ["2", "4"], done.stderr
 
 
+FORKED = """
+import os
+import sparktune
+from sparktune import SimulatedTrials, SparkTrials, fmin, hp, rand
+
+
+def tune(trials):
+    fmin(abs, hp.uniform("x", 0, 1), rand.suggest, 2, trials=trials, show_progressbar=False)
+    return trials.count_successful_trials()
+
+
+assert tune(SparkTrials(1, mlflow=False)) == 2
+child = os.fork()
+if child == 0:
+    try:
+        assert tune(SimulatedTrials()) == 2
+        tune(SparkTrials(1, mlflow=False))
+    except sparktune.SparkNotAvailable as error:
+        print(error, flush=True)
+        os._exit(7)
+    os._exit(1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), tune(SparkTrials(1, mlflow=False)))
+"""
+
+
+def test_a_process_that_was_forked_while_spark_runs_is_refused(run: Any) -> None:
+    done = run([sys.executable, "-c", FORKED])
+    refusal, ended = done.stdout.splitlines()
+    assert "was forked from process" in refusal, done.stderr
+    assert "get_context('spawn')" in refusal
+    assert ended == "7 2", done.stderr
+
+
 CONNECTED_WITHOUT_ENVIRONMENT = """
 import os, threading
 from pyspark.sql.connect.session import SparkSession
