@@ -1,4 +1,4 @@
-"""Axes of parameters: numbers, logarithms, categories; where a value stands and which ticks there are."""
+"""Axes of parameters: numbers, logarithms, categories; the position of a value, and the ticks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kind = Literal["number", "log", "category"]
 
 LOG_RATIO = 100.0
 """Positive numbers whose distribution is not known have a logarithmic axis where the largest is so many times
-the smallest, and their logarithms lie more evenly."""
+the smallest, and their logarithms are spread more evenly."""
 _LOGARITHMIC = re.compile(r"hp\.q?log")
 _PLAIN = re.compile(r"hp\.q?(uniform|normal)")
 SPREAD = (0.618034, 0.414214, 0.732051)
@@ -72,7 +72,7 @@ class Axis:
         return cls(label, kind, low, high, (), is_conditional, n)
 
     def coordinate(self, value: Any) -> float | None:
-        """A value as a number of which distances mean something: its logarithm, its place; None: no value."""
+        """A value as a number whose distances are meaningful: its logarithm, its place; None: no value."""
         if self.kind == "category":
             return self._places.get(category_name(value))
         number = as_number(value)
@@ -86,7 +86,7 @@ class Axis:
         return (math.log10(self.low), math.log10(self.high)) if self.kind == "log" else (self.low, self.high)
 
     def share(self, value: Any) -> float | None:
-        """Where a value stands between the axis' ends: 0 to 1; in the middle where there is one value."""
+        """The position of a value between the axis' ends: 0 to 1; in the middle where there is one value."""
         at = self.coordinate(value)
         if at is None:
             return None
@@ -109,8 +109,8 @@ class Axis:
     def drawn(self, value: Any, number: int, turn: int = 0) -> float | None:
         """A value on a cartesian axis: itself, or a category's place, moved a little by the trial's number.
 
-        Without that the trials of one category would cover each other. ``turn`` makes the move another one,
-        where two axes have categories.
+        Without that the trials of one category would cover each other. ``turn`` gives another move, where two
+        axes have categories.
         """
         if self.kind != "category":
             return as_number(value)
@@ -134,15 +134,15 @@ def as_number(value: Any) -> float | None:
 
 
 def category_name(value: Any) -> str:
-    """A value as the name of a category: its whole text, for what is shortened may be the same for two.
+    """A value as the name of a category: its whole text, since shortened texts may be equal.
 
-    A text that reads as a value (``"1"``, ``"None"``), or is empty, has quotes.
+    A text that looks like a value (``"1"``, ``"None"``), or is empty, gets quotes.
     """
     try:
         if isinstance(value, str):
             return repr(str(value)) if not value or _reads_as_value(value) else str(value)
         return repr(float(value)) if isinstance(value, float) else str(value)
-    except Exception as error:  # an option may be any object of the user's
+    except Exception as error:  # an option may be any object
         return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
@@ -157,7 +157,7 @@ def _reads_as_value(text: str) -> bool:
 
 
 def value_text(value: Any) -> str:
-    """A value as it is shown of one trial: short, and not an identity."""
+    """A value as it is shown for one trial: short, and not unique."""
     return format_value(value) if isinstance(value, float) else format_value(category_name(value))
 
 
@@ -189,7 +189,7 @@ def looks_logarithmic(values: Sequence[float]) -> bool:
 def nice_ticks(low: float, high: float, n: int = N_TICKS) -> list[float]:
     """Round numbers between two others: multiples of 1, 2 or 5 times a power of ten."""
     raw = (high - low) / n
-    if not SHORTEST < raw < math.inf:  # at the edge of what floats hold
+    if not SHORTEST < raw < math.inf:  # at the edge of the range of floats
         return [low, high]
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= raw * 0.999)
@@ -200,7 +200,7 @@ def nice_ticks(low: float, high: float, n: int = N_TICKS) -> list[float]:
 
 
 def share_of(at: float, low: float, high: float) -> float:
-    """Where a number stands between two others: 0 at the lower, 1 at the higher one."""
+    """The position of a number between two others: 0 at the lower, 1 at the higher one."""
     if high - low == math.inf:
         at, low, high = at / 2, low / 2, high / 2
     return (at - low) / (high - low)

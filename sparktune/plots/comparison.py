@@ -93,7 +93,7 @@ def _curve(name: str, repeat: int, table: Table) -> pd.DataFrame:
 
 
 def draw(over_trials: pd.DataFrame, over_time: pd.DataFrame | None, table: Table | None = None) -> Spec:
-    """The picture of such curves; ``table`` says what the values are."""
+    """The picture of such curves; ``table`` describes the values."""
     table = table or Table(())
     panels: list[tuple[pd.DataFrame, str, str, float]] = [(over_trials, "trial", "trials ended", 1.0)]
     if over_time is not None:
@@ -155,7 +155,7 @@ def _traces(
 
 
 def _range(data: pd.DataFrame) -> tuple[float, float] | None:
-    """From the lowest band to the highest mean: the first trials' bands would flatten all that follows."""
+    """From the lowest band to the highest mean: the first trials' bands would flatten the rest."""
     low = float((data["mean"] - data["std"].fillna(0.0)).min())
     high = float(data["mean"].max())
     room = 0.05 * (high - low)

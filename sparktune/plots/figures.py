@@ -3,18 +3,18 @@
 Every function takes a ``source``:
 
 - a trials object (``SparkTrials``, ``DriverTrials``, ``SimulatedTrials``, hyperopt's ``Trials``); its study
-  may be running at this moment;
+  may be running;
 - the id of an MLflow parent run, in the tracking store that is set in MLflow;
 - a data frame as ``SparkTrials.to_dataframe()`` gives it: ``trial``, ``state`` and ``loss`` are needed;
   ``started_s``, ``ended_s`` (for times), ``reports`` (lists of numbers, for learning curves), ``duration_s``,
   ``attempts``, ``error``, ``stop_reason`` and ``run_id`` are used; every other column is a parameter.
 
-and returns a ``plotly.graph_objects.Figure``. Where there is nothing to be seen, the figure says why. Every
+and returns a ``plotly.graph_objects.Figure``. Where there is nothing to draw, the figure shows why. Every
 function raises:
 
 - ``PlotlyNotAvailable``: plotly is not installed.
-- ``StudyNotFound``: MLflow has no such run, or does not answer.
-- ``TypeError``: the source is nothing that holds trials.
+- ``StudyNotFound``: MLflow does not have the run, or does not answer.
+- ``TypeError``: the source does not hold trials.
 - ``ValueError``: a data frame lacks a column, or there is no parameter of that name.
 """
 
@@ -59,14 +59,14 @@ def any_time(source: Source | Mapping[str, Source | Sequence[Source]]) -> go.Fig
 
 
 def learning_curves(source: Source) -> go.Figure:
-    """What each trial reported of the primary metric while it ran; marked where a policy ended it."""
+    """The primary metric as each trial reported it while it ran; marked where a policy ended it."""
     return figure(learning.draw(table_of(source)))
 
 
 def parallel_coordinates(source: Source, params: Sequence[str] | None = None) -> go.Figure:
     """A line for each trial over its parameters; the best one stands out.
 
-    Options have a place each, parameters that are not active a place below the axis, and parameters with a
+    Each option has a place, parameters that are not active a place below the axis, and parameters with a
     logarithmic distribution a logarithmic axis.
 
     Args:
@@ -120,7 +120,7 @@ def slices(source: Source, params: Sequence[str] | None = None) -> go.Figure:
 
 
 def timeline(source: Source) -> go.Figure:
-    """When each trial ran, in slots; the title tells which share of the slots' time was used."""
+    """When each trial ran, in slots; the title shows which share of the slots' time was used."""
     return figure(timelines.draw(table_of(source)))
 
 
@@ -148,7 +148,7 @@ def joint_points(table: Table, *wanted: str | None) -> Spec:
 def _joint(table: Table, n: int) -> list[str]:
     """At most ``n`` labels: the most important that the best trial has, and that vary together.
 
-    Where a parameter is active only with one value of another, the two say nothing together.
+    Where a parameter is active only with one value of another, their joint picture is empty.
     """
     best = table.best
     order = [label for label in table.most_important(len(table.axes)) if best is None or label in best.params]

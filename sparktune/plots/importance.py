@@ -3,14 +3,14 @@
 PED-ANOVA (Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
 Arbitrary Subspaces", IJCAI 2023, arXiv 2304.10255): a parameter matters as much as the values of good trials
 differ from those of all trials, measured by the Pearson divergence of the two distributions of that one
-parameter. It looks at ranks of losses only, so that outliers do no harm, and at how values were sampled, so
-that an adaptive search misleads it less than a plain correlation. Unlike fANOVA (Hutter, Hoos and
-Leyton-Brown, ICML 2014) it needs no forest, takes milliseconds, and is defined for conditional parameters; it
-does not see interactions. Here the distributions are histograms with bins of equally many trials, and the
-divergence that chance alone would give is subtracted.
+parameter. It uses only ranks of losses, so that outliers do no harm, and how values were sampled, so that an
+adaptive search misleads it less than a plain correlation. Unlike fANOVA (Hutter, Hoos and Leyton-Brown, ICML
+2014) it needs no forest, takes milliseconds, and is defined for conditional parameters; it does not see
+interactions. Here the distributions are histograms with bins of equally many trials, and the divergence that
+chance alone would give is subtracted.
 
-A conditional parameter is looked at among the trials that have it: it matters by its value there, times the
-share of the good trials that have it. That it is active at all is its parent's doing.
+A conditional parameter is evaluated among the trials that have it: it matters by its value there, times the
+share of the good trials that have it. Whether it is active counts for its parent.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def importances(ranked: Sequence[Row], axes: Mapping[str, Axis]) -> dict[str, fl
     if len(ranked) < MIN_TRIALS or not axes:
         return {}
     n_good = min(max(LEAST_GOOD, math.ceil(GOOD_SHARE * len(ranked))), int(MOST_GOOD * len(ranked)))
-    # Trials as good as the last of them are no worse than it.
+    # Trials as good as the last of them count too.
     limit = ranked[n_good - 1].loss
     good = {row.number for row in ranked if row.loss is not None and limit is not None and row.loss <= limit}
     found = {label: _divergence(axis, ranked, good) for label, axis in axes.items()}

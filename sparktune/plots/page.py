@@ -1,7 +1,7 @@
 """The report of a study: all pictures and the table of trials in one HTML file that needs no network.
 
 plotly.js and the data are compressed (gzip, base64), which browsers undo since 2023: 2 MB instead of 5. A
-picture is drawn when it comes into view, so that a report of 5,000 trials opens at once.
+picture is drawn when it comes into view, so that a report of 5,000 trials opens immediately.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONFIG = {
 
 
 class Picture(NamedTuple):
-    """A picture of the report: its name in addresses, its title in the menu, how to read it, its drawing."""
+    """A picture of the report: its anchor, its title in the menu, how to read it, its drawing function."""
 
     name: str
     title: str
@@ -102,20 +102,20 @@ PICTURES = (
 def report(source: Source, path: str | os.PathLike[str] | None = None, *, name: str = "") -> str:
     """A report of a study: summary, pictures and the table of all trials, in one HTML file.
 
-    The file needs nothing else, neither network nor server.
+    The file needs neither a network nor a server.
 
     Args:
         source: see ``figures``.
-        path: where to write it; a folder that does not exist is made. None: nowhere.
-        name: of the study, for the head.
+        path: where to write it; a missing folder is created. None: not written.
+        name: of the study, for the heading.
 
     Returns:
         The HTML.
 
     Raises:
         PlotlyNotAvailable: plotly is not installed.
-        StudyNotFound: MLflow has no such run, or does not answer.
-        TypeError: the source is nothing that holds trials.
+        StudyNotFound: MLflow does not have the run, or does not answer.
+        TypeError: the source does not hold trials.
         ValueError: a data frame lacks a column.
         OSError: the file cannot be written.
     """
@@ -129,7 +129,7 @@ def report(source: Source, path: str | os.PathLike[str] | None = None, *, name: 
 
 @functools.cache
 def compressed_plotly() -> str:
-    """plotly.js, as it stands in a page; made once in a process.
+    """plotly.js as it is in a page; made once in a process.
 
     Raises:
         PlotlyNotAvailable: plotly is not installed.
@@ -183,7 +183,7 @@ def _filled(title: str, head: str, menu: str, payload: dict[str, Any]) -> str:
 
 
 def to_json(value: Any) -> str:
-    """JSON as browsers read it: no NaN, no infinities."""
+    """JSON as browsers read it: without NaN and infinities."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
@@ -267,7 +267,7 @@ def _shown(value: Any) -> str:
         return repr(value)
     try:
         text = str(value)
-    except Exception:  # of the user's class
+    except Exception:  # raised by the user's class
         text = type(value).__name__
     return text if len(text) <= CELL_CHARS else text[: CELL_CHARS - 1] + "…"
 

@@ -1,4 +1,4 @@
-"""From what people have of a study to the table that pictures are drawn from."""
+"""The table that pictures are drawn from, made from any form of a study."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class HasSnapshot(Protocol):
-    """What knows a study: ``SparkTrials`` and its kin."""
+    """An object with a study: ``SparkTrials`` and the like."""
 
     def snapshot(self) -> StudySnapshot:
         """The study at this moment."""
@@ -35,8 +35,8 @@ def table_of(source: Source) -> Table:
     """The table of a study.
 
     Raises:
-        StudyNotFound: MLflow has no such run, or does not answer.
-        TypeError: it is nothing that holds trials.
+        StudyNotFound: MLflow does not have the run, or does not answer.
+        TypeError: it does not hold trials.
         ValueError: a data frame lacks a column that is needed.
     """
     if isinstance(source, Table):
@@ -80,7 +80,8 @@ def of_run(run_id: str, tracking_uri: str | None = None) -> Table:
 
 def _of_hyperopt(trials: hyperopt.Trials) -> Table:
     """The table of hyperopt's own ``Trials``; options are their indices, as its documents have them."""
-    # Those that failed are not among ``trials.trials``; those of other experiments are not of this study.
+    # Those that failed are not among ``trials.trials``; those of other experiments do not belong to this
+    # study.
     keys = {document["exp_key"] for document in trials.trials}
     known = [d for d in list(of_hyperopt.documents(trials)) if not keys or d["exp_key"] in keys]
     return Table(sorted((_row(document) for document in known), key=lambda row: row.number))

@@ -22,7 +22,7 @@ def plot_space(space: Any, n: int = 1000, rng: Any = None) -> go.Figure:
     """Histograms of random points: what random search would try, before anything is tuned.
 
     Parameters with a logarithmic distribution have a logarithmic axis; options have a bar each. The title
-    tells in how many of the points a parameter is active.
+    shows in how many of the points a parameter is active.
 
     Args:
         space: what ``fmin`` takes.
@@ -67,7 +67,7 @@ def plot_space(space: Any, n: int = 1000, rng: Any = None) -> go.Figure:
 
 
 def bars(values: list[Any], *, is_log: bool = False) -> tuple[list[Any], list[int], list[float] | None]:
-    """Where the bars of a histogram stand, their heights, and their widths (None where each is a value).
+    """The positions of a histogram's bars, their heights, and their widths (None where each is a value).
 
     Args:
         values: what was drawn.

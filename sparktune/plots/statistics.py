@@ -95,7 +95,7 @@ def _statistics(curves: pd.DataFrame, axis: str, grid: Array | NDArray[np.int_])
         of_all = n == values.notna().any(axis=1).sum()
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = values.mean().where(of_all), values.std().where(of_all)
-        # Beyond the largest float: as if not known.
+        # Beyond the largest float: as an unknown value.
         statistics = {
             "mean": mean.where(np.isfinite(mean)),
             "std": deviation.where(np.isfinite(deviation)),

@@ -1,8 +1,8 @@
-"""What all pictures share: colours, markers, layout, hover text; and the way to plotly.
+"""What all pictures share: colours, markers, layout, hover text, and the conversion to plotly.
 
-Figures are described as plain dicts, plotly.js's own form, and become ``Figure`` objects at the end: reports
-need the dicts alone. Colours are those of Okabe and Ito ("Color Universal Design", 2008), which people with
-any of the common kinds of colour blindness tell apart; each state has a marker of its own as well.
+Figures are described as plain dicts, in the form of plotly.js, and become ``Figure`` objects at the end:
+reports need only the dicts. Colours are those of Okabe and Ito ("Color Universal Design", 2008), which people
+with any of the common kinds of colour blindness can distinguish; each state also has its own marker.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SCALE = "Viridis"
 """Colours of numbers; perceptually uniform, and readable with every kind of colour blindness."""
 MAX_POINTS = 2000
-"""A picture draws so many points at most: more of them cover each other, and take seconds to draw."""
+"""The most points of a picture: more would cover each other, and take seconds to draw."""
 HOVER_PARAMS = 12
 HOVER_CHARS = 80
 LABEL_CHARS = 24
 
 
 class Look(NamedTuple):
-    """How a state is drawn: in words, colour, marker, and the pattern of its bars."""
+    """How a state is drawn: its text, colour, marker, and the pattern of its bars."""
 
     words: str
     colour: str
@@ -128,7 +128,7 @@ def layout(title: str, subtitle: str = "", *, height: int = 460, **more: Any) ->
 
 
 def empty(title: str, why: str) -> Spec:
-    """A picture that says why there is nothing to be seen."""
+    """A picture with the reason why there is nothing to draw."""
     note = {"text": text_of(why), "showarrow": False, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
     hidden = {"visible": False}
     note["font"] = {"size": 15, "color": "#52606D"}
@@ -136,12 +136,12 @@ def empty(title: str, why: str) -> Spec:
 
 
 def text_of(text: object) -> str:
-    """A text of the user's, for plotly, which understands some HTML."""
+    """A text from the user, escaped for plotly, which understands some HTML."""
     return html.escape(str(text), quote=False)
 
 
 def shortened(text: str, chars: int = LABEL_CHARS) -> str:
-    """A text of the user's, its beginning and its end where it is long; for ``layout``, which escapes it."""
+    """A text from the user, its beginning and its end where it is long; for ``layout``, which escapes it."""
     half = (chars - 1) // 2
     return text if len(text) <= chars else f"{text[:half]}…{text[-half:]}"
 
@@ -154,7 +154,7 @@ def label_of(text: str, chars: int = LABEL_CHARS) -> str:
 def labels_of(texts: Sequence[str], chars: int = LABEL_CHARS) -> list[str]:
     """Labels of one axis, short and escaped: different ones for different texts.
 
-    What all have in common at both ends is left out where nothing else tells them apart.
+    What all have in common at both ends is left out where they would be equal otherwise.
     """
     short = [shortened(text, chars) for text in texts]
     if len(set(short)) < len(set(texts)):
@@ -178,7 +178,7 @@ def wrapped(text: str, width: int) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number to be read, with six significant digits."""
+    """A number for people, with six significant digits."""
     return "none" if value is None else f"{value:.6g}"
 
 

@@ -126,10 +126,10 @@ class Table:
 
         Columns ``trial``, ``state`` and ``loss`` are needed; ``started_s``, ``ended_s``, ``duration_s``
         (seconds), ``reports`` (lists of numbers), ``error``, ``attempts``, ``stop_reason`` and ``run_id`` are
-        used where they are there; every other column is a parameter, missing where it was not active.
+        used where they exist; every other column is a parameter, missing where it was not active.
 
         Raises:
-            ValueError: a column that is needed is missing, or a state is none.
+            ValueError: a column that is needed is missing, or a state is not known.
         """
         missing = [name for name in REQUIRED if name not in frame.columns]
         if missing:
@@ -139,7 +139,7 @@ class Table:
             )
         columns: dict[str, list[Any]] = {}
         labels: dict[str, list[Any]] = {}
-        for at, name in enumerate(map(str, frame.columns)):  # names may stand there twice
+        for at, name in enumerate(map(str, frame.columns)):  # names may be there twice
             values = frame.iloc[:, at].tolist()
             if name in KNOWN and name not in columns:
                 columns[name] = values
@@ -152,7 +152,7 @@ class Table:
             rows.append(_frame_row(known, params))
         return cls(sorted(rows, key=lambda row: row.number))
 
-    # -- what is asked of it ----------------------------------------------------------------------------
+    # -- derived values ---------------------------------------------------------------------------------
 
     @property
     def value_name(self) -> str:
@@ -200,7 +200,8 @@ class Table:
         """Trials that have ended, in the order in which they ended.
 
         Those without a time and a loss never ran, as those that were cancelled in the queue: they are left
-        out where others have times. By number where no times are known, or one with a loss has none.
+        out where others have times. By number where no times are known, or where a trial with a loss does not
+        have one.
         """
         ended = [row for row in self.rows if row.state.is_final]
         timed = [row for row in ended if row.ended_s is not None]
@@ -302,14 +303,14 @@ def _number(value: Any) -> float | None:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, NaN, pandas' NA and NaT; no list, no text."""
+    """None, NaN, pandas' NA and NaT; never a list or a text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     return type(value).__name__ in ("NAType", "NaTType")
 
 
 def _is_negative_of_loss(trials: Sequence[Trial], metric: str) -> bool:
-    """Whether the loss is the negative of the metric that is to be maximized, and not one of its own."""
+    """Whether the loss is the negative of the metric that is to be maximized, and not a separate value."""
     for trial in trials:
         value = reported_metric(trial.result, metric)
         if value is not None and trial.loss is not None and math.isfinite(trial.loss):

@@ -1,4 +1,4 @@
-"""The axis of losses and metrics: good values can be told apart, whatever the bad ones are."""
+"""The axis of losses and metrics: good values can be distinguished, whatever the bad ones are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparktune.plots.style import Spec
 HIDDEN_SHARE = 0.1
 """Up to so many of the worst values may lie outside an axis, where they would flatten all others."""
 WIDE = 4.0
-"""... namely where with them it would be more than so many times as long."""
+"""... if with them it would be more than so many times as long."""
 LOG_RATIO = 20.0
 LOG_MIDDLE = 0.2
 """Positive values have a logarithmic axis where the largest is so many times the smallest, and half of them
@@ -68,11 +68,11 @@ class ValueAxis:
         return power(at) if self.is_log else at
 
     def coordinate(self, value: float) -> float:
-        """Of a value."""
+        """The coordinate of a value."""
         return math.log10(value) if self.is_log else value
 
     def share(self, value: float) -> float:
-        """Where a value stands between the lower and the upper of ``best`` and ``worst``: 0 to 1."""
+        """The position of a value between the lower and the upper of ``best`` and ``worst``: 0 to 1."""
         low, high = sorted((self.best, self.worst))
         if high <= low:
             return 0.5
@@ -101,7 +101,7 @@ class ValueAxis:
 
     @property
     def outside(self) -> str:
-        """What a subtitle says of values that are not shown."""
+        """The subtitle's part about values that are not shown."""
         return f"{self.n_hidden:,} worse values lie outside" if self.n_hidden else ""
 
 

@@ -81,7 +81,7 @@ def _markers(
     *,
     is_first: bool,
 ) -> list[Spec]:
-    """A trace for each state; trials without a value stand at the bad end of the axis."""
+    """A trace for each state; trials without a value are at the bad end of the axis."""
     data = []
     for state, look in LOOKS.items():
         of_state = [row for row in rows if row.state is state and row is not table.best]

@@ -1,4 +1,4 @@
-"""Learning curves: what each trial reported of the primary metric while it ran."""
+"""Learning curves: the primary metric as each trial reported it while it ran."""
 
 from __future__ import annotations
 

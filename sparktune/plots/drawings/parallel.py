@@ -1,6 +1,6 @@
 """Parallel coordinates: a line for each trial over the axes of its parameters and its value.
 
-Drawn as plain lines: plotly's own parallel coordinates leave out trials that lack a parameter, have no hover
+Drawn as plain lines: plotly's parallel coordinates leave out trials that lack a parameter, have no hover
 text, and cannot show the best one. The legend's entries, from the best trials to the worst, can be switched
 off and on.
 """
@@ -30,7 +30,7 @@ from sparktune.plots.values import ValueAxis
 TITLE = "Parallel coordinates"
 MAX_LINES = 600
 BEST_LINES = 30
-"""Of more than ``MAX_LINES`` trials, so many of the best are drawn, and an even sample of the others."""
+"""With more than ``MAX_LINES`` trials, so many of the best are drawn, and an even sample of the others."""
 MAX_AXES = 14
 INACTIVE = -0.12
 """Where lines pass below an axis whose parameter is not active."""
@@ -60,7 +60,7 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     thin = 1.0 if len(drawn) <= 150 else 0.6
     rank = {row.number: place for place, row in enumerate(ranked)}
     data = [_axis_lines(axes)]
-    first = 1  # the best trial has a line of its own
+    first = 1  # the best trial has its own line
     traces: list[Spec] = []
     for end, name, colour, width, opacity in GROUPS:
         last = max(first, round(end * len(ranked)))

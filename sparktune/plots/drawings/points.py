@@ -109,7 +109,7 @@ def colour_scale(table: Table, axis: ValueAxis) -> Spec:
         "ticktext": [text for _, text in ticks],
     }
     scale = {"colorscale": SCALE, "reversescale": table.shows_metric, "colorbar": bar | marks}
-    # All values the same: nothing to be told by colours.
+    # All values are equal: colours would show nothing.
     return scale | (
         {"cmin": low, "cmax": high} if high > low else {"cmin": low - 1, "cmax": low, "showscale": False}
     )

@@ -27,7 +27,7 @@ COLUMNS = 3
 
 
 def draw(table: Table, labels: Sequence[str]) -> Spec:
-    """A panel for each of ``labels``; the colour tells when in the study a trial was suggested."""
+    """A panel for each of ``labels``; the colour shows when in the study a trial was suggested."""
     if not table.axes:
         return empty(TITLE, "the trials have no parameters")
     if not table.with_loss:
@@ -57,7 +57,7 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
     found["legend"] |= {"orientation": "h", "x": 0, "y": 1 + 8 / height, "yanchor": "bottom"}
     found["margin"] |= {"t": found["margin"]["t"] + 30, "b": 16}
     data: list[Spec] = []
-    told: set[str] = set()
+    in_legend: set[str] = set()
     width, tall = 1 / n_columns, 1 / n_rows
     for n, label in enumerate(labels):
         row, column = divmod(n, n_columns)
@@ -83,11 +83,11 @@ def draw(table: Table, labels: Sequence[str]) -> Spec:
             found[f"yaxis{key}"]["title"] = {"text": label_of(table.value_name)}
         rows = [r for r in table.with_loss if label in r.params]
         drawn = thinned(rows, per_panel, [r for r in table.ranked if label in r.params])
-        data += _panel(table, label, drawn, key, told)
+        data += _panel(table, label, drawn, key, in_legend)
     return {"data": data, "layout": found}
 
 
-def _panel(table: Table, label: str, rows: Sequence[Row], key: str, told: set[str]) -> list[Spec]:
+def _panel(table: Table, label: str, rows: Sequence[Row], key: str, in_legend: set[str]) -> list[Spec]:
     data = []
     best = table.best
     for state, look in LOOKS.items():
@@ -96,17 +96,17 @@ def _panel(table: Table, label: str, rows: Sequence[Row], key: str, told: set[st
             size = 7 if len(rows) <= 300 else 4
             marker: Spec = {"symbol": look.symbol, "size": size, "opacity": 0.85, "coloraxis": "coloraxis"}
             marker["color"] = [row.number for row in of_state]
-            data.append(_trace(table, label, of_state, look.words, marker, key, told))
+            data.append(_trace(table, label, of_state, look.words, marker, key, in_legend))
     if best is not None and label in best.params:
-        data.append(_trace(table, label, [best], "best trial", BEST, key, told))
+        data.append(_trace(table, label, [best], "best trial", BEST, key, in_legend))
     return data
 
 
 def _trace(
-    table: Table, label: str, rows: Sequence[Row], name: str, marker: Spec, key: str, told: set[str]
+    table: Table, label: str, rows: Sequence[Row], name: str, marker: Spec, key: str, in_legend: set[str]
 ) -> Spec:
-    is_new = name not in told
-    told.add(name)
+    is_new = name not in in_legend
+    in_legend.add(name)
     axis = table.axes[label]
     return {
         "type": "scatter",

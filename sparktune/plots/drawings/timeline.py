@@ -13,9 +13,9 @@ from sparktune.study.words import in_words, n_of, n_trials
 
 TITLE = "Timeline"
 MERGE_ABOVE = 1500
-"""Of more trials, those of one state that follow each other in a slot are drawn as one bar ..."""
+"""With more trials, those of one state that follow each other in a slot are drawn as one bar ..."""
 PIXELS = 1500
-"""... where the gap between them is less than this part of the whole time, which nobody can see."""
+"""... where the gap between them is less than this part of the whole time, which is not visible."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Schedule:
 
     Attributes:
         bars: one for each trial, in the order in which they began.
-        n_slots: as many as were ever in use at once.
+        n_slots: the most that were in use at the same time.
         utilisation: the share of the slots' time in which trials ran; 0 to 1.
         length_s: from the first beginning to the last end.
     """
@@ -53,7 +53,7 @@ class Schedule:
 def schedule(table: Table) -> Schedule:
     """Slots for trials: each takes the lowest one that is free when it begins.
 
-    Which slot Spark really used is not known; their number is the most that ran at once.
+    Which slot Spark really used is not known; their number is the most that ran at the same time.
     """
     spans = []
     last_s = table.last_s or 0.0
@@ -105,7 +105,7 @@ def merged(bars: Sequence[Bar], gap_s: float) -> list[Bar]:
 
 
 def draw(table: Table) -> Spec:
-    """A bar for each trial, a row for each slot; the title tells how well the slots were used."""
+    """A bar for each trial, a row for each slot; the title shows how well the slots were used."""
     plan = schedule(table)
     if not plan.bars:
         return empty(TITLE, "no times of trials are known")
@@ -117,7 +117,7 @@ def draw(table: Table) -> Spec:
         if len(bars) < len(plan.bars):
             note = "trials of one state that follow each other without a visible gap are one bar"
     factor, unit = time_unit(plan.length_s)
-    # A trial of no length is to be seen too.
+    # A trial of length 0 must be visible too.
     least = plan.length_s / factor / 1000 or 1e-9
     data = []
     for state, look in LOOKS.items():
