@@ -35,7 +35,7 @@ logger = logging.getLogger("sparktune")
 Suggest = Callable[..., Sequence[Any]]
 
 RANDOM_NAMES = ("rand", "random")
-"""What people call random search, by which the others are measured."""
+"""Usual names of random search, the reference of the others."""
 
 
 def compare(
@@ -53,34 +53,34 @@ def compare(
     mlflow: bool = True,
     show_progressbar: Any = True,
 ) -> Comparison:
-    """Compare search algorithms: run each of them several times on Spark, and put their curves together.
+    """Compare search algorithms: run each of them several times on Spark, and compare their curves.
 
         result = compare(objective, space, {"tpe": tpe.suggest, "rand": rand.suggest}, max_evals=50)
         result.table, result.figure()
 
     Every repetition of every algorithm is one Spark task: a study of ``max_evals`` trials on ``parallelism``
     virtual workers. The task evaluates one trial after another and keeps a virtual clock, on which a trial
-    takes as long as its suggestion and its evaluation really took; results arrive in the order in which
+    takes as long as its suggestion and evaluation took; results arrive in the order in which
     asynchronous workers would deliver them. A task needs one core, whatever ``parallelism`` is.
 
     What the objective logs to MLflow is thrown away: a comparison is one run, not thousands.
 
     Args:
         fn: the objective, as ``fmin`` takes it. A trial in which it raises, or whose loss is NaN or infinite,
-            is counted as failed, and the repetition goes on.
+            is counted as failed, and the repetition continues.
         space: the search space, as ``fmin`` takes it.
         algos: name -> suggest function: sparktune's, hyperopt's own, a ``functools.partial``.
         max_evals: trials of each repetition.
         repeats: repetitions of each algorithm; those of the same number have the same seed.
         parallelism: virtual workers of each repetition.
         seed: of all randomness. With ``parallelism`` 1 the points do not depend on how long anything takes.
-        reference: the algorithm that the table measures the others by; by default the one called ``rand`` or
-            ``random``, if there is one.
+        reference: the algorithm that the table compares the others with; by default the one called ``rand``
+            or ``random``, if there is one.
         duration_s: seconds that a trial takes, of its config (label -> raw value) and its result (empty when
-            it failed), in place of what is measured: all is repeatable then, the curves by time included.
+            it failed), in place of measured times: then everything is repeatable, also the curves by time.
         spark_session: the session to use; None for the active one, or a new one on this machine.
-        mlflow: record the comparison in MLflow, in the active run or in one of its own: settings, curves,
-            table and, with plotly installed, the picture.
+        mlflow: record the comparison in MLflow, in the active run or a new one: settings, curves, table and,
+            with plotly installed, the picture.
         show_progressbar: of repetitions; as in ``fmin``.
 
     Returns:
@@ -90,7 +90,8 @@ def compare(
         TypeError, ValueError: an argument is invalid; raised before anything runs.
         InvalidSpace: the space cannot be searched.
         ObjectiveNotPicklable: ``fn`` or an algorithm cannot be sent to a worker.
-        AllTrialsFailed: no repetition ended, or no trial gave a loss; the message tells the commonest cause.
+        AllTrialsFailed: no repetition ended, or no trial gave a loss; the message has the most frequent
+            cause.
         SparkNotAvailable: pyspark or Java is missing.
         KeyboardInterrupt: Ctrl-C; the Spark jobs are cancelled.
     """
@@ -167,9 +168,9 @@ def _check_algos(algos: Any) -> None:
 
 
 def _checked_space(fn: Callable[..., Any], space: Any, packed: Mapping[str, bytes]) -> Any:
-    """The space's expression, of which each algorithm has suggested a first point.
+    """The space's expression, after each algorithm has suggested a first point of it.
 
-    What is wrong with a space or an algorithm shows here, before anything runs.
+    Problems of a space or an algorithm show here, before anything runs.
     """
     compiling.check(hyperopt.pyll.as_apply(space))
     domain = hyperopt.Domain(fn, space)

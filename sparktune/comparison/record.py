@@ -1,4 +1,4 @@
-"""A comparison of search algorithms in MLflow: one run, the active one or one of its own."""
+"""A comparison of search algorithms in MLflow: one run, the active one or a new one."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ PATIENCE_S = 60.0
 class ComparisonRun:
     """Records one comparison. Trouble with MLflow warns, and never raises.
 
-    A run that is active is joined, and not ended; where it has a key already, ours gets a suffix. Params:
-    ``algo.<name>`` and the settings. Metrics: for each algorithm the mean any-time curve by number of trials,
-    ``best_loss.<name>``, and the numbers of the table. Artifacts: the table, the curves, and the picture if
-    plotly is installed.
+    A run that is active is joined, and not ended; where it has a key already, the comparison's gets a suffix.
+    Params: ``algo.<name>`` and the settings. Metrics: for each algorithm the mean any-time curve by number of
+    trials, ``best_loss.<name>``, and the numbers of the table. Artifacts: the table, the curves, and the
+    picture if plotly is installed.
 
     Args:
         algos: name -> suggest function.
         space: the search space as text.
         settings: of the comparison, by name.
-        objective: what it is called.
+        objective: its name.
         clock: Unix time in seconds.
     """
 
@@ -91,7 +91,7 @@ class ComparisonRun:
         return self._joined or self._record.run_id
 
     def finish(self, result: Comparison | None, failure: BaseException | None = None) -> None:
-        """Write what was found, or why nothing was, and end the run if it is ours."""
+        """Write the result or the failure, and end the run if it was created here."""
         why: object = None
         try:
             with self._writer.lock:
@@ -111,7 +111,7 @@ class ComparisonRun:
             )
 
     def _open(self) -> str:
-        """Join or create the run, and note what it is to hold; may be called again after a failure."""
+        """Join or create the run, and note its contents; may be called again after a failure."""
         with at_start(self._store.tracking_uri):
             return self._opened()
 
@@ -173,7 +173,7 @@ class ComparisonRun:
 
     @functools.cached_property
     def _n_before(self) -> int:
-        """How many comparisons the run holds already."""
+        """How many comparisons the run already holds."""
         return 0 if self._taken is None else sum(key.startswith(TAG) for key in self._taken.tags)
 
     def _free(self, key: str, kind: str) -> str:

@@ -59,7 +59,7 @@ class Repetition:
         suggest = pickle.loads(self.algos[point["algorithm"]])
         watch = _Stopwatch()
         trials = SimulatedTrials(slots=self.parallelism, duration_s=self.duration_s or watch.total_s)
-        with _quiet(), _thrown_away() as context, contextlib.suppress(AllTrialsFailed):
+        with _quiet(), _temporary_store() as context, contextlib.suppress(AllTrialsFailed):
             fmin(
                 _in_its_own_run(watch.evaluating(self.fn), context),
                 self.space,
@@ -85,7 +85,7 @@ class Repetition:
 
 
 def _cause(record: Trial) -> str | None:
-    """Why a trial gave no loss that counts; None when it gave one."""
+    """Why a trial has no valid loss; None when it has one."""
     if record.loss is not None and np.isinf(record.loss):
         return f"the loss is {record.loss}"
     return None if record.error is None else record.error.summary
@@ -98,7 +98,7 @@ class _Stopwatch:
         self._suggest_s = self._evaluate_s = 0.0
 
     def suggesting(self, suggest: Callable[..., Any]) -> Callable[..., Any]:
-        """The same suggest function, timed; the evaluation that follows is its own."""
+        """The same suggest function, timed; starts the measurement that its evaluation completes."""
 
         def timed(*args: Any) -> Any:
             self._evaluate_s = 0.0
@@ -129,7 +129,7 @@ class _Stopwatch:
 
 
 def _in_its_own_run(fn: Callable[..., Any], context: RunContext) -> Callable[..., Any]:
-    """The same objective; what it logs to MLflow lands on a new run of a store that is thrown away."""
+    """The same objective; what it logs to MLflow goes to a new run of a temporary store."""
 
     @functools.wraps(fn)
     def redirected(*args: Any, **kwargs: Any) -> Any:
@@ -140,8 +140,8 @@ def _in_its_own_run(fn: Callable[..., Any], context: RunContext) -> Callable[...
 
 
 @contextlib.contextmanager
-def _thrown_away() -> Iterator[RunContext]:
-    """A place for what objectives log, removed at the end."""
+def _temporary_store() -> Iterator[RunContext]:
+    """A store for what objectives log, removed at the end."""
     with tempfile.TemporaryDirectory(prefix="sparktune-", ignore_cleanup_errors=True) as folder:
         # MLflow makes the folder at the first call, if there is one; laying out a database takes seconds.
         env = {"MLFLOW_ALLOW_FILE_STORE": "true"}
@@ -151,7 +151,7 @@ def _thrown_away() -> Iterator[RunContext]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Failed trials are counted, not told one by one on a worker's standard error."""
+    """Failed trials are counted, not logged one by one on a worker's standard error."""
     loggers = [logging.getLogger(name) for name in ("sparktune", "hyperopt-spark")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""What a comparison of search algorithms found: any-time curves, and their statistics.
+"""The result of a comparison of search algorithms: any-time curves, and their statistics.
 
 Pure functions of a tidy table of curves, and ``Comparison``, which holds them together. See
 ``sparktune.compare``.
@@ -93,17 +93,17 @@ def ranking(curves: pd.DataFrame, reference: str | None = None) -> pd.DataFrame:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What ``sparktune.compare`` found.
+    """The result of ``sparktune.compare``.
 
     Attributes:
         curves: a row for each trial of each repetition: ``algo``, ``repeat``, ``trial`` (1, 2, ... in the
             order in which they ended), ``time_s`` (seconds since the repetition began), ``loss`` (NaN for a
             failed one), ``best_loss`` (so far).
-        reference: the algorithm whose median final loss the table measures the others by, or None.
+        reference: the algorithm whose median final loss the table compares the others with, or None.
         lost: (algorithm, repetition) -> why it did not end; its curve is missing.
         failures: cause -> failed trials, of all repetitions, the commonest first.
         run_id: the MLflow run that holds the comparison, or None.
-        settings: what was asked for: ``max_evals``, ``repeats``, ``parallelism``, ``seed``.
+        settings: the arguments: ``max_evals``, ``repeats``, ``parallelism``, ``seed``.
     """
 
     curves: pd.DataFrame
@@ -115,17 +115,17 @@ class Comparison:
 
     @property
     def by_trials(self) -> pd.DataFrame:
-        """See ``comparison.by_trials``."""
+        """Statistics by number of trials, see ``comparison.by_trials``."""
         return by_trials(self.curves)
 
     @property
     def by_time(self) -> pd.DataFrame:
-        """See ``comparison.by_time``."""
+        """Statistics by time, see ``comparison.by_time``."""
         return by_time(self.curves)
 
     @property
     def table(self) -> pd.DataFrame:
-        """See ``comparison.ranking``."""
+        """One row for each algorithm, see ``comparison.ranking``."""
         return ranking(self.curves, self.reference)
 
     def figure(self) -> Any:

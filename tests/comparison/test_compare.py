@@ -165,7 +165,7 @@ def test_each_repetition_has_its_own_copy_of_the_algorithm() -> None:
     assert all(len(both({"algorithm": "a", "repeat": n})["losses"]) == 12 for n in (0, 1))
 
 
-def test_what_an_objective_logs_is_thrown_away(mlflow_store: str) -> None:
+def test_what_an_objective_logs_is_temporary_store(mlflow_store: str) -> None:
     import mlflow
 
     def logging_bowl(point: Any) -> float:
