@@ -19,13 +19,13 @@ NAMES = {
         "instance of it in a result changes the class on the driver",
     )
 }
-"""Name -> whose it is, and what is different without it."""
+"""Name -> its full name, and what is different without it."""
 
 
 def forget_classes() -> None:
-    """Have classes that are defined in a pickle made anew when it is read again.
+    """Have classes that are defined in a pickle created again when it is read again.
 
-    ``cloudpickle`` gives a class that it has unpickled before again, with what was changed in it since.
+    ``cloudpickle`` returns a class that it has unpickled before, with the changes made to it since.
     """
     known = _known_classes()
     if known is not None:

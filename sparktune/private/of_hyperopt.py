@@ -1,7 +1,7 @@
 """What sparktune uses of hyperopt that begins with an underscore.
 
-``Trials`` keeps its documents in three attributes, and hyperopt's own subclasses reach for them; there is no
-documented way to see a failed trial's document, or to insert one at the price of one. The property
+``Trials`` keeps its documents in three attributes, which hyperopt's own subclasses use; there is no
+documented way to see a failed trial's document, or to insert one without a refresh of all. The property
 ``_fmin_cancelled`` of ``StudyTrials`` goes the other way: hyperopt reads it.
 """
 
@@ -32,10 +32,10 @@ NAMES = {
         "functions that were given to scope.define do not reach the workers",
     ),
 }
-"""Name -> whose it is, and what is different without it."""
+"""Name -> its full name, and what is different without it."""
 
 KNOWN = "_sparktune_documents"
-"""An attribute of ours on ``Trials``: id -> document, of those seen, where hyperopt does not show all."""
+"""sparktune's attribute on ``Trials``: id -> document, of those seen, where hyperopt does not show all."""
 
 
 def _missing(error: AttributeError) -> None:
@@ -57,12 +57,12 @@ def documents(trials: Trials) -> Sequence[Document]:
 
 
 def forget(trials: Trials) -> None:
-    """The documents of these trials were deleted."""
+    """Clear the index: the documents of these trials were deleted."""
     vars(trials).pop(KNOWN, None)
 
 
 def insert(trials: Trials, document: Document) -> Document:
-    """Insert a document, visible at once; returns the copy that ``trials`` keeps."""
+    """Insert a document, visible immediately; returns the copy that ``trials`` keeps."""
     trials.insert_trial_docs([document])
     try:
         kept: Document = read(trials, "_dynamic_trials")[-1]
@@ -79,21 +79,21 @@ def insert(trials: Trials, document: Document) -> Document:
 
 
 def hide(trials: Trials, document: Document) -> None:
-    """Leave a document out of ``trials.trials`` that is no valid one any more."""
+    """Leave a document out of ``trials.trials`` that is no longer valid."""
     try:
         shown = read(trials, "_trials")
     except AttributeError as error:
         _missing(error)
         trials.refresh()
         return
-    for index in range(len(shown) - 1, -1, -1):  # what just ended stands near the end
+    for index in range(len(shown) - 1, -1, -1):  # what just ended is near the end
         if shown[index] is document:
             del shown[index]
             return
 
 
 def fill(trials: Trials, saved: Trials) -> None:
-    """Give trials that are empty the documents of others, and the ids that these have given out."""
+    """Copy the documents and used ids of other trials into empty ones."""
     taken = list(documents(saved))
     try:
         read(trials, "_dynamic_trials"), read(trials, "_ids")
@@ -121,7 +121,7 @@ def close_gaps(trials: Trials) -> list[int]:
 
 
 def bring_up(trials: Trials, latest: Mapping[int, Document]) -> None:
-    """Bring documents to what they became later: known ones in their place, new ones behind them.
+    """Update documents to their later state: known ones in their place, new ones behind them.
 
     Args:
         trials: whose documents.
@@ -146,7 +146,7 @@ def bring_up(trials: Trials, latest: Mapping[int, Document]) -> None:
 
 
 def view_of(trials: SomeTrials, chosen: Iterable[Document]) -> SomeTrials:
-    """A copy of ``trials`` that has some of the documents only; ``show`` adds to it.
+    """A copy of ``trials`` with only some of the documents; ``show`` adds to it.
 
     Where no such copy can be made, ``trials`` themselves.
     """
@@ -168,7 +168,7 @@ def show(view: Trials, document: Document) -> None:
 
 
 def with_taken_ids(trials: Trials) -> list[Document]:
-    """Documents whose id one before them has."""
+    """Documents with the same id as an earlier one."""
     try:
         found = read(trials, "_dynamic_trials")
     except AttributeError as error:
@@ -207,7 +207,7 @@ def give_back(trials: Trials, ids: Iterable[int]) -> None:
 
 
 def symbol(name: str) -> Any:
-    """The function that ``pyll.scope`` has under a name, the user's own among them; None for none."""
+    """The function that ``pyll.scope`` has under a name, also the user's functions; None without one."""
     try:
         return read(pyll.scope, "_impls").get(name)
     except AttributeError as error:

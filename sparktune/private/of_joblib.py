@@ -1,4 +1,4 @@
-"""What sparktune uses of joblib's loky that is not documented."""
+"""Undocumented parts of joblib's loky that sparktune uses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NAMES = {
         _CONSEQUENCE,
     ),
 }
-"""Name -> whose it is, and what is different without it."""
+"""Name -> its full name, and what is different without it."""
 
 _MODULES = ("joblib.externals.loky.reusable_executor", "loky.reusable_executor")
 
 
 def end_idle_executors() -> None:
-    """End the processes that joblib keeps for the next ``Parallel``, which starts others; none that work."""
+    """End the idle processes that joblib keeps for the next ``Parallel``, which then starts new ones."""
     for name in _MODULES:
         module: Any = sys.modules.get(name)
         if module is None:
@@ -38,6 +38,6 @@ def end_idle_executors() -> None:
         except AttributeError as error:
             presence.missing("joblib", *NAMES[error.name or "_executor"])
             continue
-        with contextlib.suppress(Exception):  # then they are processes as any other
-            # joblib's own also removes the memory maps that it has made for them.
+        with contextlib.suppress(Exception):  # then they are ended like other processes
+            # joblib's method also removes the memory maps that it has made for them.
             getattr(executor, "terminate", executor.shutdown)(kill_workers=True)

@@ -1,6 +1,6 @@
-"""What sparktune uses of MLflow that is not documented, in its versions from 2.13 on.
+"""Undocumented parts of MLflow that sparktune uses, in its versions from 2.13 on.
 
-MLflow's modules are handed in, or are looked up where they are loaded: nothing here imports MLflow.
+MLflow's modules are arguments, or are looked up where they are loaded: nothing here imports MLflow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAMES = {
     "_get_new_training_session_class",
     "_session_stack",
 }
-"""Used in this module alone."""
+"""Used only in this module."""
 
 
 def stack(fluent: Any) -> MutableSequence[Any]:
@@ -36,7 +36,7 @@ def stack(fluent: Any) -> MutableSequence[Any]:
     if hasattr(runs, "get"):
         found: MutableSequence[Any] = runs.get()
         return found
-    own: MutableSequence[Any] = runs.own() if hasattr(runs, "own") else runs  # before 2.14 a list for all
+    own: MutableSequence[Any] = runs.own() if hasattr(runs, "own") else runs  # before 2.14 one list for all
     return own
 
 
@@ -53,12 +53,12 @@ def one_stack(fluent: Any) -> list[Any] | None:
 
 
 def has_one_stack(fluent: Any) -> bool:
-    """Whether a run is active in all threads, but for what has been put in the place of ``one_stack``."""
+    """Whether a run is active in all threads, unless ``one_stack`` has been replaced."""
     return not hasattr(fluent._active_run_stack, "get")
 
 
 def set_one_stack(fluent: Any, runs: MutableSequence[Any]) -> None:
-    """Put another list in the place of ``one_stack``; it may have ``own()``, the list of who asks."""
+    """Replace ``one_stack`` by another list; it may have ``own()``, the list of the calling thread."""
     fluent._active_run_stack = runs
 
 
@@ -105,7 +105,7 @@ def stop_monitor(fluent: Any, run_id: str) -> None:
 
 
 def flush(fluent: Any) -> None:
-    """Wait until what is logged asynchronously is with the store."""
+    """Wait until the store has what is logged asynchronously."""
     flush = getattr(fluent._get_store(), "flush_async_logging", None)
     if flush is not None:
         flush()
@@ -115,12 +115,12 @@ def flush(fluent: Any) -> None:
 
 
 class AutologgingState:
-    """What autologging keeps of the process, to be replaced by what answers for each trial.
+    """The process-wide state of autologging, to be replaced by the state of each trial.
 
     Args:
-        session: ``AutologgingSession`` of whoever asks: an object with the attribute ``session``.
-        disabled: true or false for whoever asks.
-        sessions: makes the stack of training sessions that stands in for one of the process.
+        session: ``AutologgingSession`` of the caller: an object with the attribute ``session``.
+        disabled: true or false for the caller.
+        sessions: makes the stack of training sessions that replaces one of the process.
     """
 
     def __init__(self, session: Any, disabled: Any, sessions: Any) -> None:
@@ -131,7 +131,7 @@ class AutologgingState:
         self._disabled = self._utils._AUTOLOGGING_GLOBALLY_DISABLED
         self._stacks: list[tuple[Any, Any]] = []
 
-        class OfWhoeverAsks(type):
+        class OfCaller(type):
             @property
             def _session(cls) -> Any:
                 return session.session
@@ -140,8 +140,8 @@ class AutologgingState:
             def _session(cls, value: Any) -> None:
                 session.session = value
 
-        class Manager(self._manager, metaclass=OfWhoeverAsks):  # type: ignore[misc, name-defined]
-            """MLflow's, whose ``_session`` is that of whoever asks."""
+        class Manager(self._manager, metaclass=OfCaller):  # type: ignore[misc, name-defined]
+            """MLflow's, whose ``_session`` is that of the caller."""
 
         def new_class() -> Any:
             made = self._new_class()
@@ -182,5 +182,5 @@ def autologging_switch() -> Any:
 
 
 def _module(name: str) -> Any:
-    """One that MLflow has loaded, without the types that it only half has."""
+    """A module that MLflow has loaded; without static types, which MLflow has only in part."""
     return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What sparktune uses of PySpark, and of Spark behind it, that is not documented.
+"""Undocumented parts of PySpark, and of Spark behind it, that sparktune uses.
 
 PySpark is not imported here: its objects and classes are arguments.
 """
@@ -22,7 +22,7 @@ _CORES = (
     "give SparkTrials(parallelism=...)"
 )
 _OWN_SETTINGS = (
-    "a Spark session that sparktune creates has Spark's own settings, under which trials take longer to start"
+    "a Spark session that sparktune creates has Spark's default settings, with which trials start more slowly"
 )
 _POOLED = "fresh_worker=True has no effect, and two versions of sparktune share Python workers"
 _RESTART = "where Spark's Java process is killed, this process must be started again"
@@ -39,7 +39,7 @@ NAMES = {
         "Broadcast._jbroadcast",
         "an objective that uses a broadcast variable which was destroyed is not refused; its trials fail",
     ),
-    "_jrdd": ("RDD._jrdd", "the results of Spark jobs take a slower way"),
+    "_jrdd": ("RDD._jrdd", "the results of Spark jobs are fetched more slowly"),
     "ctx": ("RDD.ctx", _POOLED),
     "environment": ("SparkContext.environment", _POOLED),
     "pythonExec": (
@@ -62,11 +62,11 @@ NAMES = {
     "_builder": (
         "SparkConnectClient._builder of Spark Connect",
         "sparktune doctor notices late that a session's server has gone, and a session with use_ssl=true "
-        "does not encrypt what workers and driver say to each other",
+        "does not encrypt what workers and driver send to each other",
     ),
-    "_path": ("Broadcast._path", "each worker holds the objective's data in memory of its own"),
+    "_path": ("Broadcast._path", "each worker has its own copy of the objective's data in memory"),
 }
-"""Name -> whose it is, and what is different without it."""
+"""Name -> its full name, and what is different without it."""
 
 
 def _missing(name: str | None) -> None:
@@ -77,11 +77,11 @@ def _missing(name: str | None) -> None:
 _STOPPED = re.compile(
     r"SparkContext was shut ?down|(?:on|the) (?:a )?stopped SparkContext|Target Object ID does not exist"
 )
-"""What exceptions say whose SparkContext has ended, of Spark or of py4j."""
+"""Messages of exceptions of Spark or py4j after a SparkContext has ended."""
 
 
 def _is_unanswered(error: BaseException) -> bool:
-    """Whether a call to Java failed because there is nobody who answers.
+    """Whether a call to Java failed because nothing answers.
 
     A gateway that admits few methods answers: its refusal is a ``Py4JError`` as well.
     """
@@ -94,7 +94,7 @@ def has_stopped(sc: Any, error: BaseException | None = None) -> bool:
 
     Args:
         sc: the ``SparkContext``.
-        error: what a call or a job raised; looked at where the context cannot be asked.
+        error: what a call or a job raised; read where the context cannot be asked.
     """
     try:
         java = read(sc, "_jsc")
@@ -114,7 +114,7 @@ def has_stopped(sc: Any, error: BaseException | None = None) -> bool:
 
 
 def count_tasks(sc: Any, profile: Any = None) -> int:
-    """How many tasks Spark can run at once at this moment.
+    """How many tasks Spark can run at the same time now.
 
     Args:
         sc: the ``SparkContext``.
@@ -135,7 +135,7 @@ def count_tasks(sc: Any, profile: Any = None) -> int:
 
 
 def settings(sc: Any) -> dict[str, str]:
-    """All settings of a ``SparkContext``, in one call to Java; what is secret in them is redacted."""
+    """All settings of a ``SparkContext``, in one call to Java; secrets are redacted."""
     try:
         text = str(read(sc, "_jsc").sc().conf().toDebugString())
     except Exception as error:  # also of a gateway that admits documented methods only
@@ -166,7 +166,7 @@ def default_connect_session(session: Any) -> Any:
     """The Spark Connect session of this process, whichever thread made it; None where there is none.
 
     Args:
-        session: Spark Connect's ``SparkSession``. Classes that vendors derive from it keep their own.
+        session: Spark Connect's ``SparkSession``. Classes that vendors derive from it keep their own session.
     """
     kinds = [session]
     while kinds:
@@ -189,7 +189,7 @@ def connect_endpoint(spark: Any) -> str | None:
     except AttributeError as error:
         _missing(error.name)
         return None
-    endpoint = getattr(builder, "endpoint", None)  # builders of one's own need not have it
+    endpoint = getattr(builder, "endpoint", None)  # a user's builder may lack it
     return None if endpoint is None else str(endpoint)
 
 
@@ -200,7 +200,7 @@ def connect_is_secure(spark: Any) -> bool:
     except AttributeError as error:
         _missing(error.name)
         return False
-    return bool(getattr(builder, "secure", False))  # builders of one's own need not have it
+    return bool(getattr(builder, "secure", False))  # a user's builder may lack it
 
 
 @contextlib.contextmanager
@@ -266,7 +266,7 @@ def set_environment(rdd: Any, env: Mapping[str, str]) -> None:
 
 
 class _WithEnvironment:
-    """A Spark context, as an RDD sees it whose workers have an environment of their own."""
+    """A Spark context for an RDD whose workers have their own environment."""
 
     def __init__(self, sc: Any, environment: Mapping[str, str]) -> None:
         self._sc = sc
@@ -327,7 +327,7 @@ def start_java(context: Any) -> bool:
 
 
 def forget_java_that_died(context: Any, session: Any) -> None:
-    """Let PySpark start Java anew where its Java process was killed; it would go on calling the dead one.
+    """Let PySpark start Java again where its Java process was killed; it would keep calling the dead one.
 
     Args:
         context: ``SparkContext``.

@@ -1,7 +1,7 @@
 """What sparktune uses of scikit-learn (1.3 to 1.9) that begins with an underscore.
 
-Its own searches fit and score a fold with ``_fit_and_score``; nothing public gives the sample weights to the
-scorers as they do, and tells a fit that failed from a score that did. Imported where scikit-learn is in use.
+Its searches fit and score a fold with ``_fit_and_score``; nothing public passes the sample weights to the
+scorers as they do, and distinguishes a failed fit from a failed score. Imported where scikit-learn is in use.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ NAMES = {
     "_get_scorers": ("BaseSearchCV._get_scorers", "a scorer that fails fails the fold's other scores, too"),
     "_get_routed_params_for_fit": (
         "BaseSearchCV._get_routed_params_for_fit",
-        "SearchCV hands the arguments of fit to the estimator alone, and groups to the splitter",
+        "SearchCV passes the arguments of fit to the estimator only, and groups to the splitter",
     ),
 }
-"""Name -> whose it is, and what is different without it."""
+"""Name -> its full name, and what is different without it."""
 
 
 class _Several:
@@ -60,7 +60,7 @@ def _missing(name: str) -> None:
 
 
 def scorers_of(search: Any, otherwise: Callable[[], Any]) -> Any:
-    """The scorer of a search, or what holds its several: what ``fold`` takes.
+    """The scorer of a search, or the object with its several scorers, as ``fold`` takes it.
 
     Args:
         search: a ``BaseSearchCV``.
@@ -79,7 +79,7 @@ def scorers_of(search: Any, otherwise: Callable[[], Any]) -> Any:
 
 
 def routed(search: Any, params: Mapping[str, Any]) -> Any:
-    """Who gets which argument of ``fit``: ``.estimator.fit``, ``.scorer.score`` and ``.splitter.split``."""
+    """Where arguments of ``fit`` go: ``.estimator.fit``, ``.scorer.score`` and ``.splitter.split``."""
     method = getattr(search, "_get_routed_params_for_fit", None)
     if method is not None:
         return method(dict(params))
@@ -152,7 +152,7 @@ def _by_cross_validate(
     name = "params" if "params" in inspect.signature(cross_validate).parameters else "fit_params"
     found: dict[str, Any] = {"fit_error": None}
     try:
-        told = cross_validate(
+        results = cross_validate(
             estimator,
             X,
             y,
@@ -169,7 +169,7 @@ def _by_cross_validate(
         return found | {"fit_time": math.nan, "score_time": 0.0}
     for part in ("test", "train"):
         scores = {
-            k.removeprefix(f"{part}_"): float(v[0]) for k, v in told.items() if k.startswith(f"{part}_")
+            k.removeprefix(f"{part}_"): float(v[0]) for k, v in results.items() if k.startswith(f"{part}_")
         }
         found[f"{part}_scores"] = scores["score"] if list(scores) == ["score"] else scores
-    return found | {"fit_time": float(told["fit_time"][0]), "score_time": float(told["score_time"][0])}
+    return found | {"fit_time": float(results["fit_time"][0]), "score_time": float(results["score_time"][0])}

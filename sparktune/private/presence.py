@@ -1,4 +1,4 @@
-"""Looking for a name that its library does not document, and saying once that it is missing."""
+"""Looks up undocumented names of libraries, and warns once of a missing one."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 
 logger = logging.getLogger("sparktune")
 
-_said: dict[str, str] = {}
-"""Name -> what was said of it in this process."""
+_messages: dict[str, str] = {}
+"""Name -> the warning about it in this process."""
 _lock = threading.Lock()
 
 
-class _Voice:
-    is_heard = True
+class _Output:
+    is_logged = True
 
 
 def read(owner: Any, name: str) -> Any:
     """The attribute ``name`` of ``owner``.
 
     Raises:
-        AttributeError: this version of its library has none.
+        AttributeError: this version of its library does not have it.
     """
     return getattr(owner, name)
 
 
 def missing(library: str, name: str, consequence: str) -> None:
-    """Say that a name is missing, and what that changes; once in this process.
+    """Warn that a name is missing, and what that changes; once in this process.
 
     Args:
         library: as pip knows it.
@@ -38,27 +38,27 @@ def missing(library: str, name: str, consequence: str) -> None:
         consequence: what is different without it.
     """
     with _lock:
-        if name in _said:
+        if name in _messages:
             return
         try:
             version = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:  # a runtime's own build
             version = "of this environment"
-        _said[name] = f"{library} {version} does not offer {name}, which sparktune uses: {consequence}"
-    if _Voice.is_heard:
-        logger.warning("%s", _said[name])
+        _messages[name] = f"{library} {version} does not offer {name}, which sparktune uses: {consequence}"
+    if _Output.is_logged:
+        logger.warning("%s", _messages[name])
 
 
 def said() -> list[str]:
-    """What was said in this process."""
-    return list(_said.values())
+    """The warnings of this process."""
+    return list(_messages.values())
 
 
 @contextlib.contextmanager
 def left_to_driver() -> Iterator[None]:
-    """In a worker, whose log few people read: nothing is logged, and the driver logs what was ``said``."""
-    before, _Voice.is_heard = _Voice.is_heard, False
+    """In a worker, whose log few people read: nothing is logged; the driver logs what ``said`` returns."""
+    before, _Output.is_logged = _Output.is_logged, False
     try:
         yield
     finally:
-        _Voice.is_heard = before
+        _Output.is_logged = before

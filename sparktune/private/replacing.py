@@ -1,4 +1,4 @@
-"""Replaces functions of other libraries for a while, for every reference that anybody holds to them."""
+"""Replaces functions of other libraries for a while, for every reference to them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Replaced:
     """A function that does what another one does, until ``restore``.
 
     Its code is exchanged, not the name under which a module keeps it: ``from mlflow import start_run`` before
-    that is no way past it.
+        that is replaced too.
 
     Args:
         function: a function of Python code; of a decorated one, what it decorates.
-        stand_in: takes any arguments. Its code alone is used, in the other module: it imports what it uses.
+        stand_in: takes any arguments. Only its code is used, in the other module: it imports what it uses.
 
     Attributes:
         original: the function as it was.
@@ -41,7 +41,7 @@ class Replaced:
         inner.__signature__ = signature  # type: ignore[attr-defined]
 
     def restore(self) -> None:
-        """Make the function what it was; not where somebody else has exchanged its code since."""
+        """Restore the function, unless other code has exchanged its code since."""
         if self._function.__code__ is self._code:
             self._function.__code__ = self._before
             del self._function.__signature__  # type: ignore[attr-defined]
@@ -63,6 +63,6 @@ class ReplacedMethod:
         setattr(owner, name, self._ours)
 
     def restore(self) -> None:
-        """Put the original back; not where somebody else has replaced ours since."""
+        """Put the original back, unless other code has replaced ours since."""
         if getattr(self._owner, self._name) is self._ours:
             setattr(self._owner, self._name, self._original)

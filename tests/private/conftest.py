@@ -15,7 +15,7 @@ Remove = Callable[[str], None]
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch) -> Remove:
     """``without("_jsc")``: no object has this name any more, as far as sparktune looks for it."""
-    monkeypatch.setattr(presence, "_said", {})
+    monkeypatch.setattr(presence, "_messages", {})
 
     def remove(missing: str) -> None:
         def read(owner: Any, name: str) -> Any:

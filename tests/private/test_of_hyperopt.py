@@ -98,7 +98,7 @@ def test_trials_that_were_deleted_are_forgotten(without: Any) -> None:
 
 
 def test_every_name_is_there_in_this_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(presence, "_said", {})
+    monkeypatch.setattr(presence, "_messages", {})
     everything(tmp_path)
     assert presence.said() == []
     assert of_hyperopt.symbol("uniform") is not None

@@ -125,7 +125,7 @@ def test_a_gateway_that_admits_few_methods_is_no_session_that_was_stopped(
 
 
 def test_every_name_is_there_in_this_version(spark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "_said", {})
+    monkeypatch.setattr(presence, "_messages", {})
     data = spark.sparkContext.broadcast([10.0])
     assert min(study(lambda x: x + data.value[0], fresh_worker=True)) > 10
     assert presence.said() == []

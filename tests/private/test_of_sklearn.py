@@ -41,7 +41,7 @@ def searched(**options: Any) -> dict[str, Any]:
 def test_a_search_runs_without(
     name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(presence, "_said", {})
+    monkeypatch.setattr(presence, "_messages", {})
     expected = searched(**options)
     assert presence.said() == []
     if name == "_fit_and_score":

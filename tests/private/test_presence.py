@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture(autouse=True)
 def _nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presence, "_said", {})
+    monkeypatch.setattr(presence, "_messages", {})
 
 
 def test_what_is_missing_is_said_once_with_the_version(caplog: pytest.LogCaptureFixture) -> None:
