@@ -7,7 +7,7 @@
                 trials=SparkTrials(parallelism=4))
 
 Everything that ``hyperopt`` exports at its top level is here too, so that changing the import is enough. The
-search algorithms are our own; hyperopt's stay usable as ``algo=hyperopt.tpe.suggest``.
+search algorithms are sparktune's; hyperopt's stay usable as ``algo=hyperopt.tpe.suggest``.
 
 Names are imported when they are first used (PEP 562): Python workers, which may have neither hyperopt nor
 numpy, import parts of this package. The imports below are what type checkers read; at run time the same

@@ -1,10 +1,10 @@
 """hyperopt's submodules under sparktune's name: ``from sparktune.pyll import scope``.
 
-With these, replacing the word ``hyperopt`` by ``sparktune`` in a repository works. Where sparktune has no
-such module, the name stands for hyperopt's module itself, so that there is one ``scope`` and one set of
+With these, replacing the word ``hyperopt`` by ``sparktune`` in a repository works. Where sparktune does not
+have the module, the name is hyperopt's module itself, so that there is one ``scope`` and one set of
 exceptions. A module that replaces one of hyperopt's gives hyperopt's other names too (``missing_from``).
 Modules that need further packages (``plotting``: matplotlib, ``mongoexp``: pymongo) are imported when they
-are asked for.
+are used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OURS = {
         for n in ("anneal", "auto", "gp", "grid", "local", "rand", "sobol", "tpe")
     },
 }
-"""Where the modules are that hyperopt has at its top, and ours beside them."""
+"""The places of the modules that hyperopt has at its top level, and of ours beside them."""
 
 HYPEROPTS = {
     f"sparktune.{name}": f"hyperopt.{name}"
@@ -57,7 +57,7 @@ HYPEROPTS = {
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives the module that stands behind another name."""
+    """Imports a module under another name."""
 
     def __init__(self, names: dict[str, str]) -> None:
         self._names = names
@@ -69,7 +69,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> importlib.machinery.ModuleSpec | None:
-        """See ``importlib.abc.MetaPathFinder``."""
+        """The spec of a name that stands for another module; None for other names."""
         if fullname not in self._names:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, origin=self._names[fullname])
@@ -81,7 +81,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """It was executed already; importing has put the other name's specification into it."""
+        """Only restore the module's spec, which importing replaced: it was executed already."""
         if module.__spec__ is not None:
             module.__spec__ = self._specs[module.__spec__.name]
 
@@ -89,7 +89,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def install() -> None:
     """Make the names importable."""
     if not any(type(finder).__qualname__ == _Finder.__qualname__ for finder in sys.meta_path):
-        # First: below `pyll` the folder of hyperopt would be searched, and its modules be made twice.
+        # First: below `pyll` hyperopt's folder would be searched, and its modules created twice.
         sys.meta_path.insert(0, _Finder(OURS | HYPEROPTS))
 
 
@@ -102,12 +102,12 @@ def submodule(name: str) -> ModuleType | None:
         return None
     try:
         return importlib.import_module(f"sparktune.{name}")
-    except ImportError:  # for want of matplotlib or pymongo, as with hyperopt
+    except ImportError:  # without matplotlib or pymongo, as with hyperopt
         return None
 
 
 def missing_from(module: str, theirs: str) -> Callable[[str], Any]:
-    """A ``__getattr__`` (PEP 562) for a module of ours: what it lacks is the one of hyperopt's.
+    """A ``__getattr__`` (PEP 562) for a module of ours: names that it lacks are those of hyperopt's.
 
     Args:
         module: its name.

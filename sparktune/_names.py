@@ -16,7 +16,7 @@ from sparktune import _hyperopt_names
 NOT_BY_STAR = frozenset({"sample"})
 """``from sparktune import *`` must not replace a notebook's ``hyperopt.pyll.stochastic.sample``."""
 PUBLIC_ROOMS = ("early_termination", "errors", "plots", "sklearn", "space")
-"""What ``import sparktune`` is enough for, and ``dir`` shows: ``sparktune.errors.InvalidSpace``."""
+"""Submodules available after ``import sparktune`` and shown by ``dir``: ``sparktune.errors.InvalidSpace``."""
 INTERNAL_ROOMS = (
     "backends",
     "comparison",

@@ -1,8 +1,8 @@
 """The command line: ``sparktune sweep``, ``demo``, ``doctor``, ``resume`` and so on.
 
 Exit codes: 0 success; 1 no trial completed, or a study would fail (doctor); 2 wrong usage, or something that
-is needed is missing; 3 a sweep file is wrong; 130 Ctrl-C, or others cancelled its Spark jobs.
-``sparktune sweep`` has some more.
+is needed is missing; 3 a sweep file is wrong; 130 Ctrl-C, or its Spark jobs were cancelled from outside.
+``sparktune sweep`` has further ones.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ def _imported(name: str) -> Any:
     """
     module, _, attribute = name.partition(":")
     if not attribute:  # importing a script would run it
-        raise SparktuneError(f"--objective {name!r} names no function; write module:function")
+        raise SparktuneError(f"--objective {name!r} is not a function; write module:function")
     sys.path.insert(0, "")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise SparktuneError(
-            f"--objective {name!r} is no function ({error}); write module:function"
+            f"--objective {name!r} is not a function ({error}); write module:function"
         ) from None
 
 
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--max-evals", type=_positive, default=40, metavar="N", help="trials to run")
     demo.add_argument(
-        "--parallelism", type=_positive, metavar="N", help="most trials at once; by default one per core"
+        "--parallelism", type=_positive, metavar="N", help="most parallel trials; by default one per core"
     )
     demo.add_argument(
         "--store", default="sparktune-demo", help="folder of the MLflow store, or a tracking URI (http://...)"
@@ -130,10 +130,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
     doctor = commands.add_parser(
         "doctor",
-        help="look at everything that a study needs here, and say what to do where it would fail",
-        description="Looks at Java, Spark, Python and package versions on the driver and on Spark's workers, "
-        "at the slots, and whether workers reach the driver and the MLflow server. Says what to do "
-        "about what it finds, and exits with 1 where a study would fail.",
+        help="check everything that a study needs here, and show a remedy where it would fail",
+        description="Checks Java, Spark, Python and package versions on the driver and on Spark's workers, "
+        "the slots, and whether workers reach the driver and the MLflow server. Shows a remedy for "
+        "what it finds, and exits with 1 where a study would fail.",
     )
     doctor.add_argument(
         "--objective", metavar="MODULE:FUNCTION", help="whether it can be sent to workers, and read there"
@@ -147,9 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     resume = commands.add_parser(
         "resume",
-        help="list the studies that did not end, and say how to go on with them",
+        help="list the unfinished studies, and show how to resume them",
         description="Lists the studies in MLflow whose driver died or was interrupted, the latest first: "
-        "their parent run, which fmin(..., resume=RUN) goes on with, how far they are, and whether a driver "
+        "their parent run, which fmin(..., resume=RUN) resumes, how far they are, and whether a driver "
         "runs them at this moment.",
     )
     resume.add_argument(
@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
 def _remote(text: str) -> str:
     if not text.startswith(("sc://", "local")):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no address of a Spark Connect server; write sc://host:15002"
+            f"{text!r} is not an address of a Spark Connect server; write sc://host:15002"
         )
     return text
 

@@ -1,7 +1,7 @@
-"""A first tuning run: three kinds of model with parameters of their own, on a data set of scikit-learn's.
+"""A first tuning run: three kinds of model with their own parameters, on one of scikit-learn's data sets.
 
-``run`` is ``sparktune demo``. It also shows how the parts are meant to be put together: a search space with
-branches, an objective that uses one thread, a store for MLflow, and the table of results.
+``run`` is ``sparktune demo``. It also shows how the parts fit together: a search space with branches, an
+objective that uses one thread, a store for MLflow, and the table of results.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def estimator(point: Mapping[str, Any]) -> Any:
 def cross_validated_error(point: Mapping[str, Any]) -> dict[str, Any]:
     """The objective: the share of wrong answers in cross-validation, on one thread.
 
-    Spark runs one trial per core, so a model that used all cores would only fight its neighbours.
+    Spark runs one trial per core, so a model that used all cores would slow down its neighbours.
     """
     from sklearn.model_selection import StratifiedKFold, cross_val_score
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
@@ -113,7 +113,7 @@ def cross_validated_error(point: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Store:
-    """Where the demo records: a tracking URI, and the local folder of it unless it is a server's."""
+    """The store of the demo: a tracking URI, and its local folder unless it is a server's."""
 
     uri: str
     folder: Path | None
@@ -128,11 +128,11 @@ class Store:
 
     def open(self) -> str:
         """Make it MLflow's tracking store, make the demo's experiment in it, and return its id."""
-        # Read when mlflow is imported: no complaint on a machine without git.
+        # Read when mlflow is imported: no warning on a machine without git.
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         import mlflow
 
-        # Every table of a new database is announced otherwise.
+        # Otherwise every table of a new database is logged.
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         artifacts = None
         if self.folder is not None:
@@ -144,7 +144,7 @@ class Store:
         return str(mlflow.set_experiment(EXPERIMENT).experiment_id)
 
     def how_to_look(self, experiment_id: str) -> list[str]:
-        """The lines that say how to look at the experiment in MLflow's UI."""
+        """The lines that show how to open the experiment in MLflow's UI."""
         if self.folder is None:
             return [f"MLflow records it in experiment {EXPERIMENT!r} at {self.uri}"]
         command = [_short_path(sys.executable), "-m", "mlflow", "ui"]
@@ -169,7 +169,7 @@ def run(
 
     Args:
         max_evals: trials to run.
-        parallelism: most trials at once; None for one per slot of Spark's.
+        parallelism: most trials at the same time; None for one per Spark slot.
         store: folder of the MLflow store, or a tracking URI.
         seed: of the search; with more than one trial at a time the result still depends on timing.
 
@@ -199,7 +199,7 @@ def run(
         flush=True,
     )
     experiment_id = target.open()
-    # The table at the end says the same.
+    # The table at the end has the same.
     logging.getLogger("hyperopt-spark").setLevel(logging.WARNING)
     began = time.monotonic()
     fmin(
@@ -240,7 +240,7 @@ def _table(trials: SparkTrials, elapsed_s: float, slots: str) -> list[str]:
 def _standard_error_in(path: Path) -> Iterator[None]:
     """Processes started inside write their standard error to a file, for as long as they live.
 
-    Spark's JVM greets with a dozen lines before any log level can be set.
+    Spark's JVM prints a dozen lines before any log level can be set.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()

@@ -22,10 +22,10 @@ from sparktune.tracking import places, server
 from sparktune.worker import pickling
 
 NEEDED = ("hyperopt", "cloudpickle", "numpy", "mlflow")
-"""What the driver cannot do without, beside pyspark."""
+"""The packages that the driver needs, beside pyspark."""
 COMPARED = ("cloudpickle", "numpy", "mlflow")
 """Packages of the workers that are compared with the driver's. They need the first; the others where the
-objective uses them. What else a trial needs travels with it."""
+objective uses them. Anything else that a trial needs is sent with it."""
 LARGE_BYTES = 10**9
 
 State = Literal["ok", "note", "waits", "FAILS"]
@@ -33,14 +33,14 @@ State = Literal["ok", "note", "waits", "FAILS"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         state: ``ok``; ``note``: works, but worth knowing; ``waits``: a study would wait for it; ``FAILS``: a
             study would fail.
         what: the thing.
         text: what was found.
-        remedy: what to do, where there is something to be done.
+        remedy: what to do, if anything.
     """
 
     state: State
@@ -59,7 +59,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What ``doctor`` found; ``print`` shows it line by line, the verdict last."""
+    """The findings of ``doctor``; ``print`` shows them line by line, the verdict last."""
 
     findings: tuple[Finding, ...]
 
@@ -70,7 +70,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """All in one sentence."""
+        """The result in one sentence."""
         faults = sum(finding.state == "FAILS" for finding in self.findings)
         if faults:
             return f"A study would fail: {faults} fault{'s' if faults > 1 else ''}, see FAILS above."
@@ -91,7 +91,7 @@ def doctor(
     spark_session: Any = None,
     control_port: int | tuple[int, int] | range | None = None,
 ) -> Diagnosis:
-    """Look at everything that a study needs, on the driver and on Spark's workers.
+    """Check everything that a study needs, on the driver and on Spark's workers.
 
     Java where it is needed, Spark, Python and packages on both sides; the slots; whether the MLflow server
     answers, and whether workers reach it and the driver's port; whether the objective can be sent to them and
@@ -107,8 +107,8 @@ def doctor(
         The findings; ``is_healthy`` is False where a study would fail.
 
     Raises:
-        TypeError, ValueError: ``control_port`` names no ports, or the environment variable
-            ``SPARKTUNE_CONTROL_PORT`` does not.
+        TypeError, ValueError: ``control_port`` or the environment variable ``SPARKTUNE_CONTROL_PORT`` is not
+            valid.
     """
     wanted = ports.named(control_port)
     ports.from_environment()
@@ -279,13 +279,13 @@ def _java() -> Finding:
 
 
 def _slots(application: Application, size: Size) -> Finding:
-    tenth = f"one in {LEARNING_SHARE} of max_evals runs at once"
+    tenth = f"one in {LEARNING_SHARE} of max_evals runs at the same time"
     if size.now is None:
         return Finding(
             "note",
             "slots",
             f"the cluster is {size.kind.value}: {tenth}",
-            "say how many trials are to run at once: SparkTrials(parallelism=8)",
+            "set how many trials run at the same time: SparkTrials(parallelism=8)",
         )
     if size.now and size.kind is Kind.ELASTIC:
         most = "without a limit" if math.isinf(size.most) else f"at most {int(size.most)}"
@@ -296,7 +296,7 @@ def _slots(application: Application, size: Size) -> Finding:
             "up to SparkTrials(parallelism=N)",
         )
     if size.now:
-        return Finding("ok", "slots", f"{size.now}, so many trials run at once")
+        return Finding("ok", "slots", f"{size.now}, so many trials run at the same time")
     n = application.count_executors()
     if n:
         return Finding(
@@ -368,7 +368,7 @@ def _mlflow(uri: str) -> Finding:
         return Finding(
             "note",
             "MLflow",
-            f"{shown} does not say its version (HTTP {status})",
+            f"{shown} does not report its version (HTTP {status})",
             "check that this is the address of an MLflow server",
         )
     mine = server.client_version()
@@ -420,7 +420,7 @@ def _workers(
     address = _server(uri)
     try:
         sending = spark_probe.Sending(application, objective)
-    except ObjectiveNotPicklable:  # that was said
+    except ObjectiveNotPicklable:  # that was reported
         objective = None
         sending = spark_probe.Sending(application, None)
     try:
@@ -463,7 +463,7 @@ def _reach_driver(workers: list[spark_probe.Worker], own: tuple[str, int]) -> Fi
         f"workers do not reach {own[0]}, port {own[1]} ({lost}): reports reach the study when a trial ends, "
         "and a stop takes seconds",
         "set spark.driver.host to an address of this machine that they reach, and open a port in the "
-        f"firewall ({ports.SETTING} says which)",
+        f"firewall ({ports.SETTING} names it)",
     )
 
 
@@ -509,8 +509,8 @@ def _cannot_run(text: str, application: Application, is_connect: bool) -> Findin
             f"before the session is created{f'; or run the driver with Python {theirs}' if theirs else ''}"
         )
     if theirs is not None:
-        said = f"{theirs}; the driver has {mine}, and Spark wants the same minor version on both sides"
-        return Finding("FAILS", "workers' Python", said, remedy)
+        text = f"{theirs}; the driver has {mine}, and Spark wants the same minor version on both sides"
+        return Finding("FAILS", "workers' Python", text, remedy)
     line = spark_probe.telling_line(text)
     lacks = re.search(r"No module named '([\w.]+)'", line)
     if lacks:
@@ -525,7 +525,7 @@ def _install(state: State, name: str, text: str, wanted: str | None, when: str =
 
 
 def _fit(workers: list[spark_probe.Worker], unread: str | None, has_objective: bool) -> Iterator[Finding]:
-    """What workers lack, or have in another version; ``unread``: why one cannot read what was sent."""
+    """What workers lack, or have in another version; ``unread``: why a worker cannot read what was sent."""
     is_explained = False
     for name in COMPARED:
         mine = _version(name)

@@ -55,7 +55,7 @@ R = TypeVar("R")
 
 
 def _with_hints(function: Callable[P, R]) -> Callable[P, R]:
-    """Tell what an argument is called here that is called otherwise elsewhere."""
+    """Add a hint to the error for an argument that has another name here."""
     known = inspect.signature(function).parameters
 
     @functools.wraps(function)
@@ -115,45 +115,45 @@ def fmin(
             where that was set up (an active run, a tracking address or experiment, Databricks). So are those
             of subclasses, unless these run trials elsewhere.
         rstate: a ``numpy.random.Generator``, a ``RandomState`` or a seed; ``HYPEROPT_FMIN_SEED`` by default.
-            A trials object used again goes on with its stream.
+            A trials object used again continues its stream.
         allow_trials_fmin: False has hyperopt's own loop run ``trials``; impossible with ``SparkTrials``.
         pass_expr_memo_ctrl: call ``fn(expr=, memo=, ctrl=)``.
-        catch_eval_exceptions: with ``SparkTrials`` an exception in ``fn`` fails its own trial in any case.
+        catch_eval_exceptions: with ``SparkTrials`` an exception in ``fn`` fails only its trial in any case.
         verbose: False shows no progress bar.
         return_argmin: True returns label -> raw value of the best trial; False the evaluated point, or None
             when no trial completed.
         points_to_evaluate: points to run first, as label -> raw value; an ``hp.reverseloguniform`` may be
-            given by its value. Those that ``trials`` has a result of are not run again (but see ``noisy``);
-            those that failed or were cancelled are.
+            given by its value. Those with a result in ``trials`` are not run again (but see ``noisy``); those
+            that failed or were cancelled are.
         max_queue_len: n > 1 suggests n - 1 trials ahead of the slots.
         show_progressbar: True, False, or a context manager as in ``hyperopt.progress``.
         early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes or
             fails, with the finished trials, the newest last; after a failed one only if the newest has a
             loss, so not while no trial has one. What it raises ends the study and leaves ``fmin``.
         trials_save_file: where the trials object is kept while the study runs: a trial that has ended is on
-            the disk before its slot is used again. Read at the start; a study whose process was killed goes
-            on, and ``timeout`` counts what it had used. The file is a pickle: reading it executes what is in
-            it, so give none of strangers.
-        resume: the parent run of a study to go on with, in the same runs; ``"last"`` for the latest
-            unfinished study of the experiment with this call's name, space and algorithm, or a new one where
-            there is none. Trials, random stream,
-            numbering and the time used are read from MLflow; trials whose end is not recorded are run again
-            at the same points. ``max_evals`` and ``timeout`` are those of the whole study.
+            the disk before its slot is used again. Read at the start; a study whose process was killed
+            continues, and ``timeout`` counts what it had used. The file is a pickle: reading it executes what
+            is in it, so use only files that you trust.
+        resume: the parent run of a study to resume, in the same runs; ``"last"`` for the latest unfinished
+            study of the experiment with this call's name, space and algorithm, or a new one where there is
+            none. Trials, random stream, numbering and the time used are read from MLflow; trials whose end is
+            not recorded are run again at the same points. ``max_evals`` and ``timeout`` are those of the
+            whole study.
         warm_start: parent runs of earlier studies of the same parameters, metric and goal. Their finished
-            trials inform the search, and are no trials of this study.
-        study_name: by which ``resume="last"`` finds the study again, and the name of its parent run. By
-            default, where the objective is defined and what it is called: ``train.objective``.
+            trials inform the search, and are not trials of this study.
+        study_name: the name by which ``resume="last"`` finds the study again, and of its parent run. By
+            default, where the objective is defined, and its name: ``train.objective``.
         noisy: whether the objective gives another loss for the same point. Otherwise sparktune's algorithms
             try each configuration of a finite space (up to 10,000) once, and the study ends when all were
             tried. With ``noisy`` they repeat configurations, as hyperopt's algorithms do in any case, and
             a new study runs points of ``points_to_evaluate`` that have a result again.
-        take_over: with ``resume``: also where another driver still runs the study; it ends then.
+        take_over: with ``resume``: also where another driver still runs the study; that driver then ends.
 
     Returns:
         See ``return_argmin``.
 
     Raises:
-        AllTrialsFailed: no trial completed; the message tells the commonest cause.
+        AllTrialsFailed: no trial completed; the message has the most frequent cause.
         InvalidSpace: ``space`` cannot be searched; raised before the first trial, with the label.
         ObjectiveNotPicklable: ``fn`` cannot be sent to a worker; raised before the first trial.
         SparkNotAvailable: pyspark or Java is missing.
@@ -163,7 +163,7 @@ def fmin(
         StudyInProgress: the study that is to be resumed has a driver that is alive.
         KeyboardInterrupt: Ctrl-C; running trials are cancelled, finished results are in ``trials``.
         SystemExit: SIGTERM, likewise (143), where the program does not handle it.
-        StudyCancelled: others cancelled the Spark jobs of this thread's job group or tag, or all; likewise.
+        StudyCancelled: the Spark jobs of this thread's job group or tag, or all, were cancelled; likewise.
     """
     if isinstance(space, str) and space == "annotated":
         fn, space = _annotated(fn)
@@ -219,7 +219,7 @@ def fmin(
     n_queued = 0
     if points_to_evaluate and os.path.exists(options["trials_save_file"] or ""):
         logger.warning(
-            "hyperopt's fmin goes on with the trials in trials_save_file, so %d points of points_to_evaluate "
+            "hyperopt's fmin resumes the trials in trials_save_file, so %d points of points_to_evaluate "
             "are not evaluated: give another file, or trials that sparktune runs, such as SparkTrials()",
             len(points_to_evaluate),
         )
@@ -246,7 +246,7 @@ def fmin(
             fn = _ends_with_trial(fn)
         options["algo"] = suggest
         if n_queued and n_new == 0 and not trials.asynchronous:
-            # hyperopt's loop does not begin without trials to suggest.
+            # hyperopt's loop does not start without trials to suggest.
             options |= {"algo": _suggest_nothing, "max_evals": len(trials) + n_queued}
         elif n_new != left and max_evals is not None and not trials_save_file:
             options["max_evals"] = len(trials) + (n_new or 0)  # the total of hyperopt's progress bar
@@ -271,17 +271,17 @@ def _suggest_nothing(new_ids: Sequence[int], _domain: Any, trials: hyperopt.Tria
 
 
 def _warn_of_side_effects(fn: Any) -> None:
-    """Say what the objective writes that does not come back from a worker.
+    """Warn of changes by the objective that do not come back from a worker.
 
-    Only where ``fmin`` chose Spark itself, in place of hyperopt's ``Trials()``, which keep it. hyperopt's
-    ``SparkTrials`` do not bring it back either.
+    Only where ``fmin`` chose Spark itself, in place of hyperopt's ``Trials()``, which keep such changes.
+    hyperopt's ``SparkTrials`` lose them too.
     """
     names = side_effects.written_by(fn)
     if names:
         logger.warning(
             "the objective writes to %s, and without trials= it runs on Spark workers, each with a copy: "
             "here it stays as it is. Return such values in the result (trials.results has them), or run the "
-            "trials in this process: trials=Trials(), or trials=DriverTrials() for several at once",
+            "trials in this process: trials=Trials(), or trials=DriverTrials() for several in parallel",
             ", ".join(names),
         )
 
@@ -301,7 +301,7 @@ def _annotated(fn: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, An
     """The function over a dict, and the space in its annotations.
 
     Raises:
-        hyperopt.exceptions.InvalidAnnotatedParameter: an annotation is no ``hp`` expression.
+        hyperopt.exceptions.InvalidAnnotatedParameter: an annotation is not an ``hp`` expression.
     """
     annotations = dict(inspect.get_annotations(fn, eval_str=True))
     annotations.pop("return", None)

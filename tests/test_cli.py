@@ -25,7 +25,7 @@ def test_version(run) -> None:
         (["demo", "--max-evals", "0"], "'0' is not a whole number above 0"),
         (["demo", "--parallelism", "2.5"], "'2.5' is not a whole number above 0"),
         (["demo", "--seed", "-1"], "'-1' is not a whole number"),
-        (["doctor", "--remote", "host:15002"], "'host:15002' is no address of a Spark Connect server"),
+        (["doctor", "--remote", "host:15002"], "'host:15002' is not an address of a Spark Connect server"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, complaint, capsys) -> None:

@@ -209,7 +209,7 @@ def test_a_tracking_server_that_wants_credentials(
     ("answer", "said", "state"),
     [
         ("1.30.0", "has version 1.30.0; this client has", "note"),
-        ("a version", "does not say its ver", "note"),
+        ("a version", "does not report its ver", "note"),
         ("<html>", "not in a valid JSON format", "FAILS"),
     ],
 )
@@ -340,10 +340,18 @@ def test_what_workers_lack(packages: dict[str, str | None], unread: str | None, 
 @pytest.mark.parametrize(
     ("size", "state", "says"),
     [
-        (Size(4, 4), "ok", "4, so many trials run at once"),
+        (Size(4, 4), "ok", "4, so many trials run at the same time"),
         (Size(2, math.inf, "Spark's dynamic allocation"), "ok", "2 now; the cluster is elastic (Spark's"),
-        (Size(2, 16, "Databricks' autoscaling"), "ok", "at most 16): one in 10 of max_evals runs at once"),
-        (Size(None, math.inf), "note", "of a size that is not known: one in 10 of max_evals runs at once"),
+        (
+            Size(2, 16, "Databricks' autoscaling"),
+            "ok",
+            "at most 16): one in 10 of max_evals runs at the same time",
+        ),
+        (
+            Size(None, math.inf),
+            "note",
+            "of a size that is not known: one in 10 of max_evals runs at the same time",
+        ),
     ],
 )
 def test_the_kind_of_cluster_and_what_would_be_used(size: Size, state: str, says: str) -> None:
