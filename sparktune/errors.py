@@ -2,29 +2,31 @@
 
 ::
 
-    SparktuneError ├── SparkNotAvailable      (ImportError)  pyspark or Java is missing ├── PlotlyNotAvailable
-        (ImportError)  plotly is missing, and a picture was asked for ├── OptunaNotAvailable     (ImportError)
-     optuna is missing, and one of its samplers was asked for ├── SklearnNotAvailable    (ImportError)
-    scikit-learn is missing, and SearchCV was asked for ├── ObjectiveNotPicklable  (TypeError)    the
-    objective cannot be sent to a worker ├── InvalidPoint           (ValueError)   a point of
-    points_to_evaluate does not fit the search space ├── InvalidSpace           (ValueError)   the search
-    space cannot be searched: an empty range, ... │   └── DuplicateLabel
-    (hyperopt.exceptions.DuplicateLabel)  ... two parameters of one name ├── NoMorePoints
-    (LookupError)  a searcher was asked for a point and has no more ├── SaveFileError          (ValueError)
-    trials_save_file cannot be read or belongs to another study ├── CannotResume           (ValueError)
-    resume= names no study that can be resumed, or another one ├── StudyNotFound         (LookupError)  MLflow
-    does not have the run, or it is not the parent run of a study ├── CannotRecord           (RuntimeError)
-    MLflow's store cannot be written: no login, no driver, no folder ├── WarmStartRefused       (ValueError)
-    a study of warm_start= has other parameters ├── InvalidSweep           (ValueError)   a sweep file is
-    wrong; each problem with its place ├── WorkerLost             (RuntimeError) the kind of error of a trial
-    that Spark did not finish ├── StudyInProgress        (RuntimeError) the trials object is in use by another
-    fmin call, or the study │                                         that is to be resumed has a driver that
-    is alive ├── StudyTakenOver         (RuntimeError) another driver has taken the study from this one ├──
-    StudyCancelled         (RuntimeError) the Spark jobs of the study were cancelled from outside ├──
-    ControlPortNotAvailable (OSError)     none of the ports that a study may open for its workers is free └──
-    AllTrialsFailed        (hyperopt.exceptions.AllTrialsFailed)
+    SparktuneError
+    ├── SparkNotAvailable      (ImportError)  pyspark or Java is missing
+    ├── PlotlyNotAvailable     (ImportError)  plotly is missing, and a picture was asked for
+    ├── OptunaNotAvailable     (ImportError)  optuna is missing, and one of its samplers was asked for
+    ├── SklearnNotAvailable    (ImportError)  scikit-learn is missing, and SearchCV was asked for
+    ├── ObjectiveNotPicklable  (TypeError)    the objective cannot be sent to a worker
+    ├── InvalidPoint           (ValueError)   a point of points_to_evaluate does not fit the search space
+    ├── InvalidSpace           (ValueError)   the search space cannot be searched: an empty range, ...
+    │   └── DuplicateLabel     (hyperopt.exceptions.DuplicateLabel)  ... two parameters of one name
+    ├── NoMorePoints           (LookupError)  a searcher was asked for a point and has no more
+    ├── SaveFileError          (ValueError)   trials_save_file cannot be read or belongs to another study
+    ├── CannotResume           (ValueError)   resume= names no study that can be resumed, or another one
+    ├── StudyNotFound          (LookupError)  MLflow lacks the run, or it is not the parent run of a study
+    ├── CannotRecord           (RuntimeError) MLflow's store cannot be written: no login, no driver, no folder
+    ├── WarmStartRefused       (ValueError)   a study of warm_start= has other parameters
+    ├── InvalidSweep           (ValueError)   a sweep file is wrong; each problem with its place
+    ├── WorkerLost             (RuntimeError) the kind of error of a trial that Spark did not finish
+    ├── StudyInProgress        (RuntimeError) the trials object is in use by another fmin call, or the study
+    │                                         that is to be resumed has a driver that is alive
+    ├── StudyTakenOver         (RuntimeError) another driver has taken the study from this one
+    ├── StudyCancelled         (RuntimeError) the Spark jobs of the study were cancelled from outside
+    ├── ControlPortNotAvailable (OSError)     none of the ports that a study may open for its workers is free
+    └── AllTrialsFailed        (hyperopt.exceptions.AllTrialsFailed)
 
-Exceptions that an objective raises never leave ``fmin``: they fail their own trial and are kept there as
+Exceptions that an objective raises never leave ``fmin``: they fail only their trial and are kept there as
 type, message and traceback.
 """
 

@@ -401,7 +401,7 @@ class Study:
         enough = self._hopeless_after * (REPORTED_FACTOR if REPORTED in kinds else 1)
         if ended >= enough and len(kinds) <= max(1, ended // TRIALS_PER_CAUSE):
             causes = "one cause" if len(kinds) == 1 else f"{len(kinds)} causes"
-            return f"the first {ended} trials all failed with {causes}; max_failures=math.inf goes on"
+            return f"the first {ended} trials all failed with {causes}; max_failures=math.inf continues"
         return None
 
     def stop(self, reason: str) -> list[Trial]:
