@@ -1,4 +1,4 @@
-"""A Spark Connect server in a process of its own, on the Spark of this environment.
+"""A Spark Connect server in a separate process, on the Spark of this environment.
 
 ``SparkSession.builder.remote("local[2]")`` starts a real server too, but always on port 15002, and in a Java
 process that also holds a classic session of this one. Users meet a server that serves nothing else.

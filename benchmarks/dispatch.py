@@ -48,7 +48,7 @@ SLOW_ROUNDS = 2
 class Entry:
     """A contestant in a section, and how many trials each of its rounds has.
 
-    A slow one has ``SLOW_ROUNDS`` rounds of its own after the others'.
+    A slow one has its own ``SLOW_ROUNDS`` rounds after the others'.
     """
 
     name: str

@@ -1,9 +1,9 @@
-"""Whether models of pyspark.ml train faster several at once: DriverTrials(4) against DriverTrials(1).
+"""Whether models of pyspark.ml train faster in parallel: DriverTrials(4) against DriverTrials(1).
 
     python benchmarks/driver_trials.py [--rounds 3]
 
 The same 12 points of a logistic regression on scikit-learn's breast cancer data, on local[4], one after
-another and four at once, in turns. Prints seconds and their ratio.
+another and four in parallel, in turns. Prints seconds and their ratio.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def main() -> int:
     for number in range(1, options.rounds + 1):
         one, four = seconds(1), seconds(4)
         ratios.append(one / four)
-        print(f"round {number}: one after another {one:.1f} s, four at once {four:.1f} s", flush=True)
-    print(f"one after another / four at once: {statistics.median(ratios):.2f} (median)")
+        print(f"round {number}: one after another {one:.1f} s, four in parallel {four:.1f} s", flush=True)
+    print(f"one after another / four in parallel: {statistics.median(ratios):.2f} (median)")
     spark.stop()
     return 0
 

@@ -68,7 +68,7 @@ class Machines:
         self._start("worker.Worker", options, "Successfully registered with master")
 
     def kill(self, machine: psutil.Process) -> None:
-        """As a machine dies: with all that runs on it, and at once. Another takes its place."""
+        """As a machine dies: with everything that runs on it, and suddenly. Another takes its place."""
         machine.suspend()  # it would replace its executors
         for process in [machine, *machine.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -290,8 +290,8 @@ def main() -> None:
     rows = []
     for where in options.where or ["local", "cluster", "standalone"]:
         command = [sys.executable, __file__, where, "--alone", "--kills", str(options.kills)]
-        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        rows.append(json.loads(told.splitlines()[-1]))
+        printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        rows.append(json.loads(printed.splitlines()[-1]))
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for row in rows:
         print(f"| {' | '.join(str(row[column]) for column in COLUMNS)} |")

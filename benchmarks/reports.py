@@ -38,14 +38,14 @@ class StopAt:
 
 
 class Count:
-    """Lets every trial go on, and counts the reports."""
+    """Lets every trial continue, and counts the reports."""
 
     def __init__(self) -> None:
-        self.heard = 0
+        self.received = 0
 
     def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: str) -> None:  # noqa: ARG002
         """See ``EarlyTerminationPolicy``."""
-        self.heard += 1
+        self.received += 1
 
 
 def session(master: str) -> Any:
@@ -101,10 +101,10 @@ def load(reporters: int = 64, seconds: float = 30.0) -> None:
 
     def watch() -> None:
         while not done.wait(1.0):
-            before, heard = time.process_time(), policy.heard
+            before, received = time.process_time(), policy.received
             began = time.perf_counter()
             done.wait(5.0)
-            rate = (policy.heard - heard) / (time.perf_counter() - began)
+            rate = (policy.received - received) / (time.perf_counter() - began)
             if rate > 0.9 * 10 * reporters:
                 shares.append((time.process_time() - before) / (time.perf_counter() - began))
 
@@ -118,7 +118,7 @@ def load(reporters: int = 64, seconds: float = 30.0) -> None:
     results = tuned.results
     sent = sum(result["sent"] for result in results)
     print(
-        f"{reporters} trials sent {sent} reports; the driver heard {policy.heard}, lost {sent - policy.heard}"
+        f"{reporters} trials sent {sent} reports; {policy.received} received, lost {sent - policy.received}"
     )
     print(f"slowest report of all: {max(result['worst_ms'] for result in results):.0f} ms")
     took = statistics.median(result["took_s"] for result in results)

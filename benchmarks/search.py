@@ -1,12 +1,12 @@
-"""Search quality: which algorithm finds better points in fewer trials, also with many at once.
+"""Search quality: which algorithm finds better points in fewer trials, also with many in parallel.
 
     python benchmarks/search.py --out results.jsonl          # the first set; again: go on where it stopped
     python benchmarks/search.py --seeds 3 --problems camel,models --workers 8
     python benchmarks/search.py --algos sparktune.tpe:suggest?gamma=0.2,optuna,random
     python benchmarks/search.py --out results.jsonl --report # only the tables
 
-Studies run on simulated clusters: asynchronous workers, each evaluation as long as the problem says, and no
-waiting. See README.md.
+Studies run on simulated clusters: asynchronous workers, each evaluation as long as the problem defines, and
+no waiting. See README.md.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def suggest_function(name: str) -> Suggest:
 class Optuna:
     """One of Optuna's samplers as a suggest function, for one study.
 
-    Trials that others have suggested are told to it as well, so that it can be given a history.
+    Trials that others have suggested are passed to it as well, so that it can be given a history.
 
     Args:
         sampler: the name of its class.
@@ -97,7 +97,7 @@ class Optuna:
         return [self._ask(new_id, domain, trials) for new_id in new_ids]
 
     def _learn(self, trials: Any) -> None:
-        """Tell Optuna what became of each trial since the last call."""
+        """Pass the results since the last call to Optuna."""
         from optuna.trial import TrialState
 
         documents = trials._dynamic_trials
@@ -125,7 +125,7 @@ class Optuna:
                 self._add(document, TrialState.COMPLETE)
 
     def _add(self, document: Mapping[str, Any], state: Any) -> int:
-        """Tell Optuna of a trial that it has not suggested; returns its number there."""
+        """Add a trial to Optuna that it has not suggested; returns its number there."""
         import optuna
 
         values = {label: found[0] for label, found in document["misc"]["vals"].items() if len(found)}

@@ -20,7 +20,7 @@ Config = Mapping[str, float]
 
 
 def lognormal_s(_config: Config, rng: np.random.Generator) -> float:
-    """How long an evaluation takes where the configuration does not tell."""
+    """How long an evaluation takes where the configuration does not decide it."""
     return float(rng.lognormal(4.0, 0.6))
 
 

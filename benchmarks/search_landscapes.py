@@ -36,7 +36,7 @@ def nk_table(sizes: tuple[int, ...], k: int, seed: int) -> np.ndarray:
 
 
 def pairs_table(sizes: tuple[int, ...], n_pairs: int, seed: int) -> np.ndarray:
-    """Each choice has an effect of its own, of falling weight; some pairs have one as large together."""
+    """Each choice has its own effect, of falling weight; some pairs have one as large together."""
     rng = np.random.default_rng(seed)
     weights = rng.permutation(0.75 ** np.arange(len(sizes)))
     losses = np.zeros(sizes)

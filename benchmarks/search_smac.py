@@ -22,7 +22,7 @@ from sparktune.search.suggestion import new_document
 from sparktune.space.search_space import SearchSpace
 
 N_TRIALS = 200
-"""What it is told of the length of a study, which sets how many points it spreads first."""
+"""The length of a study that it is given, which sets how many points it spreads first."""
 
 
 class Smac:
@@ -71,7 +71,7 @@ class Smac:
         self._facade = HyperparameterOptimizationFacade(scenario, never_called, logging_level=False)
 
     def _learn(self, trials: Any) -> None:
-        """Tell SMAC what became of each trial since the last call."""
+        """Pass the results since the last call to SMAC."""
         from smac.runhistory.dataclasses import TrialValue
 
         kept = {found["tid"]: found for found in trials._dynamic_trials}

@@ -117,7 +117,7 @@ class Bench:
 
         def strike() -> None:
             if over.wait(self._trials * self._seconds / 3):
-                return  # the study ended too early: said below
+                return  # the study ended too early: reported below
             assert self._server.process is not None
             group = self._server.process.pid
             self._server.kill() if killed else os.killpg(group, signal.SIGSTOP)

@@ -3,7 +3,7 @@
     spark-submit examples/batch_job.py --max-evals 30 --output result.json --store sqlite:///mlflow.db
 
 It runs wherever spark-submit sends it: the session is the one that spark-submit has configured. Exit code 0,
-or 1 and one line that says why when no trial completed.
+or 1 and one line with the cause when no trial completed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--max-evals", type=int, default=30, help="trials to run (default: 30)")
     parser.add_argument("--timeout", type=float, help="seconds for the whole study (default: no limit)")
     parser.add_argument("--output", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--store", help="MLflow tracking URI (default: what MLFLOW_TRACKING_URI says)")
+    parser.add_argument("--store", help="MLflow tracking URI (default: MLFLOW_TRACKING_URI)")
     parser.add_argument("--experiment", default="batch job", help="MLflow experiment (default: batch job)")
     args = parser.parse_args()
 

@@ -43,7 +43,7 @@ NOISE = re.compile(
 
 
 def sources(notebook: Any) -> str:
-    """A digest of the code. It is stored with the outputs, and tells whether they are those of the code."""
+    """A digest of the code. It is stored with the outputs, and shows whether they are those of the code."""
     code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 

@@ -34,7 +34,7 @@ def main() -> None:
     model = MLPClassifier(
         (args.hidden,), solver="sgd", learning_rate_init=args.rate, momentum=args.momentum, random_state=0
     )
-    warnings.simplefilter("ignore")  # of weights that grow too large: the accuracy tells it, too
+    warnings.simplefilter("ignore")  # of weights that grow too large: the accuracy shows it, too
     with threadpool_limits(limits=1):
         for epoch in range(1, args.epochs + 1):
             model.partial_fit(train_x, train_y, classes=np.unique(labels))
