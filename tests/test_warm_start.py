@@ -132,5 +132,5 @@ def test_what_is_no_study_is_refused(mlflow_store: str) -> None:
 def test_an_algorithm_that_looks_at_no_results(mlflow_store: str, caplog: pytest.LogCaptureFixture) -> None:
     earlier = tune(3)
     warm = tune(3, warm_start=[earlier.run_id], algo=rand.suggest)
-    assert "warm_start has no effect: sparktune.search.rand.suggest does not look at results" in caplog.text
+    assert "warm_start has no effect: sparktune.search.rand.suggest does not use results" in caplog.text
     assert facts(warm) == facts(tune(3, algo=rand.suggest))

@@ -225,7 +225,7 @@ def scatter(rows: Sequence[tuple[Any, Any]], texts: Sequence[str], look: Look, *
 
 
 def drawn_note(n_drawn: int, n: int, what: str = "trials") -> str:
-    """What a subtitle says where not everything is drawn."""
+    """The subtitle's part about what is not drawn."""
     return f"{n_drawn:,} of {n:,} {what} drawn: the best, and an even sample" if n_drawn < n else ""
 
 

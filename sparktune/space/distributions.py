@@ -77,7 +77,7 @@ def _is_distribution(node: Any) -> bool:
 
 
 def _walk(node: Any, path: Path, key: str, seen: set[int]) -> Iterator[tuple[Any, Path, str]]:
-    """The distributions below a node, with the path to each and the key of the dict it stands in, or ''."""
+    """The distributions below a node, with the path to each and the key of the dict that holds it, or ''."""
     if _is_distribution(node):
         yield node, path, key
     if id(node) in seen:

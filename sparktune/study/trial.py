@@ -114,7 +114,7 @@ def in_one_line(message: str) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    if len(text) > 2 * limit:  # of millions of characters, most need not be looked at
+    if len(text) > 2 * limit:  # of millions of characters, most need not be processed
         text = f"{text[:limit]}{text[-limit:]}"
         return (
             f"{' '.join(text[:limit].split())[: limit * 2 // 3]} ... {' '.join(text.split())[-limit // 3 :]}"

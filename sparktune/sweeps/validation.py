@@ -123,7 +123,7 @@ def _kind(value: object) -> str:
 
 
 def _fields_beside(path: Path, document: Document) -> list[str]:
-    """The fields that may stand where an unknown one does."""
+    """The fields that are allowed in place of an unknown one."""
     found: Any = SweepFile
     at: Any = document.data
     for step in path[:-1]:

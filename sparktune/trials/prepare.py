@@ -80,7 +80,7 @@ class Call:
         timeout = self.timeout
         if trials.timeout is not None:
             if timeout is not None:
-                logger.warning("the timeout of %s goes before that of fmin", type(trials).__name__)
+                logger.warning("the timeout of %s has precedence over that of fmin", type(trials).__name__)
             timeout = trials.timeout
         return replace(
             self,
@@ -351,7 +351,7 @@ def _informed(trials: StudyTrials, algo: Any, warm: Sequence[Document]) -> warmi
     if not warm:
         return None
     if not suggestion.is_adaptive(algo):
-        logger.warning("warm_start has no effect: %s does not look at results", algorithm_name(algo))
+        logger.warning("warm_start has no effect: %s does not use results", algorithm_name(algo))
         return None
     return warming.Informed(trials, warm)
 

@@ -243,7 +243,7 @@ class SaveFile:
             )
         elif not self._has_failed:
             logger.exception(
-                "the trials could not be written to trials_save_file %s; the study goes on, and writing "
+                "the trials could not be written to trials_save_file %s; the study continues, and writing "
                 "is tried again every %.0f s and at the end",
                 self.path,
                 AGAIN_S,

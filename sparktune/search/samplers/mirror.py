@@ -109,7 +109,7 @@ class Mirror:
         )
         self._study.add_trial(trial)
         for key, left in mark.get("study", {}).items():
-            # Lists name trials by their numbers (parents), which differ where others stand before them.
+            # Lists name trials by their numbers (parents), which differ where other trials come before them.
             if not isinstance(left, list) or mark.get("number") == len(self._documents):
                 self._storage.set_study_system_attr(self._study_id, key, left)
         self._note(document, document["result"], is_over=state.is_finished())
