@@ -243,6 +243,7 @@ REAL = (
     "sparktune.study.interrupts",
     "sparktune.backends.driver_threads",
     "sparktune.backends.spark_jobs",
+    "sparktune.backends.spark_attempts",
     "sparktune.backends.spark_lanes",
 )
 

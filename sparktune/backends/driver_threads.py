@@ -155,8 +155,7 @@ class DriverThreadsBackend:
         def body() -> None:
             self._work(run)
 
-        with interrupts.held():
-            target = body if self._app is None else self._app.inheriting(body)
+        target = body if self._app is None else self._app.inheriting(body)
         threading.Thread(target=target, name=run.tag, daemon=True).start()
 
     def go_on(self, trial_id: int) -> None:

@@ -7,12 +7,13 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from sparktune.backends.missing_modules import ways_to_bring
 from sparktune.backends.spark_application import Application
+from sparktune.backends.spark_attempts import Losses
 from sparktune.errors import ObjectiveNotPicklable, StudyCancelled
 from sparktune.private import of_pyspark
 from sparktune.study.trial import TrialError, text_of
@@ -263,32 +264,6 @@ def attempts_of(error: Exception | None) -> int:
     """How often Spark has run the task of a job that failed."""
     times = _TIMES.search(str(error))
     return int(times[1]) if times else 1
-
-
-@dataclass(frozen=True, slots=True)
-class Losses:
-    """What is known of a trial whose worker was lost.
-
-    Attributes:
-        begun: how often its objective had begun.
-        most: how often it may begin.
-        unbegun: how many workers were lost before it began.
-        in_objective: whether the last one was lost in the objective; None where that is not known.
-        where: which one that was (``pid 123 on host``); empty where it is not known.
-    """
-
-    begun: int = 0
-    most: int = 1
-    unbegun: int = 0
-    in_objective: bool | None = None
-    where: str = ""
-
-    def __str__(self) -> str:
-        """For the log: ``its worker was lost (pid 123 on host) in attempt 1 of 2``."""
-        if self.in_objective is False:
-            return "its worker was lost before the objective had begun"
-        where = f" ({self.where})" if self.where else ""
-        return f"its worker was lost{where} in attempt {self.begun} of {self.most}"
 
 
 def lost(error: Exception | None, losses: Losses | None = None) -> TrialError:

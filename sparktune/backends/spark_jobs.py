@@ -25,10 +25,10 @@ from typing import Any
 from sparktune.backends import control_port, encryption, spark_slots
 from sparktune.backends.channel_server import ControlServer
 from sparktune.backends.spark_application import Application
+from sparktune.backends.spark_attempts import Attempts, Job, Losses
 from sparktune.backends.spark_cluster import (
     COPIES,
     Ending,
-    Losses,
     Waiting,
     attempts_of,
     cancelled_with_caller,
@@ -38,7 +38,7 @@ from sparktune.backends.spark_cluster import (
     lost,
     with_remedy,
 )
-from sparktune.backends.spark_lanes import Job, Lane, Lanes
+from sparktune.backends.spark_lanes import Lane, LaneJob, Lanes
 from sparktune.backends.spark_pending import PendingJobs
 from sparktune.backends.spark_slots import Kind, Plan, Size
 from sparktune.errors import SparkNotAvailable, SparktuneError, StudyCancelled
@@ -78,8 +78,6 @@ STOPPED = (
 TOGETHER_S = 1.0
 """Jobs of different trials that others cancel within so many seconds are cancelled with the study: nobody is
 as quick in the Spark UI. Callers from Scala may give a reason that names neither group nor tag."""
-UNBEGUN_LOSSES = 10
-"""After so many workers lost before its objective had begun, a trial fails."""
 GIVE_UP_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
@@ -107,46 +105,31 @@ class _Unused:
 
 @dataclass(eq=False)
 class _Run:
-    """What the backend knows of one launched trial; ``lane`` is None when its Spark job is over.
+    """What the backend knows of one launched trial beyond its ``attempts``.
 
-    Spark's attempts are numbered over all jobs of the trial: those up to ``tried`` belong to former jobs, and
-    ``heard`` is the latest that told that it begins. ``begun`` counts the objective's beginnings alone, and
-    ``unbegun`` the workers that were lost before one. Until ``preparing_until`` its worker, which knows that
-    the trial is stopped, may do what is to be done before its end.
+    Attributes:
+        task: the trial.
+        attempts: the states of its job and of its objective.
+        launched: the monotonic time at which its job was handed to Spark.
+        lane: has its job; None while it has none.
+        preparing_until: until then its worker, which knows that the trial is stopped, may do what is to be
+            done before its end.
+        unanswered: the number of the report that waits for an answer.
+        lacks_run: its worker was not told the trial's MLflow run.
     """
 
     task: Task
-    lane: Lane[_Run] | None
+    attempts: Attempts
     launched: float
-    was_handed_on: bool = False
-    stopping_since: float | None = None
+    lane: Lane[_Run] | None = None
     preparing_until: float | None = None
-    terminating_since: float | None = None
     unanswered: int | None = None
-    objective_runs: bool = False
-    has_begun: bool = False
-    has_ended: bool = False
     lacks_run: bool = False
-    tried: int = 0
-    heard: int = 0
-    begun: int = 0
-    unbegun: int = 0
-    where: str = ""
-
-    @property
-    def job_over(self) -> bool:
-        """Whether its Spark job has ended."""
-        return self.lane is None
 
     @property
     def is_preparing(self) -> bool:
         """Whether its worker has still to be left to itself."""
         return self.preparing_until is not None and time.monotonic() < self.preparing_until
-
-    @property
-    def is_to_end(self) -> bool:
-        """Whether the trial was stopped, or told to end, and has not ended yet."""
-        return not self.has_ended and (self.stopping_since or self.terminating_since) is not None
 
 
 class SparkBackend:
@@ -243,31 +226,38 @@ class SparkBackend:
 
     def _seen_size(self) -> Size:
         """The cluster's size; at least what is seen to run, as a new executor may be counted late."""
-        begun = sum(run.has_begun and not run.has_ended for run in self._runs.values())
-        return self._size.at_least(begun + self._pending.n_parked)
+        running = sum(run.attempts.job is Job.RUNNING for run in self._open())
+        return self._size.at_least(running + self._pending.n_parked)
+
+    def _open(self) -> list[_Run]:
+        """The trials whose end was not reported."""
+        return [run for run in self._runs.values() if not run.attempts.has_ended]
 
     def launch(self, task: Task) -> None:
         """See ``Backend.launch``."""
         with self._asking_spark():
-            run = _Run(task, None, time.monotonic())
+            run = _Run(task, Attempts(self._max_attempts), time.monotonic())
             lane = self._pending.bind(run) if self._is_reached else None
-            run.was_handed_on = lane is not None
             run.lane = lane or self._lanes.take()
             self._runs[task.trial_id] = run
-            if lane is None:
-                run.lane.inbox.put(run)
-                run.was_handed_on = True
+            self._hand_on(run, run.lane, is_pending=lane is not None)
             self._more = task.more
         if not self._may_be_reached:
             self._events += self._presumed(0.0)
+
+    def _hand_on(self, run: _Run, lane: Lane[_Run], *, is_pending: bool = False) -> None:
+        """Have its lane run the trial's job, unless it ``is_pending`` at Spark already."""
+        if not is_pending:
+            lane.inbox.put(run)
+        run.attempts.to_job(Job.WAITING)
 
     def _grow(self) -> None:
         """Where an elastic cluster is busy, have tasks pending, so that it adds executors; else have none."""
         if self._size.kind is not Kind.ELASTIC or self._shared is None or self._ended_by or self._closed:
             return
         n = 0
-        under_way = [run for run in self._runs.values() if not run.has_ended]
-        if self._app.may_wait and any(run.stopping_since is None for run in under_way):
+        under_way = self._open()
+        if self._app.may_wait and any(run.attempts.stopping_since is None for run in under_way):
             n = spark_slots.to_wait(self._seen_size(), self._plan, len(under_way), self._more)
         with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
             self._pending.top_up(n, self._shared)
@@ -279,18 +269,17 @@ class SparkBackend:
         Where the objective is one that ``EndsInTime``, its worker is told first, and has the time for it.
         """
         run = self._runs.get(trial_id)
-        if run is None or run.has_ended:
+        if run is None or run.attempts.has_ended:
             return
-        if run.stopping_since is None:
-            run.stopping_since = time.monotonic()
+        if run.attempts.stopping_since is None:
+            run.attempts.stopping_since = time.monotonic()
             self._control.refuse(trial_id)
-            if run.objective_runs and self._ends_within_s > 0 and not self._is_dead:
-                run.preparing_until = run.stopping_since + self._ends_within_s
+            if run.attempts.has_worker and self._ends_within_s > 0 and not self._is_dead:
+                run.preparing_until = run.attempts.stopping_since + self._ends_within_s
                 self._control.prepare(trial_id)
-        if not run.was_handed_on and run.lane is not None:
+        if run.attempts.job is Job.NEW and run.lane is not None:
             # Ctrl-C came in the middle of its launch: its thread reports its end without running it.
-            run.was_handed_on = True
-            run.lane.inbox.put(run)
+            self._hand_on(run, run.lane)
         self._cancel(run)
 
     def go_on(self, trial_id: int) -> None:
@@ -300,12 +289,12 @@ class SparkBackend:
     def terminate(self, trial_id: int) -> None:
         """See ``Backend.terminate``."""
         run = self._runs.get(trial_id)
-        if run is None or run.has_ended:
+        if run is None or run.attempts.has_ended:
             return
-        if run.unanswered is None and run.terminating_since is None:
+        if run.unanswered is None and run.attempts.terminating_since is None:
             self.stop(trial_id)  # its metric was read in MLflow: the objective does not listen
             return
-        run.terminating_since = run.terminating_since or time.monotonic()
+        run.attempts.terminating_since = run.attempts.terminating_since or time.monotonic()
         self._answer(trial_id, terminate=True)
 
     def post(self, event: Event) -> None:
@@ -321,7 +310,7 @@ class SparkBackend:
     def under_way(self) -> set[int]:
         """See ``Backend.under_way``."""
         undelivered = {event.trial_id for event in self._events}
-        return undelivered | {trial_id for trial_id, run in self._runs.items() if not run.has_ended}
+        return undelivered | {run.task.trial_id for run in self._open()}
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
         """See ``Backend.wait``.
@@ -335,7 +324,7 @@ class SparkBackend:
         self._is_woken = False
         self._grow()
         while not self._events and not self._is_woken:
-            is_stopping = any(run.is_to_end for run in self._runs.values())
+            is_stopping = any(run.attempts.is_to_end for run in self._runs.values())
             left = math.inf if until is None else max(0.0, until - time.monotonic())
             with contextlib.suppress(queue.Empty):
                 is_short = is_stopping or self._pending.n_parked > 0
@@ -359,7 +348,7 @@ class SparkBackend:
             self._insist_at = now + CANCEL_AGAIN_S
             self._pending.let_go()
             self._grow()
-            for run in [run for run in self._runs.values() if run.is_to_end]:
+            for run in [run for run in self._runs.values() if run.attempts.is_to_end]:
                 events += self._insist(run)
         if now >= self._look_at:
             self._look_at = now + LOOK_S
@@ -389,7 +378,7 @@ class SparkBackend:
                     self._take(interrupts.get(self._inbox, CANCEL_AGAIN_S))
                 except queue.Empty:
                     self._close_pending()
-                    for run in [run for run in self._runs.values() if run.stopping_since]:
+                    for run in [run for run in self._runs.values() if run.attempts.stopping_since]:
                         self._insist(run)
             for run in self._runs.values():
                 logger.warning("%s may still be running on a worker", run.task.description)
@@ -429,8 +418,8 @@ class SparkBackend:
 
     def _has_others_waiting(self) -> bool:
         """Whether a trial's job waits for a slot, which no job without a trial may hold then."""
-        unbegun = [run for run in self._runs.values() if not run.has_begun and not run.has_ended]
-        return any(not run.job_over and not self._pending.has_worker(run.lane) for run in unbegun)
+        waiting = [run for run in self._open() if run.attempts.job is Job.WAITING]
+        return not all(self._pending.has_worker(run.lane) for run in waiting)
 
     def _wake(self) -> None:
         """A job without a trial has got a slot: count anew, and let the study launch a trial for it."""
@@ -440,7 +429,7 @@ class SparkBackend:
 
     def _give(self, number: int, lane: Lane[_Run] | None, run: _Run | None) -> None:
         """Tell a worker which trial it runs; none where its job was made for other trials than this one."""
-        job: Job | None = None
+        job: LaneJob | None = None
         if run is not None:
             with contextlib.suppress(Exception):  # raised again in the lane, which then runs it
                 job = self._prepare(run)
@@ -451,8 +440,7 @@ class SparkBackend:
         if isinstance(signal, Reported):  # read in MLflow, perhaps of a trial that has ended meanwhile
             return [signal]
         if isinstance(signal, Wanted):
-            with interrupts.held():
-                self._pending.asked(signal.number, may_park=not self._has_others_waiting())
+            self._pending.asked(signal.number, may_park=not self._has_others_waiting())
             if self._pending.n_parked:
                 self._wake()
             return []
@@ -466,38 +454,40 @@ class SparkBackend:
                 self._control.kill(signal.trial_id)
             return []
         events: list[Event] = []
+        attempts = run.attempts
         match signal:
             case Begun():
                 self._begun(run, signal)
                 run.preparing_until = None  # Spark runs it again
-                if run.has_ended or run.stopping_since is not None:
+                if attempts.has_ended or attempts.stopping_since is not None:
                     self._cancel(run)
                 else:
                     events.append(
-                        Started(signal.trial_id, self.now(), run.begun, signal.host, signal.worker_pid)
+                        Started(signal.trial_id, self.now(), attempts.begun, signal.host, signal.worker_pid)
                     )
             case Told():
                 run.unanswered = signal.number
-                if not run.has_ended:
+                if not attempts.has_ended:
                     events.append(Reported(signal.trial_id, self.now(), signal.value, signal.step))
-            case Arrived() if run.has_ended:
-                run.objective_runs = False
+            case Arrived() if attempts.has_ended:
+                attempts.worker_over()
             case Arrived():
                 outcome: Outcome = pickle.loads(signal.outcome)
-                if outcome.attempt == run.heard > run.tried:
-                    run.objective_runs = False
-                else:  # its worker had been taken for lost: what was begun anew is not needed
-                    run.stopping_since = time.monotonic()
+                if not attempts.arrived(outcome.attempt):
+                    # Its worker had been taken for lost: what was begun anew is not needed.
+                    attempts.stopping_since = time.monotonic()
                     self._cancel(run)
                 events += self._outcome(run, outcome, told_begin=True)
             case Prepared():
                 self._prepared(run)
             case Gone():
-                run.objective_runs = False
-                if run.job_over and not run.has_ended:
+                attempts.worker_over()
+                if attempts.job is Job.OVER and not attempts.has_ended:
                     events += self._end(run, Cancelled(signal.trial_id, self.now()))
                 self._prepared(run)
-            case _JobOver(rows=[], error=None, is_last=False) if not run.has_ended:
+            case _JobOver() if attempts.job is Job.OVER:
+                pass  # it was handed on twice, in the middle of an interrupt
+            case _JobOver(rows=[], error=None, is_last=False) if not attempts.has_ended:
                 # The worker's outcome is confirmed, and on its way to the inbox.
                 put = functools.partial(self._inbox.put, replace(signal, is_last=True))
                 self._control.after_arrivals(put, hops=0)
@@ -506,6 +496,7 @@ class SparkBackend:
                     self._pending.forget(run.lane)
                     self._lanes.give_back(run.lane)
                     run.lane = None
+                attempts.to_job(Job.OVER)
                 events += self._job_over(run, signal)
         self._forget(run)
         return events
@@ -538,41 +529,42 @@ class SparkBackend:
             return []
         events: list[Event] = []
         for run in self._runs.values():
-            if run.lane is None or run.has_begun or run.stopping_since is not None:
+            is_waiting = run.attempts.job is Job.WAITING and run.attempts.stopping_since is None
+            if run.lane is None or not is_waiting:
                 continue
             has_task = run.lane.has_task if self._app.shows_tasks else self._size.now != 0
             if has_task and time.monotonic() - run.launched >= silent_s:
-                run.has_begun = True
-                events.append(Started(run.task.trial_id, self.now(), run.begun + 1))
+                run.attempts.presume_begun()
+                events.append(Started(run.task.trial_id, self.now(), run.attempts.begun + 1))
         return events
 
     def _job_over(self, run: _Run, signal: _JobOver) -> list[Event]:
-        if run.has_ended:
+        attempts = run.attempts
+        if attempts.has_ended:
             return []
         outcome: Outcome | None = pickle.loads(signal.rows[0]) if signal.rows else None
         if outcome is not None and not outcome.spent:
-            run.objective_runs = False
+            attempts.worker_over()
             return self._unreached() + self._outcome(run, outcome, told_begin=False)
-        if run.stopping_since is None:
+        if attempts.stopping_since is None:
             self._look_for_end(signal.error)
             if self._ended_by is not None:
-                run.stopping_since = time.monotonic()  # not the trial's own failure
+                attempts.stopping_since = time.monotonic()  # not the trial's own failure
                 self._control.refuse(run.task.trial_id)
-        if run.stopping_since is not None:
-            if run.objective_runs:
+        if attempts.stopping_since is not None:
+            if attempts.has_worker:
                 if not run.is_preparing:
                     self._control.kill(run.task.trial_id)
                 return []
             return self._end(run, Cancelled(run.task.trial_id, self.now()))
-        n_lost = attempts_of(signal.error) if outcome is None else outcome.attempt - run.tried - 1
+        n_lost = attempts_of(signal.error) if outcome is None else outcome.attempt - attempts.tried - 1
         return self._lost(run, signal.error, n_lost)
 
     def _look_for_end(self, error: Exception | None) -> None:
         """A job ended without an outcome: note whether the session has ended, or all jobs of the study."""
         if self._ended_by is not None:
             return
-        with interrupts.held():
-            self._is_dead = self._app.has_stopped(error)
+        self._is_dead = self._app.has_stopped(error)
         if self._is_dead:
             self._ended_by = SparkNotAvailable(STOPPED)
         elif error is not None and (self._app.is_cancelled(error) or self._is_cancelled_with_others(error)):
@@ -588,18 +580,10 @@ class SparkBackend:
 
     def _begun(self, run: _Run, signal: Begun) -> None:
         """Count it. Where it is not the first attempt of its job, Spark has lost workers and tries again."""
-        run.objective_runs = run.has_begun = True
-        if signal.attempt <= run.tried:  # its executor was given up, and another is to run the trial
+        if signal.attempt <= run.attempts.tried:  # its executor was given up, and another is to run the trial
             self._control.kill(signal.trial_id)
-        last = max(run.heard, run.tried)
-        if run.heard > run.tried:
-            self._warn(run, self._losses(run, in_objective=True), "Spark runs it again")
-        for _ in range(last + 1, signal.attempt):
-            run.unbegun += 1
-            self._warn(run, self._losses(run, in_objective=False), "Spark runs it again")
-        run.begun += 1
-        run.heard = max(run.heard, signal.attempt)
-        run.where = f"pid {signal.worker_pid} on {signal.host}"
+        for losses in run.attempts.began(signal.attempt, f"pid {signal.worker_pid} on {signal.host}"):
+            self._warn(run, losses, "Spark runs it again")
 
     def _lost(self, run: _Run, error: Exception | None, n_lost: int) -> list[Event]:
         """A job ended without an outcome: run the trial again where workers were lost, or fail it.
@@ -609,46 +593,35 @@ class SparkBackend:
             error: what Spark raised.
             n_lost: how many attempts of Spark's the job had.
         """
-        trial_id = run.task.trial_id
-        if run.objective_runs:  # of an executor that Spark has given up
+        trial_id, attempts = run.task.trial_id, run.attempts
+        if attempts.has_worker:  # of an executor that Spark has given up
             self._control.kill(trial_id)
-            run.objective_runs = False
+            attempts.worker_over()
         if ending_of(error) is not Ending.WORKER_LOST:
             return self._end(run, Failed(trial_id, self.now(), lost(error)))
         events: list[Event] = []
-        last = max(run.heard, run.tried)
-        run.tried = max(run.tried + n_lost, run.heard)
-        in_objective: bool | None = run.tried == last
-        if self._is_reached:
-            run.unbegun += run.tried - last
-        else:  # nobody could tell
-            run.begun += n_lost
-            in_objective = None
-            events.append(Started(trial_id, self._epoch + run.launched, run.begun))
-        losses = self._losses(run, in_objective=in_objective)
-        may_begin = run.begun < self._max_attempts and run.unbegun < UNBEGUN_LOSSES
-        if may_begin and run.terminating_since is None:
+        losses = attempts.lost(n_lost, is_reached=self._is_reached)
+        if not self._is_reached:
+            events.append(Started(trial_id, self._epoch + run.launched, attempts.begun))
+        if attempts.may_begin:
             self._warn(run, losses, "running it again")
             self._run_again(run)
             return [*events, Lost(trial_id, self.now())]
         return events + self._end(run, Failed(trial_id, self.now(), lost(error, losses)))
 
-    def _losses(self, run: _Run, *, in_objective: bool | None) -> Losses:
-        return Losses(run.begun, self._max_attempts, run.unbegun, in_objective, run.where)
-
     def _warn(self, run: _Run, losses: Losses, what_now: str) -> None:
-        if not run.has_ended and run.stopping_since is None:  # else what Spark runs again is cancelled
+        # What Spark runs again of one that is to end is cancelled.
+        if not run.attempts.has_ended and run.attempts.stopping_since is None:
             logger.warning("trial %d: %s; %s", run.task.trial_id, losses, what_now)
 
     def _run_again(self, run: _Run) -> None:
         """Give the trial a new Spark job; what stops it meanwhile finds it as one that was just launched."""
-        run.has_begun = run.lacks_run = False
-        run.unanswered = None
+        run.attempts.to_job(Job.NEW)
+        run.lacks_run, run.unanswered = False, None
         run.launched = time.monotonic()
         self._pending.let_go(0.0)  # its job needs a slot
-        with interrupts.held():
-            run.lane = self._lanes.take()
-            run.lane.inbox.put(run)
+        run.lane = self._lanes.take()
+        self._hand_on(run, run.lane)
 
     # -- outcomes --------------------------------------------------------------------------------------
 
@@ -658,10 +631,8 @@ class SparkBackend:
         events: list[Event] = []
         if not told_begin:
             begun_s = at_s - outcome.duration_s
-            if outcome.attempt != run.heard:  # where none was heard, those before it are taken for begun
-                run.begun += 1 if self._is_reached else outcome.attempt - max(run.heard, run.tried)
-                run.heard = outcome.attempt
-            events.append(Started(trial_id, begun_s, run.begun, outcome.host, outcome.worker_pid))
+            run.attempts.began_unheard(outcome.attempt, is_reached=self._is_reached)
+            events.append(Started(trial_id, begun_s, run.attempts.begun, outcome.host, outcome.worker_pid))
         events += [Reported(trial_id, at_s, value, step) for step, value in outcome.reports]
         if outcome.terminated:
             return events + self._end(run, Terminated(trial_id, at_s, outcome.duration_s))
@@ -684,18 +655,18 @@ class SparkBackend:
                 logger.warning("%s: %s", run.task.description, note)
 
     def _end(self, run: _Run, event: Event) -> list[Event]:
-        run.has_ended = True
+        run.attempts.end()
         return [event]
 
     def _forget(self, run: _Run) -> None:
-        if run.has_ended and run.job_over and not run.objective_runs:
+        if run.attempts.is_over:
             self._runs.pop(run.task.trial_id, None)
 
     # -- stopping --------------------------------------------------------------------------------------
 
     def _prepared(self, run: _Run) -> None:
         """Its worker has done what it had to, or is dead: now Spark is told."""
-        if run.preparing_until is not None and not run.has_ended:
+        if run.preparing_until is not None and not run.attempts.has_ended:
             run.preparing_until = None
             self._cancel(run)
 
@@ -709,22 +680,23 @@ class SparkBackend:
 
     def _insist(self, run: _Run) -> list[Event]:
         """A trial that is to end has not: stop it, cancel once more, or give up on a worker that vanished."""
-        if run.stopping_since is None:
-            if time.monotonic() - (run.terminating_since or 0.0) > TERMINATE_S:
+        attempts = run.attempts
+        if attempts.stopping_since is None:
+            if time.monotonic() - (attempts.terminating_since or 0.0) > TERMINATE_S:
                 self.stop(run.task.trial_id)
             return []
         self._cancel(run)
-        if not run.job_over:
+        if attempts.job is not Job.OVER:
             return []
-        if run.objective_runs:
-            if time.monotonic() - run.stopping_since <= GIVE_UP_S:
+        if attempts.has_worker:
+            if time.monotonic() - attempts.stopping_since <= GIVE_UP_S:
                 return []
             logger.warning(
                 "%s was stopped, but its worker has not answered for %.0f s and may still run it",
                 run.task.description,
                 GIVE_UP_S,
             )
-            run.objective_runs = False
+            attempts.worker_over()
         events = self._end(run, Cancelled(run.task.trial_id, self.now()))
         self._forget(run)
         return events
@@ -760,23 +732,23 @@ class SparkBackend:
     def _job_unused(self, number: int, error: Exception | None) -> None:
         self._inbox.put(_Unused(number, error))
 
-    def _prepare(self, run: _Run) -> Job | None:
+    def _prepare(self, run: _Run) -> LaneJob | None:
         """The trial's job: the study's assignment, and the announcement of which trial is meant.
 
         The assignment is another when the environment of the trials changes (the tracking server came late).
         """
         context = self._run_context(run)
-        if run.stopping_since is not None or run.has_ended:
+        attempts, task = run.attempts, run.task
+        if attempts.stopping_since is not None or attempts.has_ended:
             return None
-        task = run.task
         known = (None, None) if context is None else (context.run_id, context.claim)
         common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
         point = self._objective.point(task.config)
         config = task.config if point is None else {}
-        last = run.tried + self._max_attempts - run.begun
-        announcement = Announcement(task.trial_id, config, point, task.seed, *known, run.tried + 1, last)
+        first = attempts.tried + 1
+        announcement = Announcement(task.trial_id, config, point, task.seed, *known, first, attempts.last)
         self._shared = self._assignment(common)
-        return Job(task.description, announcement.as_text(), self._shared)
+        return LaneJob(task.description, announcement.as_text(), self._shared)
 
     def _run_context(self, run: _Run) -> RunContext | None:
         """What the trial's worker needs. Its MLflow run is told later to a worker that can be reached."""

@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class LaneJob:
     """What the job of an item runs.
 
     Attributes:
@@ -74,7 +74,7 @@ class Lanes(Generic[Item]):
         self,
         application: Application,
         name: str,
-        prepare: Callable[[Item], Job | None],
+        prepare: Callable[[Item], LaneJob | None],
         over: Callable[[Item, list[bytes], Exception | None], None],
         unused: Callable[[int, Exception | None], None] = lambda _number, _error: None,
     ) -> None:
@@ -108,7 +108,7 @@ class Lanes(Generic[Item]):
 
     def cancel(self, lane: Lane[Item], item: Item) -> None:
         """Cancel the job of an item, if it is the one that the lane runs."""
-        with interrupts.held(), lane.lock:
+        with lane.lock:
             if lane.item is item:
                 self._app.cancel(lane.tag)
 
@@ -133,8 +133,7 @@ class Lanes(Generic[Item]):
         lane: Lane[Item] = Lane(f"{self._name}-{len(self._all)}")
         self._all.append(lane)
         # The jobs inherit the caller's scheduler pool, job group and tags.
-        with interrupts.held():  # it asks Java for them
-            target = self._app.inheriting(functools.partial(self._work, lane))
+        target = self._app.inheriting(functools.partial(self._work, lane))
         threading.Thread(target=target, name=lane.tag, daemon=True).start()
         return lane
 

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sparktune.backends.spark_attempts import Losses
 from sparktune.backends.spark_cluster import (
     Ending,
-    Losses,
     attempts_of,
     copies,
     default_attempts,
