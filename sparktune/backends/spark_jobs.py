@@ -16,9 +16,8 @@ import logging
 import math
 import pickle
 import queue
-import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,17 +30,17 @@ from sparktune.backends.spark_cluster import (
     Ending,
     Waiting,
     attempts_of,
-    cancelled_with_caller,
     default_attempts,
     ending_of,
-    import_path,
     lost,
     with_remedy,
 )
 from sparktune.backends.spark_lanes import Lane, LaneJob, Lanes
 from sparktune.backends.spark_pending import PendingJobs
+from sparktune.backends.spark_session_end import SessionEnd
+from sparktune.backends.spark_shipment import Shipment
 from sparktune.backends.spark_slots import Kind, Plan, Size
-from sparktune.errors import SparkNotAvailable, SparktuneError, StudyCancelled
+from sparktune.errors import SparkNotAvailable, StudyCancelled
 from sparktune.study import interrupts
 from sparktune.study.backend import (
     Cancelled,
@@ -55,11 +54,11 @@ from sparktune.study.backend import (
     Terminated,
 )
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
-from sparktune.worker import parcel, results
-from sparktune.worker.channel import Arrived, Asked, Begun, Gone, Prepared, Signal, Told, Wanted
+from sparktune.worker import results
+from sparktune.worker.channel import Arrived, Asked, Begun, Endpoint, Gone, Prepared, Signal, Told, Wanted
 from sparktune.worker.objective import Objective
 from sparktune.worker.processes import EndsInTime
-from sparktune.worker.task import Announcement, Assignment, Outcome
+from sparktune.worker.task import Outcome
 
 logger = logging.getLogger("sparktune")
 
@@ -71,13 +70,6 @@ TERMINATE_S = 10.0
 """How long an objective may take to end after ``report`` told it to; then it is stopped."""
 SILENT_S = 60.0
 """After so long a trial is taken for begun, where no worker has reached this machine and its task runs."""
-STOPPED = (
-    "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
-    "with the same trials object to go on"
-)
-TOGETHER_S = 1.0
-"""Jobs of different trials that others cancel within so many seconds are cancelled with the study: nobody is
-as quick in the Spark UI. Callers from Scala may give a reason that names neither group nor tag."""
 GIVE_UP_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
@@ -165,10 +157,7 @@ class SparkBackend:
         self._app = application
         self._plan = plan or Plan()
         self._max_attempts = max_attempts or default_attempts(application.master)
-        self._objective = objective
         self._ends_within_s = objective.fn.ends_within_s if isinstance(objective.fn, EndsInTime) else 0.0
-        self._study_id = secrets.token_hex(8)
-        self._fresh_worker = fresh_worker
         self._watched = watched
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._runs: dict[int, _Run] = {}
@@ -178,9 +167,7 @@ class SparkBackend:
         self._waiting = Waiting(application)
         self._epoch = time.time() - time.monotonic()
         self._closed = False
-        self._is_dead = False
-        self._ended_by: SparktuneError | None = None
-        self._cancelled_alone_at = -math.inf
+        self._session = SessionEnd(application)
         self._events: list[Event] = []
         self._insist_at = self._look_at = 0.0
         self._noted: set[str] = set()
@@ -190,18 +177,16 @@ class SparkBackend:
         application.admit()
         self._control = self._listen(ports)
         try:
-            self._sent = application.send(self._packed)
+            self._shipment = Shipment(
+                application, objective, self._endpoint, watched=watched, fresh_worker=fresh_worker
+            )
         except BaseException:
             self._control.close()
             raise
-        name = f"sparktune-{self._study_id}"
+        name = f"sparktune-{self._shipment.study_id}"
         self._lanes: Lanes[_Run] = Lanes(application, name, self._prepare, self._job_ended, self._job_unused)
         self._pending: PendingJobs[_Run] = PendingJobs(self._lanes, self._give)
-        self._shared: Assignment | None = None
         self._more = 0.0
-
-    def _packed(self) -> bytes:
-        return parcel.pack(self._objective, import_path(self._app.is_near, self._app.is_same_python))
 
     # -- the port --------------------------------------------------------------------------------------
 
@@ -212,7 +197,7 @@ class SparkBackend:
     def slots(self) -> int:
         """How many trials are to be under way at this moment, see ``spark_slots``."""
         if time.monotonic() >= self._slots_until:
-            with self._asking_spark():
+            with self._session.asking_spark():
                 self._size = spark_slots.size_of_application(self._app)
                 if not self._app.is_fixed:
                     self._waiting.look(self._size.now)
@@ -235,7 +220,7 @@ class SparkBackend:
 
     def launch(self, task: Task) -> None:
         """See ``Backend.launch``."""
-        with self._asking_spark():
+        with self._session.asking_spark():
             run = _Run(task, Attempts(self._max_attempts), time.monotonic())
             lane = self._pending.bind(run) if self._is_reached else None
             run.lane = lane or self._lanes.take()
@@ -253,14 +238,15 @@ class SparkBackend:
 
     def _grow(self) -> None:
         """Where an elastic cluster is busy, have tasks pending, so that it adds executors; else have none."""
-        if self._size.kind is not Kind.ELASTIC or self._shared is None or self._ended_by or self._closed:
+        shared = self._shipment.shared
+        if self._size.kind is not Kind.ELASTIC or shared is None or self._session.error or self._closed:
             return
         n = 0
         under_way = self._open()
         if self._app.may_wait and any(run.attempts.stopping_since is None for run in under_way):
             n = spark_slots.to_wait(self._seen_size(), self._plan, len(under_way), self._more)
-        with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
-            self._pending.top_up(n, self._shared)
+        with self._session.trying_spark():
+            self._pending.top_up(n, shared)
             self._pending.withdraw(keep=n)
 
     def stop(self, trial_id: int) -> None:
@@ -274,7 +260,7 @@ class SparkBackend:
         if run.attempts.stopping_since is None:
             run.attempts.stopping_since = time.monotonic()
             self._control.refuse(trial_id)
-            if run.attempts.has_worker and self._ends_within_s > 0 and not self._is_dead:
+            if run.attempts.has_worker and self._ends_within_s > 0 and not self._session.is_dead:
                 run.preparing_until = run.attempts.stopping_since + self._ends_within_s
                 self._control.prepare(trial_id)
         if run.attempts.job is Job.NEW and run.lane is not None:
@@ -320,7 +306,7 @@ class SparkBackend:
             StudyCancelled: once, when others cancelled the jobs of ``fmin``'s caller; likewise.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        had_ended = self._ended_by is not None
+        had_ended = self._session.error is not None
         self._is_woken = False
         self._grow()
         while not self._events and not self._is_woken:
@@ -332,8 +318,8 @@ class SparkBackend:
                 while True:
                     self._events += self._take(interrupts.get(self._inbox, patience))
                     patience = 0.0
-            if self._ended_by is not None and not had_ended:
-                raise self._ended_by
+            if self._session.error is not None and not had_ended:
+                raise self._session.error
             self._events += self._looked_after()
             if until is not None and time.monotonic() >= until:
                 break
@@ -353,7 +339,7 @@ class SparkBackend:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             events += self._presumed(SILENT_S if self._may_be_reached else 0.0)
-            if not self._is_dead and not self._app.is_fixed:
+            if not self._session.is_dead and not self._app.is_fixed:
                 with contextlib.suppress(SparkNotAvailable, StudyCancelled):  # the ends of its jobs will tell
                     self.slots()
         return events
@@ -370,7 +356,7 @@ class SparkBackend:
         unused_until = time.monotonic() + LOOK_S
         try:
             while self._runs or (
-                self._pending.n_open and not self._is_dead and time.monotonic() < unused_until
+                self._pending.n_open and not self._session.is_dead and time.monotonic() < unused_until
             ):
                 if time.monotonic() >= give_up:
                     break
@@ -386,10 +372,10 @@ class SparkBackend:
             self._lanes.close()
             self._control.close()
             with contextlib.suppress(Exception):
-                self._sent.discard()
+                self._shipment.discard()
 
     def _close_pending(self) -> None:
-        if not self._is_dead:
+        if not self._session.is_dead:
             with contextlib.suppress(Exception):  # they run nothing
                 self._pending.close()
 
@@ -547,8 +533,8 @@ class SparkBackend:
             attempts.worker_over()
             return self._unreached() + self._outcome(run, outcome, told_begin=False)
         if attempts.stopping_since is None:
-            self._look_for_end(signal.error)
-            if self._ended_by is not None:
+            self._session.look(signal.error)
+            if self._session.error is not None:
                 attempts.stopping_since = time.monotonic()  # not the trial's own failure
                 self._control.refuse(run.task.trial_id)
         if attempts.stopping_since is not None:
@@ -559,22 +545,6 @@ class SparkBackend:
             return self._end(run, Cancelled(run.task.trial_id, self.now()))
         n_lost = attempts_of(signal.error) if outcome is None else outcome.attempt - attempts.tried - 1
         return self._lost(run, signal.error, n_lost)
-
-    def _look_for_end(self, error: Exception | None) -> None:
-        """A job ended without an outcome: note whether the session has ended, or all jobs of the study."""
-        if self._ended_by is not None:
-            return
-        self._is_dead = self._app.has_stopped(error)
-        if self._is_dead:
-            self._ended_by = SparkNotAvailable(STOPPED)
-        elif error is not None and (self._app.is_cancelled(error) or self._is_cancelled_with_others(error)):
-            self._ended_by = cancelled_with_caller(error)
-
-    def _is_cancelled_with_others(self, error: Exception) -> bool:
-        if ending_of(error) is not Ending.CANCELLED:
-            return False
-        before, self._cancelled_alone_at = self._cancelled_alone_at, time.monotonic()
-        return self._cancelled_alone_at - before < TOGETHER_S
 
     # -- lost workers ----------------------------------------------------------------------------------
 
@@ -673,8 +643,8 @@ class SparkBackend:
     def _cancel(self, run: _Run) -> None:
         if run.is_preparing:
             return
-        if run.lane is not None and not self._is_dead:
-            with contextlib.suppress(SparkNotAvailable, StudyCancelled), self._asking_spark():
+        if run.lane is not None and not self._session.is_dead:
+            with self._session.trying_spark():
                 self._lanes.cancel(run.lane, run)
         self._control.kill(run.task.trial_id)
 
@@ -701,24 +671,6 @@ class SparkBackend:
         self._forget(run)
         return events
 
-    @contextlib.contextmanager
-    def _asking_spark(self) -> Iterator[None]:
-        """Around calls to Spark in the driver's thread; Ctrl-C waits for their end.
-
-        Raises:
-            SparkNotAvailable: a call failed because the session has been stopped.
-            StudyCancelled: others cancelled it, with all that ``fmin``'s caller runs.
-        """
-        with interrupts.held():
-            try:
-                yield
-            except Exception as error:
-                if self._app.has_stopped(error):
-                    raise SparkNotAvailable(STOPPED) from error
-                if self._app.is_cancelled(error):
-                    raise cancelled_with_caller(error) from error
-                raise
-
     # -- in the lanes' threads -------------------------------------------------------------------------
 
     def _job_ended(self, run: _Run, rows: list[bytes], error: Exception | None) -> None:
@@ -733,22 +685,14 @@ class SparkBackend:
         self._inbox.put(_Unused(number, error))
 
     def _prepare(self, run: _Run) -> LaneJob | None:
-        """The trial's job: the study's assignment, and the announcement of which trial is meant.
-
-        The assignment is another when the environment of the trials changes (the tracking server came late).
-        """
+        """The trial's job; None where it is not to run any more."""
         context = self._run_context(run)
-        attempts, task = run.attempts, run.task
-        if attempts.stopping_since is not None or attempts.has_ended:
+        if run.attempts.stopping_since is not None or run.attempts.has_ended:
             return None
-        known = (None, None) if context is None else (context.run_id, context.claim)
-        common = None if context is None else dataclasses.replace(context, run_id=None, claim=None)
-        point = self._objective.point(task.config)
-        config = task.config if point is None else {}
-        first = attempts.tried + 1
-        announcement = Announcement(task.trial_id, config, point, task.seed, *known, first, attempts.last)
-        self._shared = self._assignment(common)
-        return LaneJob(task.description, announcement.as_text(), self._shared)
+        return self._shipment.job(run.task, run.attempts, context)
+
+    def _endpoint(self) -> Endpoint | None:
+        return self._control.endpoint if self._may_be_reached else None
 
     def _run_context(self, run: _Run) -> RunContext | None:
         """What the trial's worker needs. Its MLflow run is told later to a worker that can be reached."""
@@ -763,20 +707,6 @@ class SparkBackend:
         with contextlib.suppress(queue.Empty):
             context = dataclasses.replace(context, run_id=answer.get(timeout=RUN_PATIENCE_S))
         return context
-
-    def _assignment(self, context: RunContext | None) -> Assignment:
-        return Assignment(
-            study_id=self._study_id,
-            trial_id=-1,
-            config={},
-            parcel=self._sent.parcel,
-            companions=self._sent.companions,
-            endpoint=self._control.endpoint if self._may_be_reached else None,
-            run_context=context,
-            watched=self._watched,
-            fresh_worker=self._fresh_worker,
-            has_copies=self._app.has_copies,
-        )
 
     def _listen(self, ports: control_port.Ports | None) -> ControlServer:
         """Open the port for the workers: one that nobody is told where it cannot be encrypted."""

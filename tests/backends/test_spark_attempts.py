@@ -22,6 +22,7 @@ from sparktune.backends.spark_attempts import (
 )
 from sparktune.backends.spark_jobs import SparkBackend
 from sparktune.backends.spark_lanes import Lane
+from sparktune.backends.spark_session_end import SessionEnd
 from sparktune.study.backend import Event, Lost, Reported, Started
 from sparktune.worker import results
 from sparktune.worker.channel import Arrived, Begun, Gone, Prepared, Told
@@ -146,8 +147,8 @@ class Played(SparkBackend):
         self._lanes: Any = Threads()
         self._pending = spark_jobs.PendingJobs(self._lanes, lambda *_: None)
         self._size = spark_jobs.Size(2, 2)
-        self._is_dead = self._closed = False
-        self._ended_by, self._cancelled_alone_at, self._watched = None, -1e9, None
+        self._session = SessionEnd(self._app)
+        self._closed, self._watched = False, None
         self._ends_within_s, self._epoch = 0.0, 0.0
 
     def deliver(self, signal: Any) -> list[Event]:
