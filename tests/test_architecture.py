@@ -40,14 +40,15 @@ DOORS = {
 ROOMS = {
     "errors": [],
     "_hyperopt_names": [],
+    "_naming": [],
     "private": [],
     "early_termination": [],
-    "space": ["errors"],
+    "space": ["_naming", "errors"],
     "plots": ["errors", "private", "space", "study", "tracking"],
     "search": ["errors", "_hyperopt_names", "private", "space", "study"],
-    "study": ["early_termination", "errors"],
+    "study": ["_naming", "early_termination", "errors"],
     "worker": ["early_termination", "errors", "private", "study", "tracking.worker"],
-    "tracking": ["early_termination.base", "private", "space.naming", "study"],
+    "tracking": ["early_termination.base", "private", "_naming", "study"],
     "backends": ["errors", "private", "study", "worker"],
     "trials": [
         "backends",
@@ -99,7 +100,7 @@ MAY_IMPORT = {
     "sparktune.study.reasons": [],
     "sparktune.study.trial": ["sparktune.early_termination.base"],
     "sparktune.study.ranking": ["sparktune.study.trial"],
-    "sparktune.study.spec": [],
+    "sparktune.study.spec": ["sparktune._naming"],
     "sparktune.study.tracker": ["sparktune.study.spec", "sparktune.study.trial"],
     "sparktune.study.backend": ["sparktune.study.trial", "sparktune.study.tracker"],
     "sparktune.study.study": [

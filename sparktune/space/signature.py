@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sparktune._naming import without_addresses
 from sparktune.errors import InvalidSpace
-from sparktune.space.naming import without_addresses
 from sparktune.space.search_space import SearchSpace
 from sparktune.space.view import SpaceView
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from hyperopt import pyll
 
+from sparktune._naming import named, without_addresses
 from sparktune.errors import InvalidPoint, InvalidSpace
 from sparktune.space import switches
-from sparktune.space.naming import named, without_addresses
 
 Render = Callable[[Any], Any]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+from sparktune._naming import without_addresses
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class StudySpec:
             ("goal", self.goal, now.goal),
             ("warm_start", str(list(self.warm_start)), str(list(now.warm_start))),
         ):
-            if _ADDRESS.sub("", was) != _ADDRESS.sub("", is_now):
+            if was != is_now:
                 found.append(f"the {what} was {was} and is {is_now}")
         return found
 
@@ -130,7 +129,7 @@ def _option(value: Any) -> str:
     if callable(value):
         return algorithm_name(value)
     text: Any = type(value).__repr__
-    return type(value).__name__ if text is object.__repr__ else repr(value)
+    return type(value).__name__ if text is object.__repr__ else without_addresses(repr(value))
 
 
 def objective_name(fn: Any) -> str:

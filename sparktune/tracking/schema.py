@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sparktune.space.naming import text_of
+from sparktune._naming import text_of
 from sparktune.study.columns import parameter_columns
 from sparktune.study.reasons import CUT_OFF
 from sparktune.study.tracker import StudyInfo, StudySummary

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hyperopt import hp
 
-from sparktune.space.naming import named
+from sparktune._naming import named
 from sparktune.space.signature import signature
 from sparktune.space.view import SpaceView
 
