@@ -239,6 +239,23 @@ def test_trials_reach_for_no_private_part_of_hyperopts_trials() -> None:
         assert names_used(MODULES[module], with_self=True) & set(of_hyperopt.NAMES) == set(), module
 
 
+CLOCKS = {"time", "datetime", "sched", "asyncio", "threading", "sqlite3"}
+WITH_A_CLOCK = {"sparktune.study.interrupts", "sparktune.study.progress", "sparktune.study.outcome"}
+"""Ctrl-C and the progress bar are real time's; ``outcome`` reads times that stand in hyperopt's documents."""
+
+
+def test_the_study_knows_neither_mlflow_nor_a_clock() -> None:
+    for module, tree in MODULES.items():
+        if room(module) != "study":
+            continue
+        names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert {name for name in names if "mlflow" in name.lower()} == set(), module
+        if module not in WITH_A_CLOCK:
+            imported = {name.partition(".")[0] for name in imported_names(tree)}
+            assert imported & CLOCKS == set(), module
+
+
 def room(module: str) -> str:
     return module.removeprefix("sparktune").removeprefix(".").partition(".")[0]
 

@@ -232,7 +232,7 @@ class DriverThreadsBackend:
         return events
 
     def _taken(self, event: Event) -> list[Event]:
-        if isinstance(event, Reported) and event.source == "mlflow":  # perhaps of a trial that has ended
+        if isinstance(event, Reported) and event.source == "tracker":  # perhaps of a trial that has ended
             return [event]
         run = self._runs.get(event.trial_id)
         if run is None:

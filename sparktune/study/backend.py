@@ -98,16 +98,16 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """The objective reported the primary metric: over ``report``, or in MLflow.
+    """The objective reported the primary metric: over ``report``, or it logged it where the tracker records.
 
-    A trial that uses ``report`` is not judged by what is read in MLflow too.
+    A trial that uses ``report`` is not judged by what the tracker reads too.
     """
 
     trial_id: int
     at_s: float
     value: float
     step: int
-    source: Literal["report", "mlflow"] = "report"
+    source: Literal["report", "tracker"] = "report"
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ class Study:
         """Take in what happened; returns the changed trial, or None when the event changes nothing."""
         trial = self._running.get(event.trial_id)
         if trial is None:
-            if isinstance(event, Reported) and event.source == "mlflow":
+            if isinstance(event, Reported) and event.source == "tracker":
                 self._complete_curve(event)
             return None
         match event:
@@ -214,7 +214,7 @@ class Study:
     def _restarted(self, trial: Trial) -> Trial:
         """The trial after its worker was lost: the objective and its reports start again.
 
-        What is read in MLflow continues instead, since the trial's run does. The curve of a trial that is to
+        What the tracker reads continues instead, since the trial's run does. The curve of a trial that is to
         end stays as it was judged.
         """
         if trial.trial_id not in self._reporting or trial.trial_id in self._doomed:
@@ -300,7 +300,7 @@ class Study:
         A search algorithm needs a loss: where the report cannot be one, it is as bad as the worst known.
         """
         value = self.curves[trial_id].values[-1]
-        if decision is not None and is_infinite(decision.value):  # MLflow holds no such report
+        if decision is not None and is_infinite(decision.value):  # what a tracker reads may lack it
             value = decision.value
         own = value if self._goal == "minimize" else -value
         compares = self._values_are_losses()

@@ -269,7 +269,7 @@ def _outer_has_ended() -> str | None:
 
 def _wake(backend: Backend) -> None:
     """Have the backend return from its wait: the report of a trial that does not exist changes nothing."""
-    backend.post(Reported(-1, backend.now(), 0.0, 0, "mlflow"))
+    backend.post(Reported(-1, backend.now(), 0.0, 0, "tracker"))
 
 
 def _record_missing(memory: StudyMemory, tracker: Tracker, prepared: Prepared) -> None:
@@ -321,7 +321,7 @@ def _poster(backend: Backend) -> Callable[[int, float, int], None]:
     """Passes metrics read in MLflow to the driver's event loop."""
 
     def post(trial_id: int, value: float, step: int) -> None:
-        backend.post(Reported(trial_id, backend.now(), value, step, "mlflow"))
+        backend.post(Reported(trial_id, backend.now(), value, step, "tracker"))
 
     return post
 

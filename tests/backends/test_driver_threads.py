@@ -156,7 +156,7 @@ def test_one_that_goes_on_after_its_end_is_stopped_however_busy_the_driver(
 
     def keep_busy() -> None:
         while not over.wait(0.01):
-            backend.post(Reported(1, 0.0, 1.0, 1, "mlflow"))
+            backend.post(Reported(1, 0.0, 1.0, 1, "tracker"))
 
     busy = threading.Thread(target=keep_busy)
     busy.start()

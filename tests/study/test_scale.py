@@ -124,10 +124,10 @@ def test_no_terminated_trial_stands_above_the_best_of_another_scale(
 
 def test_what_was_read_after_the_end_completes_the_curve_and_judges_nothing() -> None:
     study = a_study(metric="m")
-    study.tell(Reported(0, 0.0, 0.9, 1, "mlflow"))
+    study.tell(Reported(0, 0.0, 0.9, 1, "tracker"))
     study.tell(Finished(0, 1.0, {"status": "ok", "loss": 0.1}))
     for step, value in ((2, 0.5), (3, 0.1)):
-        assert study.tell(Reported(0, 2.0, value, step, "mlflow")) is None
+        assert study.tell(Reported(0, 2.0, value, step, "tracker")) is None
     assert study.curves[0].values == [0.9, 0.5, 0.1]
     assert study.curves[0].is_over
     trial = study.trials[0]
@@ -138,7 +138,7 @@ def test_what_was_read_after_the_end_completes_the_curve_and_judges_nothing() ->
 def test_a_trial_that_reports_is_not_completed_from_mlflow() -> None:
     study = a_study(metric="m")
     complete(study, 0, 0.1, 0.1)
-    assert study.tell(Reported(0, 2.0, 0.1, 1, "mlflow")) is None
+    assert study.tell(Reported(0, 2.0, 0.1, 1, "tracker")) is None
     assert study.curves[0].values == [0.1]
 
 

@@ -333,7 +333,7 @@ def test_a_lost_trial_has_not_begun_until_it_begins_anew() -> None:
 
 @pytest.mark.parametrize(
     ("source", "curve", "steps", "last_step"),
-    [("report", [3.0], 1, 1), ("mlflow", [1.0, 2.0, 3.0], 3, 9)],
+    [("report", [3.0], 1, 1), ("tracker", [1.0, 2.0, 3.0], 3, 9)],
 )
 def test_a_retried_trial_reports_from_its_beginning(
     source: Any, curve: list[float], steps: int, last_step: int
