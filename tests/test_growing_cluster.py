@@ -198,7 +198,11 @@ def test_a_study_grows_its_cluster_and_leaves_it_small(cluster: Cluster, tmp_pat
     assert told["left"] == []
     assert all("sparktune" in job for job in told["jobs"]), told["jobs"]
     assert any("waits for a slot" in job for job in told["jobs"])
-    assert [line for line in driver.lines if "up to 8): at most 6 trials at once, as parallelism=6" in line]
+    assert [
+        line
+        for line in driver.lines
+        if "up to 8): at most 6 trials at the same time, as parallelism=6" in line
+    ]
 
 
 ON_CONNECT = """

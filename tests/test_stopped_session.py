@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sparktune.backends.spark_jobs import GIVE_UP_S
+from sparktune.backends.spark_jobs import ABANDON_AFTER_S
 
 pytestmark = pytest.mark.system
 
@@ -74,7 +74,7 @@ def test_a_study_ends_with_its_session(run: Any, tmp_path: Path) -> None:
     first, after = done.stdout.splitlines()
     told = json.loads(first)
     assert "the Spark session was stopped while the study ran" in told["said"]
-    assert told["took"] < GIVE_UP_S / 2
+    assert told["took"] < ABANDON_AFTER_S / 2
     assert told["alive"] == []
     assert told["states"] == ["completed", "completed", "cancelled", "cancelled"]
     assert after == "3"

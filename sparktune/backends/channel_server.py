@@ -49,8 +49,8 @@ from sparktune.worker.channel import (
     Endpoint,
     Gone,
     Prepared,
+    ReportArrived,
     Signal,
-    Told,
     Wanted,
     keep_alive,
     proof,
@@ -64,7 +64,7 @@ ARRIVAL_HOPS = 5
 
 
 class ControlServer:
-    """The driver's end. Runs an event loop in a thread of its own.
+    """The driver's end. Runs an event loop in its own thread.
 
     Args:
         sink: takes the signals, in the loop's thread; must not block.
@@ -89,7 +89,7 @@ class ControlServer:
         self._encryption = encryption
         self._token = secrets.token_bytes(32)
         self._running: dict[int, asyncio.StreamWriter] = {}
-        self._reporting: dict[int, asyncio.StreamWriter] = {}  # also a child of the worker's may report
+        self._reporting: dict[int, asyncio.StreamWriter] = {}  # a child process of the worker may report too
         self._wanting: dict[int, asyncio.StreamWriter] = {}
         self._claims: Claims[asyncio.StreamWriter] = Claims(_grant)
         self._connections: set[asyncio.Task[None]] = set()
@@ -123,21 +123,21 @@ class ControlServer:
     def prepare(self, trial_id: int) -> None:
         """Have the worker that runs this trial, if there is one, do what is to be done before a kill.
 
-        ``Prepared`` says that it is done.
+        ``Prepared`` reports that it is done.
         """
         self._tell(self._running, trial_id, PREPARE)
 
     def answer(self, trial_id: int, number: int, *, terminate: bool) -> None:
-        """Answer a report, in the process that sent it: the objective goes on, or ends."""
+        """Answer a report, in the process that sent it: the objective continues, or ends."""
         answer = ANSWER_BODY.pack(trial_id, number)
         self._tell(self._reporting, trial_id, TERMINATE if terminate else GO_ON, answer[ID.size :])
 
-    def tell_run(self, trial_id: int, run_id: str | None) -> None:
+    def send_run(self, trial_id: int, run_id: str | None) -> None:
         """Tell the worker that runs this trial, if there is one, the trial's MLflow run."""
         self._tell(self._running, trial_id, RUN, (run_id or "").encode())
 
     def give(self, number: int, announcement: str) -> None:
-        """Tell the worker that runs the job of this number, if it waits for that, which trial it runs.
+        """Send its trial to the worker that runs the job of this number, if it waits for it.
 
         Empty: it runs none.
         """
@@ -197,11 +197,11 @@ class ControlServer:
         try:
             loop.run_forever()
         finally:
-            for _ in range(ARRIVAL_HOPS):  # who has just been accepted gets a task, which closes it
+            for _ in range(ARRIVAL_HOPS):  # a connection just accepted gets a task, which closes it
                 loop.run_until_complete(asyncio.sleep(0))
             for server in servers:
                 server.close()
-            self._claims = Claims(_grant)  # who waits is not to begin when the others are cancelled
+            self._claims = Claims(_grant)  # a waiting worker must not begin when the others are cancelled
             for writer in self._workers:
                 writer.write(HEADER.pack(ID.size, OVER) + ID.pack(0))
             for task in self._connections:
@@ -294,9 +294,9 @@ class ControlServer:
                 self._claims.begin(begun.trial_id, begun.attempt)
                 self._sink(begun)
             elif kind == REPORT:
-                told = Told(*REPORT_BODY.unpack(body))
-                self._reporting[told.trial_id] = writer
-                self._sink(told)
+                reported = ReportArrived(*REPORT_BODY.unpack(body))
+                self._reporting[reported.trial_id] = writer
+                self._sink(reported)
             elif kind == ASK:
                 self._sink(Asked(*ID.unpack(body)))
             elif kind == PING:

@@ -18,7 +18,7 @@ class Claims(Generic[Worker]):
     are those of the objective's beginnings, so that a second attempt means that the first was lost.
 
     Args:
-        answer: tells a worker which attempt of the trial it runs; 0 when it is to run none.
+        answer: sends a worker the attempt of the trial that it runs; 0 when it is to run none.
     """
 
     def __init__(self, answer: Callable[[Worker, int, int], None]) -> None:
@@ -34,7 +34,7 @@ class Claims(Generic[Worker]):
         Args:
             trial_id: the trial.
             first: the number of the first attempt of the trial's Spark job.
-            worker: who asks.
+            worker: the asking worker.
         """
         if trial_id in self._ended:
             self._answer(worker, trial_id, 0)
@@ -48,7 +48,7 @@ class Claims(Generic[Worker]):
 
     def begin(self, trial_id: int, attempt: int) -> None:
         """A trial's objective begins."""
-        if trial_id in self._holders:  # else nobody asks
+        if trial_id in self._holders:  # else there is no claim
             self._begun[trial_id] = attempt
 
     def end(self, trial_id: int) -> None:

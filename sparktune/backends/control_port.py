@@ -59,7 +59,7 @@ def named(value: Any) -> Ports | None:
         value: a number, the first and the last of a range as a pair, a ``range``, or None.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: it is something else.
         ValueError: a port is not in 0..65535 (in a range: 1..65535), or the range is empty.
     """
     if value is None:
@@ -135,7 +135,7 @@ def _ports(source: str, first: int, last: int | None) -> Ports:
 def _check(source: str, *ports: int, least: int) -> None:
     for port in ports:
         if not least <= port <= LAST_PORT:
-            raise ValueError(f"{source}: {port} is no port; it must be {least} to {LAST_PORT}")
+            raise ValueError(f"{source}: {port} is not a port; it must be {least} to {LAST_PORT}")
 
 
 # -- addresses ---------------------------------------------------------------------------------------------
@@ -149,9 +149,9 @@ def unbracketed(host: str) -> str:
 def listening(bind: str, wanted: Ports) -> list[socket.socket]:
     """Listening sockets of one port, on each address of this machine that ``bind`` stands for.
 
-    A name may stand for an IPv4 and an IPv6 address: workers may try either. Where it is no address of this
-    machine (of a load balancer, say), the port is opened on all addresses; so it is for ``0.0.0.0``, of both
-    kinds, as Java does it.
+    A name may stand for an IPv4 and an IPv6 address: workers may try either. Where it is not an address of
+    this machine (of a load balancer, say), the port is opened on all addresses; so it is for ``0.0.0.0``, of
+    both kinds, as Java does it.
 
     Args:
         bind: a name or an address.
@@ -209,7 +209,7 @@ def _open(places: Sequence[_Place], port: int) -> list[socket.socket]:
     Raises:
         OSError: the port is taken on one of them, or the machine has none of them.
     """
-    reason = OSError("it is no address")
+    reason = OSError("it is not an address")
     for _ in range(_SAME_PORT_TRIES if port == 0 and len(places) > 1 else 1):
         with contextlib.ExitStack() as stack:
             opened: list[socket.socket] = []

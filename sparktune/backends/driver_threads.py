@@ -1,8 +1,8 @@
 """A backend that runs each trial in a thread of this process, for objectives that use Spark themselves.
 
 A thread cannot be ended from outside. A trial that is to end is ended at its next report, and at its next
-Spark job: the jobs of its tag are cancelled, again and again, until its thread has ended. One that does
-neither is given up after a while, and that is said.
+Spark job: the jobs of its tag are cancelled repeatedly until its thread has ended. One that does neither is
+abandoned after a while, with a warning.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ logger = logging.getLogger("sparktune")
 CANCEL_AGAIN_S = 0.25
 """How often the Spark jobs of a trial that is to end are cancelled: it may start another."""
 TERMINATE_S = 10.0
-"""How long an objective may take to end after ``report`` told it to; then it is stopped."""
-GIVE_UP_S = 10.0
+"""How long an objective may take to end after its ``report`` was answered so; then it is stopped."""
+ABANDON_AFTER_S = 10.0
 """How long a stopped trial is waited for."""
 ANSWER_S = 5.0
-"""How long a report waits for its answer; a busy driver's verdict is then felt at the next report."""
+"""How long a report waits for its answer; a busy driver's decision then takes effect at the next report."""
 
 Recorded = Callable[[RunContext | None, Callable[[Tell], None]], contextlib.AbstractContextManager[None]]
-"""See ``tracking.driver_runs.DriverRuns.trial``."""
+"""The context of a trial's MLflow run: ``tracking.driver_runs.DriverRuns.trial``."""
 
 
 @dataclass(eq=False)
@@ -56,11 +56,11 @@ class _Run:
         slot: 0, 1, ... of those at the same time.
         inbox: where its events go.
         ending: set when its next report ends it; a study that runs inside it ends then.
-        terminating_since: monotonic time at which a report was told to end the trial, or None.
+        terminating_since: monotonic time at which a report was answered with the trial's end, or None.
         stopping_since: monotonic time of the first stop, or None.
         is_asking: a report waits for its answer.
         answered: set to wake the report that waits.
-        is_over: its end was delivered, or given up.
+        is_over: its end was delivered, or it was abandoned.
     """
 
     task: Task
@@ -80,12 +80,12 @@ class _Run:
         return self.ending.is_due
 
     def report(self, step: int, value: float) -> bool:
-        """See ``reporting.Reporter``."""
+        """Pass a report to the study; True when the trial is to end."""
         if not self.is_to_end:
             self.answered.clear()
             self.is_asking = True
             self.inbox.put(Reported(self.task.trial_id, _now(), value, step))
-            if not self.is_to_end:  # it may have been told meanwhile, before the event was cleared
+            if not self.is_to_end:  # it may have ended meanwhile, before the event was cleared
                 self.answered.wait(ANSWER_S)
             self.is_asking = False
         return self.is_to_end
@@ -108,7 +108,7 @@ class DriverThreadsBackend:
 
     Args:
         objective: what to run; it is not copied.
-        slots: how many trials run at once.
+        slots: how many trials run at the same time.
         application: where their Spark jobs run, or None.
         recorded: surrounds each objective in its thread, for its MLflow calls to land on the trial's run.
     """
@@ -131,10 +131,10 @@ class DriverThreadsBackend:
         self._undelivered: list[Event] = []
         self._is_cut_off = False
         self._ended_by: StudyCancelled | None = None
-        """Others cancelled the jobs of an objective; the driver has still to be told."""
+        """An objective's jobs were cancelled from outside; the driver must still be notified."""
         self._insist_at = 0.0
         self._is_interrupted = self._interrupt_is_due = False
-        """An objective raised KeyboardInterrupt; the driver has still to be told."""
+        """An objective raised KeyboardInterrupt; the driver must still be notified."""
         self._host = socket.gethostname()
 
     def now(self) -> float:
@@ -142,11 +142,11 @@ class DriverThreadsBackend:
         return _now()
 
     def slots(self) -> int:
-        """See ``Backend.slots``."""
+        """How many trials can run now."""
         return self._slots
 
     def launch(self, task: Task) -> None:
-        """See ``Backend.launch``."""
+        """Run a trial."""
         taken = {run.slot for run in self._runs.values()}
         slot = next(number for number in range(len(taken) + 1) if number not in taken)
         run = _Run(task, f"{self._name}-{task.trial_id}", slot, self._inbox)
@@ -159,13 +159,13 @@ class DriverThreadsBackend:
         threading.Thread(target=target, name=run.tag, daemon=True).start()
 
     def go_on(self, trial_id: int) -> None:
-        """See ``Backend.go_on``."""
+        """Answer a report: the objective continues."""
         run = self._runs.get(trial_id)
         if run is not None:
             run.answered.set()
 
     def terminate(self, trial_id: int) -> None:
-        """See ``Backend.terminate``: at its next report or Spark job, whichever comes first."""
+        """Answer a report: the objective ends: at its next report or Spark job, whichever comes first."""
         run = self._runs.get(trial_id)
         if run is None:
             return
@@ -176,7 +176,7 @@ class DriverThreadsBackend:
             self.stop(trial_id)  # its metric was read in MLflow: it may never report
 
     def stop(self, trial_id: int) -> None:
-        """See ``Backend.stop``."""
+        """Stop a trial."""
         run = self._runs.get(trial_id)
         if run is None:
             return
@@ -191,15 +191,15 @@ class DriverThreadsBackend:
                 self._app.cancel(run.tag)
 
     def post(self, event: Event) -> None:
-        """See ``Backend.post``."""
+        """Have ``wait`` deliver an event from elsewhere."""
         self._inbox.put(event)
 
     def under_way(self) -> set[int]:
-        """See ``Backend.under_way``."""
+        """The launched trials whose end has not been delivered."""
         return {*self._runs, *(event.trial_id for event in self._undelivered)}
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
-        """See ``Backend.wait``.
+        """Wait for events.
 
         Raises:
             KeyboardInterrupt: an objective raised it: in this process it ends the study, as Ctrl-C does.
@@ -236,29 +236,29 @@ class DriverThreadsBackend:
             return [event]
         run = self._runs.get(event.trial_id)
         if run is None:
-            return []  # its thread was given up
+            return []  # its thread was abandoned
         if not isinstance(event, Started | Reported):
             del self._runs[event.trial_id]
         # By the clock of its delivery: threads do not come in the order of theirs.
         return [replace(event, at_s=self.now())]
 
     def _insist(self) -> list[Event]:
-        """Cancel the jobs of trials that are to end once more, and give up those that take too long."""
+        """Cancel the jobs of trials that are to end again, and abandon those that take too long."""
         events: list[Event] = []
         now = time.monotonic()
         for run in [run for run in self._runs.values() if run.is_to_end]:
             if run.stopping_since is None:
                 if run.terminating_since is not None and now - run.terminating_since > TERMINATE_S:
-                    self.stop(run.task.trial_id)  # it goes on after TrialTerminated
+                    self.stop(run.task.trial_id)  # it continues after TrialTerminated
                 continue
             self._cancel_jobs(run)
-            if now - run.stopping_since > GIVE_UP_S:
+            if now - run.stopping_since > ABANDON_AFTER_S:
                 logger.warning(
                     "%s was stopped %.0f s ago and still runs in a thread of this process: it neither "
                     "reports nor runs Spark jobs, and cannot be ended from outside. It goes on until it "
                     "returns, and its result is not used",
                     run.task.description,
-                    GIVE_UP_S,
+                    ABANDON_AFTER_S,
                 )
                 del self._runs[run.task.trial_id]
                 self._abandoned.append(run)
@@ -269,7 +269,7 @@ class DriverThreadsBackend:
         return events
 
     def close(self) -> None:
-        """See ``Backend.close``: ends what can be ended."""
+        """Stop what still runs and release everything: ends what can be ended."""
         for trial_id in list(self._runs):
             self.stop(trial_id)
         while self._runs:

@@ -29,10 +29,10 @@ def ways_to_bring(module: str, application: Application) -> Iterator[str]:
 
 
 def _folder(module: str) -> Path | None:
-    """The folder of a package of the driver's; None of a module that is a file, or that is not there."""
+    """The folder of one of the driver's packages; None for a module that is a file, or is missing."""
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):  # made by hand, it may have no spec
+    except (ImportError, ValueError):  # made manually, it may lack a spec
         return None
     folders = (spec and spec.submodule_search_locations) or ()
     return next(map(Path, folders), None)
@@ -40,9 +40,9 @@ def _folder(module: str) -> Path | None:
 
 @functools.cache
 def _installed(module: str) -> str | None:
-    """``numpy==2.1.0`` where a module came with an installed distribution; None of the user's own code.
+    """``numpy==2.1.0`` where a module came with an installed distribution; None for the user's code.
 
-    A project that is installed in place (``pip install -e``) is a folder of the user's.
+    A project that is installed in place (``pip install -e``) is one of the user's folders.
     """
     for name in importlib.metadata.packages_distributions().get(module, ()):
         found = importlib.metadata.distribution(name)

@@ -1,4 +1,4 @@
-"""The Spark session: the user's own, or one of ours with settings that suit many small jobs."""
+"""The Spark session: the user's, or a new one with settings for many small jobs."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ SETTINGS = {
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
 }
-"""Defaults of the sessions that sparktune creates; whatever Spark's own configuration sets goes before."""
+"""Defaults of the sessions that sparktune creates; Spark's configuration has precedence."""
 
 FILLED_IN = {
     "spark.master": "local[*]",
     "spark.app.name": "pyspark-shell",
     "spark.ui.showConsoleProgress": "true",
 }
-"""What PySpark's launcher fills in where nobody said anything."""
+"""The defaults of PySpark's launcher."""
 
 
 class _Fork:
@@ -96,7 +96,7 @@ def application(
 
     Args:
         spark: the session.
-        profile: what each trial's task asks of Spark, or None.
+        profile: what each trial's task requests from Spark, or None.
         fresh_worker: each trial gets a new Python process.
     """
     if is_connect(spark):
@@ -143,13 +143,13 @@ def get_or_create(meanwhile: Callable[[], None] | None = None) -> SparkSession:
     if active is not None:
         return active
     if of_pyspark.may_have_context(SparkContext):
-        # Sessions are active in the thread that created them; another's is taken as it is.
+        # Sessions are active in the thread that created them; another's is used as it is.
         return SparkSession.builder.getOrCreate()
     _require_java()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    console.tell("starting Spark", logger)
+    console.announce("starting Spark", logger)
     try:
-        # Only with Java running does a SparkConf know spark-defaults.conf and what spark-submit was told.
+        # Only with Java running does a SparkConf know spark-defaults.conf and the options of spark-submit.
         if not of_pyspark.start_java(SparkContext):
             return SparkSession.builder.getOrCreate()
         conf = SparkConf()
@@ -177,7 +177,7 @@ def _beside(work: Callable[[], None] | None) -> Iterator[None]:
         return
 
     def quietly() -> None:
-        with contextlib.suppress(Exception):  # whoever needs it does it again, and tells what is wrong
+        with contextlib.suppress(Exception):  # it is done again where it is needed, with an error message
             work()
 
     thread = threading.Thread(target=quietly, name="sparktune-meanwhile", daemon=True)
@@ -189,11 +189,11 @@ def _beside(work: Callable[[], None] | None) -> Iterator[None]:
 
 
 WORKERS_AT_FIRST = 4
-"""How many Python workers a new session on this machine starts at once; the others when they are needed."""
+"""How many Python workers a new session on this machine starts immediately; others when needed."""
 
 
 def _start_workers(spark: SparkSession) -> None:
-    """Have Python workers of a new session started and sparktune imported there, while the driver goes on.
+    """Have Python workers of a new session started and sparktune imported there, while the driver continues.
 
     The first trials would wait for it, and for what Spark's own code takes the first time.
     """
@@ -202,7 +202,7 @@ def _start_workers(spark: SparkSession) -> None:
     n = min(WORKERS_AT_FIRST, int(spark.sparkContext.defaultParallelism))
 
     def start() -> None:
-        with contextlib.suppress(Exception):  # trials will meet the same, and tell
+        with contextlib.suppress(Exception):  # trials will meet the same problem, and report it
             ClassicApplication(spark).start_workers(n)
 
     threading.Thread(target=start, name="sparktune-workers", daemon=True).start()
@@ -227,7 +227,7 @@ def wants_connect() -> bool:
 def active_connect() -> SparkSession | None:
     """The Spark Connect session of this thread, or of this process; None where there is none.
 
-    However it was made: databricks-connect and dataproc-spark-connect have builders of their own, which need
+    However it was made: databricks-connect and dataproc-spark-connect have their own builders, which need
     not set environment variables.
     """
     module = sys.modules.get("pyspark.sql.connect.session")
@@ -250,10 +250,10 @@ def _connected(classic: type[SparkSession]) -> SparkSession:
             return classic.builder.getOrCreate()
         from pyspark.sql.connect import session
 
-        # Sessions are active in the thread that created them; another's is taken as it is.
+        # Sessions are active in the thread that created them; another's is used as it is.
         connected: SparkSession = session.SparkSession.builder.getOrCreate()  # type: ignore[assignment]
         return connected
-    except Exception as error:  # of PySpark's own, and of the packages that it needs
+    except Exception as error:  # raised by PySpark, or by the packages that it needs
         raise SparkNotAvailable(
             f"there is no Spark Connect session, and none could be created ({type(error).__name__}: "
             f"{str(error).strip()[:500]}). Create one (SparkSession.builder.remote('sc://host:15002')"

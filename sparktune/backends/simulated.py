@@ -1,7 +1,7 @@
 """A backend with a virtual clock: trials run in this process, and time passes only from event to event.
 
 For tests, and for questions such as "what would 1,000 slots do": the objective is called when its trial is
-launched, and its end arrives as many virtual seconds later as ``duration_s`` says. What it reports arrives
+launched, and its end arrives after the virtual seconds of ``duration_s``. What it reports arrives
 evenly spread over that time, and a trial that is terminated early ends there.
 """
 
@@ -33,7 +33,7 @@ logger = logging.getLogger("sparktune")
 
 
 def one_second(_config: Mapping[str, Any], _result: Mapping[str, Any]) -> float:
-    """The virtual duration of a trial where nobody says otherwise."""
+    """The default virtual duration of a trial."""
     return 1.0
 
 
@@ -48,7 +48,7 @@ class _Notes:
         self.reports: list[tuple[int, float]] = []
 
     def report(self, step: int, value: float) -> bool:
-        """See ``reporting.Reporter``."""
+        """Pass a report to the study; True when the trial is to end."""
         self.reports.append((step, value))
         return False
 
@@ -58,7 +58,7 @@ class SimulatedBackend:
 
     Args:
         objective: what to run.
-        slots: how many trials can run at once.
+        slots: how many trials can run at the same time.
         duration_s: virtual seconds that a trial takes, of its config and its result (empty when it failed).
         attempts: how often a trial is tried when its worker dies.
     """
@@ -86,11 +86,11 @@ class SimulatedBackend:
         return self._now
 
     def slots(self) -> int:
-        """See ``Backend.slots``."""
+        """How many trials can run now."""
         return self._slots
 
     def launch(self, task: Task) -> None:
-        """See ``Backend.launch``."""
+        """Run a trial."""
         task.run_context()
         self._live.add(task.trial_id)
         result: dict[str, Any] = {}
@@ -131,18 +131,18 @@ class SimulatedBackend:
                 logger.warning("%s: %s", task.description, note)
 
     def go_on(self, trial_id: int) -> None:
-        """See ``Backend.go_on``: a simulated objective does not wait."""
+        """Answer a report: the objective continues: a simulated objective does not wait."""
 
     def terminate(self, trial_id: int) -> None:
-        """See ``Backend.terminate``: the trial ends at this very moment."""
+        """Answer a report: the objective ends: the trial ends at this very moment."""
         self._cut(trial_id, Terminated(trial_id, self._now, self._now - self._began.get(trial_id, self._now)))
 
     def post(self, event: Event) -> None:
-        """See ``Backend.post``."""
+        """Have ``wait`` deliver an event from elsewhere."""
         self._at(self._now, event)
 
     def stop(self, trial_id: int) -> None:
-        """See ``Backend.stop``: the trial ends at this very moment."""
+        """Stop a trial: the trial ends at this very moment."""
         self._cut(trial_id, Cancelled(trial_id, self._now))
 
     def _cut(self, trial_id: int, end: Event) -> None:
@@ -152,11 +152,11 @@ class SimulatedBackend:
             self._at(self._now, end)
 
     def under_way(self) -> set[int]:
-        """See ``Backend.under_way``."""
+        """The launched trials whose end has not been delivered."""
         return set(self._live)
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
-        """See ``Backend.wait``: the clock moves to the next event, or on by ``timeout_s``."""
+        """Wait for events: the clock moves to the next event, or on by ``timeout_s``."""
         until = float("inf") if timeout_s is None else self._now + timeout_s
         if not self._future or self._future[0][0] > until:
             if timeout_s is None:

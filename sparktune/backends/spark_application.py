@@ -26,7 +26,7 @@ class Sent:
 
 
 class Application(Protocol):
-    """A Spark session, and what one study asks of it.
+    """A Spark session, as one study uses it.
 
     Attributes:
         master: Spark's master, ``local[4]`` or a URL.
@@ -35,7 +35,7 @@ class Application(Protocol):
         has_copies: Spark may run a trial's task a second time while the first attempt runs.
         slots_ttl_s: how long a number of slots is taken as known.
         may_wait: whether ``run_waiting`` works here.
-        shows_tasks: whether ``mark`` is told of tasks; else they run where ``slots_now`` is not 0.
+        shows_tasks: whether ``mark`` sees tasks; else they run where ``slots_now`` is not 0.
     """
 
     master: str
@@ -51,11 +51,11 @@ class Application(Protocol):
         """Whether its workers run this process's interpreter; False where that is not known."""
 
     def slots_now(self) -> int | None:
-        """How many trials can run at once at this moment; None where that cannot be known."""
+        """How many trials can run at the same time now; None where that cannot be known."""
 
     @property
     def growth(self) -> Growth:
-        """Who adds executors while tasks are pending."""
+        """What adds executors while tasks are pending."""
 
     def count_executors(self) -> int | None:
         """How many there are; None where that cannot be known."""
@@ -66,11 +66,11 @@ class Application(Protocol):
     def is_cancelled(self, error: BaseException) -> bool:
         """Whether a job failed with ``error`` because all jobs of the thread that made this were cancelled.
 
-        By others, that is: with their job group, with a job tag, or with all jobs of the session.
+        That is from outside: with their job group, with a job tag, or with all jobs of the session.
         """
 
     def setting(self, key: str) -> str | None:
-        """A setting of Spark's; None where it is not set, or not shown."""
+        """One of Spark's settings; None where it is not set, or not shown."""
 
     def is_encrypted(self) -> bool:
         """Whether Spark encrypts its own connections to the driver."""
@@ -140,4 +140,4 @@ class Application(Protocol):
         """
 
     def missing_module_advice(self, file: str) -> Iterable[str]:
-        """Ways to bring a module of the driver's, a ``.py`` or ``.zip`` file, to the workers, as phrases."""
+        """Ways to bring a module of the driver (a ``.py`` or ``.zip`` file) to the workers, as phrases."""

@@ -1,6 +1,6 @@
 """The attempts at one trial: the states of its Spark job and of its objective, and how often each began.
 
-Nothing here asks Spark or the clock. What arrives from workers may come in any order, and after the trial's
+Neither Spark nor a clock is used here. What arrives from workers may come in any order, and after the trial's
 end; a transition that no order can bring raises.
 """
 
@@ -15,7 +15,7 @@ UNBEGUN_LOSSES = 10
 
 
 class Job(Enum):
-    """What becomes of the one Spark job that a trial has at a time."""
+    """The state of the one Spark job that a trial has at a time."""
 
     NEW = "not handed to the thread that runs it"
     WAITING = "waits for a slot, as far as is known"
@@ -24,7 +24,7 @@ class Job(Enum):
 
 
 class Objective(Enum):
-    """What becomes of a trial's objective, over all its jobs."""
+    """The state of a trial's objective, over all its jobs."""
 
     NOT_BEGUN = "not begun, or its worker was lost"
     RUNNING = "a worker runs it"
@@ -76,7 +76,7 @@ class Attempts:
     """The attempts at one trial.
 
     Spark's attempts are numbered over all jobs of the trial: those up to ``tried`` belong to former jobs, and
-    ``heard`` is the latest of which it was heard that it begins.
+    ``heard`` is the latest whose start was reported.
 
     Attributes:
         most: how often the objective may begin.
@@ -162,7 +162,7 @@ class Attempts:
     # -- what happens ------------------------------------------------------------------------------------
 
     def presume_begun(self) -> None:
-        """Its job runs, though no worker was heard of."""
+        """Its job runs, though no worker has reported its start."""
         self.to_job(Job.RUNNING)
 
     def began(self, attempt: int, where: str) -> list[Losses]:
@@ -189,10 +189,10 @@ class Attempts:
         self.where = where
         return lost
 
-    def began_unheard(self, attempt: int, *, is_reached: bool) -> None:
-        """The outcome of an attempt is here; its beginning may not have been heard of.
+    def began_unreported(self, attempt: int, *, is_reached: bool) -> None:
+        """The outcome of an attempt is here; its start may not have been reported.
 
-        Unless workers reach the driver, the attempts before it are taken for begun.
+        Unless workers reach the driver, the attempts before it count as begun.
         """
         if attempt != self.heard:
             self.begun += 1 if is_reached else attempt - max(self.heard, self.tried)
@@ -216,9 +216,9 @@ class Attempts:
         return is_latest
 
     def lost(self, n_lost: int, *, is_reached: bool) -> Losses:
-        """Its job is over without an outcome, after ``n_lost`` attempts of Spark's.
+        """Its job is over without an outcome, after ``n_lost`` attempts by Spark.
 
-        Where workers reach the driver (``is_reached``), those that were not heard of had not begun.
+        Where workers reach the driver (``is_reached``), those that did not report their start had not begun.
         """
         last = max(self.heard, self.tried)
         self.tried = max(self.tried + n_lost, self.heard)

@@ -42,15 +42,15 @@ WAITS = "sparktune: waits for a slot; which trial it runs is chosen then"
 
 _archiving = threading.Lock()
 _archives: dict[str, Any] = {}
-"""Application -> the broadcast variable with sparktune, which lives as long as this process."""
+"""Application -> the broadcast variable with sparktune, which exists as long as this process."""
 
 
 class ClassicApplication:
-    """See ``Application``.
+    """An ``Application`` for a classic session.
 
     Args:
         spark: a classic session.
-        profile: what each trial's task asks of Spark, or None.
+        profile: what each trial's task requests from Spark, or None.
         fresh_worker: each trial gets a new Python process.
     """
 
@@ -73,22 +73,22 @@ class ClassicApplication:
         self.may_wait = not self.has_copies  # the copy of a job that waits would take its trial
 
     def slots_now(self) -> int:
-        """See ``Application``."""
+        """How many trials can run at the same time now."""
         return of_pyspark.count_tasks(self._sc, self._profile)
 
     @functools.cached_property
     def growth(self) -> spark_slots.Growth:
-        """See ``Application``."""
+        """What adds executors while tasks are pending."""
         if self.is_fixed:
             return spark_slots.Growth()
         return spark_slots.growth_of(self._sc.getConf(), self._profile)
 
     def count_executors(self) -> int | None:
-        """See ``Application``."""
+        """How many executors there are."""
         return of_pyspark.count_executors(self._sc)
 
     def has_stopped(self, error: BaseException | None = None) -> bool:
-        """See ``Application``."""
+        """Whether the session has ended."""
         return of_pyspark.has_stopped(self._sc, error)
 
     def _names_of_caller(self) -> frozenset[str] | None:
@@ -96,7 +96,7 @@ class ClassicApplication:
         try:
             names = {self._sc.getLocalProperty(JOB_GROUP)}
             tags = self._sc.getJobTags().iterator()
-            while tags.hasNext():  # Python's iteration would end with an exception of Java's: 0.2 s
+            while tags.hasNext():  # Python's iteration would end with a Java exception: 0.2 s
                 names.add(tags.next())
             if not pyspark.__version__.startswith("3."):  # before Spark 4 only Connect has those of queries
                 names |= self._spark.getTags()
@@ -105,20 +105,20 @@ class ClassicApplication:
         return frozenset(name for name in names if name)
 
     def is_cancelled(self, error: BaseException) -> bool:
-        """See ``Application``."""
+        """Whether a job was cancelled from outside, with all jobs of its thread."""
         return is_cancelled(error, self._cancel_names)
 
     def setting(self, key: str) -> str | None:
-        """See ``Application``."""
+        """One of Spark's settings; None where it is not set, or not shown."""
         value = self._sc.getConf().get(key)
         return None if value is None else str(value)
 
     def is_encrypted(self) -> bool:
-        """See ``Application``."""
+        """Whether Spark encrypts its connections to the driver."""
         return encrypts(self._sc.getConf())
 
     def driver_addresses(self) -> tuple[str, str]:
-        """See ``Application``."""
+        """The address to listen on, and the one for workers."""
         if self.is_near:
             return "127.0.0.1", "127.0.0.1"
         conf = self._sc.getConf()
@@ -126,7 +126,7 @@ class ClassicApplication:
         return conf.get("spark.driver.bindAddress") or host, host
 
     def admit(self) -> None:
-        """See ``Application``."""
+        """Register the resource profile."""
         if self.is_fixed or self._profile is not None:
             settings = of_pyspark.settings(self._sc)
             spark_slots.refuse_impossible(settings, self._profile, one_process=self.is_fixed)
@@ -140,7 +140,7 @@ class ClassicApplication:
             raise refused(error) from error
 
     def send(self, pack: Callable[[], bytes]) -> Sent:
-        """See ``Application``."""
+        """Send an objective to the workers, once."""
         if self.is_near and "PYSPARK_PYTHON" not in os.environ:
             # Workers on this machine run this interpreter, not whatever `python3` is: it has the modules.
             of_pyspark.set_interpreter(self._sc, sys.executable)
@@ -152,7 +152,7 @@ class ClassicApplication:
 
     @property
     def is_same_python(self) -> bool:
-        """See ``Application``."""
+        """Whether the workers run this process's interpreter."""
         interpreter = of_pyspark.interpreter(self._sc)
         return interpreter is not None and shutil.which(interpreter) == sys.executable
 
@@ -190,7 +190,7 @@ class ClassicApplication:
         of_pyspark.collected(self._on_workers(self._sc.parallelize(range(n), n), ready))
 
     def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
-        """See ``Application``: the scheduler pool, the job group and other local properties."""
+        """A thread's body with the scheduler pool, job group and other properties of the caller's thread."""
         if self._rows is None:
             self._rows = self._sc.parallelize([0], 1)
         if pyspark.__version__.startswith("3."):
@@ -198,17 +198,17 @@ class ClassicApplication:
         return cast("Callable[[], None]", inheritable_thread_target(self._spark)(body))
 
     def mark(self, tag: str, has_task: Callable[[], None] = lambda: None) -> None:  # noqa: ARG002
-        """See ``Application``."""
+        """Tag the jobs of this thread."""
         self._sc.addJobTag(tag)
         self._sc.setInterruptOnCancel(True)
 
     def use_pool(self, name: str) -> None:
-        """See ``Application``."""
+        """Set the scheduler pool of this thread, unless it has one."""
         if self._sc.getLocalProperty(POOL) is None:
             self._sc.setLocalProperty(POOL, name)
 
     def prepare(self, assignment: Assignment) -> Any:
-        """The RDD whose one task runs a trial; a local property tells it which.
+        """The RDD whose one task runs a trial; a local property holds which.
 
         Building one takes some twenty calls to the JVM. No two lanes share one: with a stage, Spark aborts
         every job under way on the stage's RDD (``DAGScheduler.stageDependsOn``).
@@ -217,14 +217,14 @@ class ClassicApplication:
         return rdd if self._profile is None else rdd.withResources(self._profile)
 
     def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:
-        """See ``Application``."""
+        """Run a trial's job."""
         while True:
             outcomes = self._outcomes(prepared, announcement, description)
             if NOT_RUN not in outcomes:
                 return outcomes
 
     def run_waiting(self, prepared: Any, number: int) -> list[bytes] | None:
-        """See ``Application``."""
+        """Run a job whose worker asks which trial it runs."""
         outcomes = self._outcomes(prepared, waiting(number), WAITS)
         return None if NOT_RUN in outcomes else outcomes
 
@@ -234,11 +234,11 @@ class ClassicApplication:
         return of_pyspark.collected(prepared)
 
     def cancel(self, tag: str) -> None:
-        """See ``Application``."""
+        """Cancel the running jobs with this tag."""
         self._sc.cancelJobsWithTag(tag)
 
     def ask_workers(self, question: Callable[[Any], Any], n: int) -> list[Any]:
-        """See ``Application``."""
+        """The answers of ``n`` tasks."""
 
         def answers(rows: Iterable[Any]) -> list[bytes]:
             return [pickle.dumps(question(row)) for row in rows]
@@ -247,5 +247,5 @@ class ClassicApplication:
         return [pickle.loads(answer) for answer in of_pyspark.collected(asked)]
 
     def missing_module_advice(self, file: str) -> Iterable[str]:
-        """See ``Application``."""
+        """Ways to bring a module to the workers."""
         yield f"spark.sparkContext.addPyFile('{file}') or spark-submit --py-files {file}"

@@ -44,7 +44,7 @@ def import_path(is_near: bool, is_same_python: bool = True) -> tuple[str, ...]:
     """Where this process finds modules, for workers that see the same files.
 
     A worker's own path has neither the folder of the driver's script nor what the driver added. One with
-    another interpreter has packages of its own.
+    another interpreter has its own packages.
     """
     if not is_near:
         return ()
@@ -61,7 +61,7 @@ def refused(error: Exception) -> ValueError:
     reason = " ".join(str(error if cause is None else cause.getMessage()).split())
     return ValueError(
         f"Spark refuses the resource_profile ({reason}). Without dynamic allocation a profile can only "
-        "say what a task takes, of what the executors have: "
+        "set what a task takes, of what the executors have: "
         "ResourceProfileBuilder().require(TaskResourceRequests().cpus(2)).build; what the executors have "
         "is then set for the whole application: spark.executor.cores, spark.executor.memory, "
         "spark.executor.resource.gpu.amount"
@@ -140,7 +140,7 @@ _DESTROYED = re.compile(r"Attempted to use (Broadcast\(\d+\)) after it was destr
 
 
 def refuse_destroyed(broadcasts: Iterable[Any]) -> None:
-    """Refuse an objective that uses a broadcast variable which is no more.
+    """Refuse an objective that uses a destroyed broadcast variable.
 
     Raises:
         ObjectiveNotPicklable: naming the variable.
@@ -173,7 +173,7 @@ class Ending(Enum):
     """Why the Spark job of a trial ended without the trial's outcome."""
 
     WORKER_LOST = "its Python worker, executor or worker machine died"
-    CANCELLED = "somebody else cancelled the job: in the Spark UI, or with SparkContext or SparkSession"
+    CANCELLED = "the job was cancelled from outside: in the Spark UI, or with SparkContext or SparkSession"
     NO_MODULE = "the Python workers lack a module that Spark or sparktune needs"
     DESTROYED = "a broadcast variable was destroyed"
     TOO_LARGE = "the result is larger than spark.driver.maxResultSize"
@@ -193,26 +193,26 @@ _LOST = re.compile(
     r"|java\.nio\.channels\.(?:AsynchronousClose|ClosedChannel)Exception"
     r"|java\.io\.IOException: (?:Broken pipe|Connection reset|Failed to connect to|Connection from .* closed)"
 )
-"""What Spark says first of a task whose worker, or another machine that it needed, is no more."""
+"""The beginning of Spark's message for a task whose worker, or another machine that it needed, is gone."""
 _CANCELLED = re.compile(r"Job \d+ cancelled|OPERATION_CANCELED|Operation was canceled")
 _CANCELLED_WITH = re.compile(
     r"Job \d+ cancelled part of cancelled job (?:group|tags?) (?P<name>.*?)(?: SQLSTATE: \w+)?\s*$"
     r"|Job \d+ cancelled as part of cancellation of all jobs|OPERATION_CANCELED|Operation was canceled",
     re.M,
 )
-"""What Spark says of a job that was cancelled with others. Of one cancelled alone, in the Spark UI or with
+"""Spark's message for a job that was cancelled with others. Of one cancelled alone, in the Spark UI or with
 its stage, it says ``Job 12 cancelled``, and the reason, if one was given."""
 _NOT_SPARKS = re.compile(
     r"Traceback \(most recent call last\)|^\s+at |Driver stacktrace|JVM stacktrace|^Caused by:", re.M
 )
-"""Where Spark's own words end, and stack traces begin."""
+"""Where Spark's message ends, and stack traces begin."""
 _TIMES = re.compile(r"Task \d+ in stage [\d.]+ failed (\d+) times")
 
 
 def ending_of(error: Exception | None) -> Ending:
     """Why a job ended without an outcome; ``error`` is what Spark raised, None where it raised nothing.
 
-    A job that was cancelled from outside is not run again: whoever cancelled it meant that.
+    A job that was cancelled from outside is not run again: that was the intention.
     """
     text = "" if error is None else str(error)
     if not text:
@@ -223,10 +223,10 @@ def ending_of(error: Exception | None) -> Ending:
         return Ending.DESTROYED
     if "maxResultSize" in text:
         return Ending.TOO_LARGE
-    words = _NOT_SPARKS.split(text, maxsplit=1)[0]
-    if _CANCELLED.search(words):
+    message = _NOT_SPARKS.split(text, maxsplit=1)[0]
+    if _CANCELLED.search(message):
         return Ending.CANCELLED
-    return Ending.WORKER_LOST if _LOST.search(words) else Ending.OTHER
+    return Ending.WORKER_LOST if _LOST.search(message) else Ending.OTHER
 
 
 _CANCELLED_WITH_CALLER = (
@@ -298,7 +298,7 @@ def _said_of(ending: Ending, losses: Losses) -> str:
             return "the result is larger than spark.driver.maxResultSize: return less, or save it to storage"
         case Ending.CANCELLED:
             return (
-                "the trial's Spark job was cancelled by somebody else, in the Spark UI or by a call to "
+                "the trial's Spark job was cancelled from outside, in the Spark UI or by a call to "
                 "Spark, and is not run again. To end a study press Ctrl-C, or give fmin a timeout"
             )
         case Ending.OTHER:

@@ -2,7 +2,7 @@
 
 A trial is a query of one task: ``mapInArrow`` over one row. The server is asked once a trial: a schema as
 text, the columns of a new input and ``collect`` would each ask once more. All trials of a thread are the same
-query, which the server has then analysed before; a tag of the query tells the worker which trial is meant.
+query, which the server has then analysed before; a tag of the query has the trial for the worker.
 What belongs to the session is found by its documented means: tags, artifacts, settings, ``EXPLAIN``. Needs
 Spark 4.0 or newer.
 """
@@ -53,7 +53,7 @@ SESSION_ENDED = (
     "StatusCode.UNAVAILABLE",
     "Cannot invoke RPC on closed channel",
 )
-"""What errors of a session say whose server has gone, or has forgotten it."""
+"""Messages of a session's errors after its server has gone, or has forgotten it."""
 MASTER_HOST = re.compile(r"://(?:https?://)?(\[[^\]]+\]|[^:/,]+)")
 """In ``spark://host:7077`` and ``k8s://https://host:6443``; an IPv6 address has brackets."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
@@ -74,16 +74,16 @@ _archives: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 
 
 class ConnectApplication:
-    """See ``Application``.
+    """An ``Application`` for Spark Connect.
 
     Args:
         spark: a Spark Connect session.
-        profile: what each trial's task asks of Spark, or None.
+        profile: what each trial's task requests from Spark, or None.
         fresh_worker: each trial gets a new Python process, which one that asks for its trial is not.
     """
 
     slots_ttl_s = 5.0
-    shows_tasks = True  # without an executor, the plan of a query tells two slots
+    shows_tasks = True  # without an executor, the plan of a query has two slots
     is_same_python = False  # which one it is, is the server's affair
 
     def __init__(
@@ -105,7 +105,7 @@ class ConnectApplication:
         self.may_wait = not (self.has_copies or fresh_worker)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A setting of the application's, as ``SparkConf.get``."""
+        """One of the application's settings, as ``SparkConf.get``."""
         return self._setting(key, default)
 
     def _setting(self, key: str, default: Any) -> Any:
@@ -128,7 +128,7 @@ class ConnectApplication:
         return _settings[self._spark]
 
     def slots_now(self) -> int | None:
-        """See ``Application``: the cores, as the plan of a query tells them, which is not run."""
+        """How many trials can run now: the cores in the plan of a query, which is not run."""
         cores = _cores.get(self._spark)
         if cores is None:
             plan = self._spark.sql("EXPLAIN SELECT * FROM range(1000000)").collect()[0][0]
@@ -144,34 +144,34 @@ class ConnectApplication:
 
     @functools.cached_property
     def growth(self) -> spark_slots.Growth:
-        """See ``Application``."""
+        """What adds executors while tasks are pending."""
         return spark_slots.Growth() if self.is_fixed else spark_slots.growth_of(self, self._profile)
 
     def count_executors(self) -> int | None:
-        """See ``Application``."""
+        """How many executors there are."""
         return None
 
     def has_stopped(self, error: BaseException | None = None) -> bool:
-        """See ``Application``."""
+        """Whether the session has ended."""
         return bool(self._spark.is_stopped) or any(sign in str(error) for sign in SESSION_ENDED)
 
     def is_cancelled(self, error: BaseException) -> bool:
-        """See ``Application``: ``interruptAll``, ``interruptTag`` and ``interruptOperation`` say the same."""
+        """Whether a job was cancelled from outside; all of Connect's interrupts give one message."""
         return is_cancelled(error, self._cancel_names)
 
     def setting(self, key: str) -> str | None:
-        """See ``Application``."""
+        """One of Spark's settings; None where it is not set, or not shown."""
         value = self._setting(key, None)
         return None if value is None else str(value)
 
     def is_encrypted(self) -> bool:
-        """See ``Application``: also where the session's own connection to the server is."""
+        """Whether Spark, or the session's connection to the server, is encrypted."""
         if self._spark not in _encrypted:
             _encrypted[self._spark] = of_pyspark.connect_is_secure(self._spark) or encrypts(self)
         return _encrypted[self._spark]
 
     def driver_addresses(self) -> tuple[str, str]:
-        """See ``Application``: the address from which this machine reaches the server."""
+        """All addresses, and the address from which this machine reaches the server."""
         if self.is_near:
             return "127.0.0.1", "127.0.0.1"
         target = self._host
@@ -182,7 +182,7 @@ class ConnectApplication:
         return own, own
 
     def admit(self) -> None:
-        """See ``Application``."""
+        """Register the resource profile."""
         if self.is_fixed or self._profile is not None:
             spark_slots.refuse_impossible(self._settings(), self._profile, one_process=self.is_fixed)
         if self._profile is None:
@@ -195,7 +195,7 @@ class ConnectApplication:
             raise refused(error) from error
 
     def send(self, pack: Callable[[], bytes]) -> Sent:
-        """See ``Application``: as a file artifact, which the server keeps until the session ends."""
+        """Send the objective as a file artifact, which the server keeps until the session ends."""
         parcel = Artifact(self._sent_as_file(pack()))
         self._spark.registerProgressHandler(self._progressed)
         return Sent(parcel, (), functools.partial(self._spark.removeProgressHandler, self._progressed))
@@ -223,7 +223,7 @@ class ConnectApplication:
         return Package(archive=_archives[self._spark])
 
     def inheriting(self, body: Callable[[], None]) -> Callable[[], None]:
-        """See ``Application``: the tags."""
+        """Run a thread's body with Spark's properties of the calling thread: the tags."""
         tags = self._spark.getTags()
 
         def tagged() -> None:
@@ -234,20 +234,20 @@ class ConnectApplication:
         return tagged
 
     def mark(self, tag: str, has_task: Callable[[], None] = lambda: None) -> None:
-        """See ``Application``."""
+        """Tag the jobs of this thread."""
         self._spark.addTag(tag)
         self._thread.has_task = has_task
 
     def use_pool(self, name: str) -> None:
-        """See ``Application``: Connect has none."""
+        """Set the scheduler pool of this thread, unless it has one: Connect does not have pools."""
 
     def prepare(self, assignment: Assignment) -> Any:
-        """See ``Application``: the one row, what all trials share, and the query for those with a tag."""
+        """The one row, what all trials share, and the query for those with a tag."""
         row = self._spark.range(0, 1, 1, 1)
         return row, assignment, self._mapped(row, functools.partial(run_in_arrow, assignment, None))
 
     def run(self, prepared: Any, announcement: str, description: str) -> list[bytes]:  # noqa: ARG002
-        """See ``Application``; the Spark UI shows the query's plan."""
+        """Run a trial's job: the Spark UI shows the query's plan."""
         row, assignment, announced = prepared
         while True:
             if self._tags_arrive and len(announcement) <= LONGEST_TAG:
@@ -262,7 +262,7 @@ class ConnectApplication:
                 return outcomes
 
     def run_waiting(self, prepared: Any, number: int) -> list[bytes] | None:
-        """See ``Application``."""
+        """Run a job whose worker asks which trial it runs."""
         _, assignment, announced = prepared
         outcomes = self._outcomes_tagged(announced, announcing_tag(assignment, waiting(number)))
         if NOT_ANNOUNCED in outcomes:
@@ -291,24 +291,24 @@ class ConnectApplication:
         return rows.mapInArrow(package.carrying(body), schema, **options)
 
     def cancel(self, tag: str) -> None:
-        """See ``Application``."""
+        """Cancel the running jobs with this tag."""
         self._spark.interruptTag(tag)
 
     def ask_workers(self, question: Callable[[Any], Any], n: int) -> list[Any]:
-        """See ``Application``."""
+        """The answers of ``n`` tasks."""
 
         def answers(batches: Iterator[Any]) -> Iterator[Any]:
             import pyarrow
 
             for batch in batches:
-                told = [pickle.dumps(question(row.as_py())) for row in batch.column(0)]
-                yield pyarrow.RecordBatch.from_pydict({"outcome": told})
+                answers = [pickle.dumps(question(row.as_py())) for row in batch.column(0)]
+                yield pyarrow.RecordBatch.from_pydict({"outcome": answers})
 
         asked = self._mapped(self._spark.range(0, n, 1, n), answers, is_trial=False)
-        return [pickle.loads(told) for told in _outcomes(asked)]
+        return [pickle.loads(answer) for answer in _outcomes(asked)]
 
     def missing_module_advice(self, file: str) -> Iterable[str]:
-        """See ``Application``."""
+        """Ways to bring a module to the workers."""
         yield f"spark.addArtifacts('{file}', pyfile=True)"
 
 

@@ -4,7 +4,7 @@ A pool of light threads, one per trial under way, each holds one job open. A tri
 control channel while its Spark task is still being wound up, so the next trial is on its way before the slot
 is free; where no worker reaches the driver's port, the outcome comes back as the job's result.
 
-What differs between a classic session and Spark Connect is the ``Application``'s.
+What differs between a classic session and Spark Connect is in the ``Application``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,17 @@ from sparktune.study.backend import (
 )
 from sparktune.study.tracker import RUN_PATIENCE_S, RunContext
 from sparktune.worker import results
-from sparktune.worker.channel import Arrived, Asked, Begun, Endpoint, Gone, Prepared, Signal, Told, Wanted
+from sparktune.worker.channel import (
+    Arrived,
+    Asked,
+    Begun,
+    Endpoint,
+    Gone,
+    Prepared,
+    ReportArrived,
+    Signal,
+    Wanted,
+)
 from sparktune.worker.objective import Objective
 from sparktune.worker.processes import EndsInTime
 from sparktune.worker.task import Outcome
@@ -67,10 +77,10 @@ LOOK_S = 5.0
 CANCEL_AGAIN_S = 0.25
 """How often a job that does not end is cancelled again: a cancel before Spark knows the job is lost."""
 TERMINATE_S = 10.0
-"""How long an objective may take to end after ``report`` told it to; then it is stopped."""
+"""How long an objective may take to end after its ``report`` was answered so; then it is stopped."""
 SILENT_S = 60.0
 """After so long a trial is taken for begun, where no worker has reached this machine and its task runs."""
-GIVE_UP_S = 60.0
+ABANDON_AFTER_S = 60.0
 """How long a stopped trial's worker is waited for; only a worker machine that vanished takes so long."""
 
 
@@ -78,7 +88,7 @@ GIVE_UP_S = 60.0
 class _JobOver:
     """A trial's Spark job ended: with the rows it returned, or with an exception.
 
-    ``is_last``: what its worker told the driver has been taken before.
+    ``is_last``: the events of its worker have been taken before.
     """
 
     trial_id: int
@@ -104,10 +114,9 @@ class _Run:
         attempts: the states of its job and of its objective.
         launched: the monotonic time at which its job was handed to Spark.
         lane: has its job; None while it has none.
-        preparing_until: until then its worker, which knows that the trial is stopped, may do what is to be
-            done before its end.
+        preparing_until: until then its worker, which knows that the trial is stopped, may do its cleanup.
         unanswered: the number of the report that waits for an answer.
-        lacks_run: its worker was not told the trial's MLflow run.
+        lacks_run: its worker did not get the trial's MLflow run.
     """
 
     task: Task
@@ -120,7 +129,7 @@ class _Run:
 
     @property
     def is_preparing(self) -> bool:
-        """Whether its worker has still to be left to itself."""
+        """Whether its worker still has time for its cleanup."""
         return self.preparing_until is not None and time.monotonic() < self.preparing_until
 
 
@@ -135,7 +144,7 @@ class SparkBackend:
         max_attempts: how often the objective of one trial may begin whose workers are lost; None for
             ``default_attempts``.
         ports: which the study may open for its workers; None for what is set, or any.
-        plan: what the study asks for; where the cluster does not say how many trials it runs.
+        plan: what the study asks for; where the cluster's number of slots is not known.
 
     Raises:
         ControlPortNotAvailable: none of them is free.
@@ -219,7 +228,7 @@ class SparkBackend:
         return [run for run in self._runs.values() if not run.attempts.has_ended]
 
     def launch(self, task: Task) -> None:
-        """See ``Backend.launch``."""
+        """Run a trial."""
         with self._session.asking_spark():
             run = _Run(task, Attempts(self._max_attempts), time.monotonic())
             lane = self._pending.bind(run) if self._is_reached else None
@@ -237,7 +246,7 @@ class SparkBackend:
         run.attempts.to_job(Job.WAITING)
 
     def _grow(self) -> None:
-        """Where an elastic cluster is busy, have tasks pending, so that it adds executors; else have none."""
+        """Where an elastic cluster is busy, keep tasks pending, so that it adds executors; else none."""
         shared = self._shipment.shared
         if self._size.kind is not Kind.ELASTIC or shared is None or self._session.error or self._closed:
             return
@@ -250,9 +259,10 @@ class SparkBackend:
             self._pending.withdraw(keep=n)
 
     def stop(self, trial_id: int) -> None:
-        """See ``Backend.stop``: cancels the trial's job and ends its worker process.
+        """Stop a trial: cancels the trial's job and ends its worker process.
 
-        Where the objective is one that ``EndsInTime``, its worker is told first, and has the time for it.
+        Where the objective is one that ``EndsInTime``, its worker is notified first, and gets the time for
+        it.
         """
         run = self._runs.get(trial_id)
         if run is None or run.attempts.has_ended:
@@ -269,11 +279,11 @@ class SparkBackend:
         self._cancel(run)
 
     def go_on(self, trial_id: int) -> None:
-        """See ``Backend.go_on``."""
+        """Answer a report: the objective continues."""
         self._answer(trial_id, terminate=False)
 
     def terminate(self, trial_id: int) -> None:
-        """See ``Backend.terminate``."""
+        """Answer a report: the objective ends."""
         run = self._runs.get(trial_id)
         if run is None or run.attempts.has_ended:
             return
@@ -284,7 +294,7 @@ class SparkBackend:
         self._answer(trial_id, terminate=True)
 
     def post(self, event: Event) -> None:
-        """See ``Backend.post``."""
+        """Have ``wait`` deliver an event from elsewhere."""
         self._inbox.put(event)
 
     def _answer(self, trial_id: int, *, terminate: bool) -> None:
@@ -294,16 +304,16 @@ class SparkBackend:
             run.unanswered = None
 
     def under_way(self) -> set[int]:
-        """See ``Backend.under_way``."""
+        """The launched trials whose end has not been delivered."""
         undelivered = {event.trial_id for event in self._events}
         return undelivered | {run.task.trial_id for run in self._open()}
 
     def wait(self, timeout_s: float | None = None) -> Sequence[Event]:
-        """See ``Backend.wait``.
+        """Wait for events.
 
         Raises:
             SparkNotAvailable: once, when the Spark session was stopped; trials under way end as cancelled.
-            StudyCancelled: once, when others cancelled the jobs of ``fmin``'s caller; likewise.
+            StudyCancelled: once, when the jobs of ``fmin``'s caller were cancelled from outside; likewise.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         had_ended = self._session.error is not None
@@ -327,7 +337,7 @@ class SparkBackend:
         return events
 
     def _looked_after(self) -> list[Event]:
-        """What is done by the clock, however busy the inbox is."""
+        """Periodic work, however busy the inbox is."""
         now = time.monotonic()
         events: list[Event] = []
         if now >= self._insist_at:
@@ -340,18 +350,18 @@ class SparkBackend:
             self._look_at = now + LOOK_S
             events += self._presumed(SILENT_S if self._may_be_reached else 0.0)
             if not self._session.is_dead and not self._app.is_fixed:
-                with contextlib.suppress(SparkNotAvailable, StudyCancelled):  # the ends of its jobs will tell
+                with contextlib.suppress(SparkNotAvailable, StudyCancelled):  # shown by the ends of its jobs
                     self.slots()
         return events
 
     def close(self) -> None:
-        """See ``Backend.close``."""
+        """Stop what still runs and release everything."""
         if self._closed:
             return
         self._closed = True
         for trial_id in list(self._runs):
             self.stop(trial_id)
-        give_up = time.monotonic() + GIVE_UP_S
+        give_up = time.monotonic() + ABANDON_AFTER_S
         self._close_pending()
         unused_until = time.monotonic() + LOOK_S
         try:
@@ -381,8 +391,8 @@ class SparkBackend:
 
     # -- signals to events -----------------------------------------------------------------------------
 
-    def _hear(self, signal: Signal) -> None:
-        """Take a signal in the channel's thread; what concerns MLflow runs is no matter of the driver's."""
+    def _receive(self, signal: Signal) -> None:
+        """Take a signal in the channel's thread; what concerns MLflow runs is not for the driver."""
         if isinstance(signal, Wanted):
             self._is_reached = True
             self._inbox.put(signal)
@@ -400,7 +410,7 @@ class SparkBackend:
 
     def _ask_run(self, run: _Run, *, hurry: bool) -> None:
         trial_id = run.task.trial_id
-        run.task.ask_run(trial_id, functools.partial(self._control.tell_run, trial_id), hurry=hurry)
+        run.task.ask_run(trial_id, functools.partial(self._control.send_run, trial_id), hurry=hurry)
 
     def _has_others_waiting(self) -> bool:
         """Whether a trial's job waits for a slot, which no job without a trial may hold then."""
@@ -408,13 +418,13 @@ class SparkBackend:
         return not all(self._pending.has_worker(run.lane) for run in waiting)
 
     def _wake(self) -> None:
-        """A job without a trial has got a slot: count anew, and let the study launch a trial for it."""
+        """A job without a trial has got a slot: count again, and let the study launch a trial for it."""
         if self._size.kind is Kind.ELASTIC:
             self._slots_until = 0.0
             self._is_woken = True
 
     def _give(self, number: int, lane: Lane[_Run] | None, run: _Run | None) -> None:
-        """Tell a worker which trial it runs; none where its job was made for other trials than this one."""
+        """Send a worker its trial; none where its job was made for other trials than this one."""
         job: LaneJob | None = None
         if run is not None:
             with contextlib.suppress(Exception):  # raised again in the lane, which then runs it
@@ -451,7 +461,7 @@ class SparkBackend:
                     events.append(
                         Started(signal.trial_id, self.now(), attempts.begun, signal.host, signal.worker_pid)
                     )
-            case Told():
+            case ReportArrived():
                 run.unanswered = signal.number
                 if not attempts.has_ended:
                     events.append(Reported(signal.trial_id, self.now(), signal.value, signal.step))
@@ -460,10 +470,10 @@ class SparkBackend:
             case Arrived():
                 outcome: Outcome = pickle.loads(signal.outcome)
                 if not attempts.arrived(outcome.attempt):
-                    # Its worker had been taken for lost: what was begun anew is not needed.
+                    # Its worker had been taken for lost: the second run is not needed.
                     attempts.stopping_since = time.monotonic()
                     self._cancel(run)
-                events += self._outcome(run, outcome, told_begin=True)
+                events += self._outcome(run, outcome, is_begin_known=True)
             case Prepared():
                 self._prepared(run)
             case Gone():
@@ -472,7 +482,7 @@ class SparkBackend:
                     events += self._end(run, Cancelled(signal.trial_id, self.now()))
                 self._prepared(run)
             case _JobOver() if attempts.job is Job.OVER:
-                pass  # it was handed on twice, in the middle of an interrupt
+                pass  # it was passed on twice, in the middle of an interrupt
             case _JobOver(rows=[], error=None, is_last=False) if not attempts.has_ended:
                 # The worker's outcome is confirmed, and on its way to the inbox.
                 put = functools.partial(self._inbox.put, replace(signal, is_last=True))
@@ -488,7 +498,7 @@ class SparkBackend:
         return events
 
     def _unreached(self) -> list[Event]:
-        """A worker could not tell its outcome: unless another one could, none is to try it for seconds."""
+        """A worker could not report its outcome: unless another one could, none is to try it for seconds."""
         if self._is_reached or not self._may_be_reached:
             return []
         self._may_be_reached = False
@@ -510,7 +520,7 @@ class SparkBackend:
             )
 
     def _presumed(self, silent_s: float) -> list[Event]:
-        """Take trials for begun that were handed to Spark ``silent_s`` ago, and of which nothing is heard."""
+        """Take trials for begun that were handed to Spark ``silent_s`` ago, without any sign since."""
         if self._is_reached:
             return []
         events: list[Event] = []
@@ -531,11 +541,11 @@ class SparkBackend:
         outcome: Outcome | None = pickle.loads(signal.rows[0]) if signal.rows else None
         if outcome is not None and not outcome.spent:
             attempts.worker_over()
-            return self._unreached() + self._outcome(run, outcome, told_begin=False)
+            return self._unreached() + self._outcome(run, outcome, is_begin_known=False)
         if attempts.stopping_since is None:
             self._session.look(signal.error)
             if self._session.error is not None:
-                attempts.stopping_since = time.monotonic()  # not the trial's own failure
+                attempts.stopping_since = time.monotonic()  # not a failure of the trial
                 self._control.refuse(run.task.trial_id)
         if attempts.stopping_since is not None:
             if attempts.has_worker:
@@ -550,7 +560,7 @@ class SparkBackend:
 
     def _begun(self, run: _Run, signal: Begun) -> None:
         """Count it. Where it is not the first attempt of its job, Spark has lost workers and tries again."""
-        if signal.attempt <= run.attempts.tried:  # its executor was given up, and another is to run the trial
+        if signal.attempt <= run.attempts.tried:  # its executor was abandoned, another runs the trial
             self._control.kill(signal.trial_id)
         for losses in run.attempts.began(signal.attempt, f"pid {signal.worker_pid} on {signal.host}"):
             self._warn(run, losses, "Spark runs it again")
@@ -561,10 +571,10 @@ class SparkBackend:
         Args:
             run: the trial.
             error: what Spark raised.
-            n_lost: how many attempts of Spark's the job had.
+            n_lost: how many attempts by Spark the job had.
         """
         trial_id, attempts = run.task.trial_id, run.attempts
-        if attempts.has_worker:  # of an executor that Spark has given up
+        if attempts.has_worker:  # of an executor that Spark has abandoned
             self._control.kill(trial_id)
             attempts.worker_over()
         if ending_of(error) is not Ending.WORKER_LOST:
@@ -585,7 +595,7 @@ class SparkBackend:
             logger.warning("trial %d: %s; %s", run.task.trial_id, losses, what_now)
 
     def _run_again(self, run: _Run) -> None:
-        """Give the trial a new Spark job; what stops it meanwhile finds it as one that was just launched."""
+        """Give the trial a new Spark job; a stop meanwhile finds it as just launched."""
         run.attempts.to_job(Job.NEW)
         run.lacks_run, run.unanswered = False, None
         run.launched = time.monotonic()
@@ -595,13 +605,13 @@ class SparkBackend:
 
     # -- outcomes --------------------------------------------------------------------------------------
 
-    def _outcome(self, run: _Run, outcome: Outcome, *, told_begin: bool) -> list[Event]:
+    def _outcome(self, run: _Run, outcome: Outcome, *, is_begin_known: bool) -> list[Event]:
         self._note(run, outcome.notes)
         trial_id, at_s = run.task.trial_id, self.now()
         events: list[Event] = []
-        if not told_begin:
+        if not is_begin_known:
             begun_s = at_s - outcome.duration_s
-            run.attempts.began_unheard(outcome.attempt, is_reached=self._is_reached)
+            run.attempts.began_unreported(outcome.attempt, is_reached=self._is_reached)
             events.append(Started(trial_id, begun_s, run.attempts.begun, outcome.host, outcome.worker_pid))
         events += [Reported(trial_id, at_s, value, step) for step, value in outcome.reports]
         if outcome.terminated:
@@ -635,7 +645,7 @@ class SparkBackend:
     # -- stopping --------------------------------------------------------------------------------------
 
     def _prepared(self, run: _Run) -> None:
-        """Its worker has done what it had to, or is dead: now Spark is told."""
+        """Its worker has done its cleanup, or is dead: now Spark cancels the job."""
         if run.preparing_until is not None and not run.attempts.has_ended:
             run.preparing_until = None
             self._cancel(run)
@@ -649,7 +659,7 @@ class SparkBackend:
         self._control.kill(run.task.trial_id)
 
     def _insist(self, run: _Run) -> list[Event]:
-        """A trial that is to end has not: stop it, cancel once more, or give up on a worker that vanished."""
+        """A trial that is to end has not: stop it, cancel again, or abandon a worker that vanished."""
         attempts = run.attempts
         if attempts.stopping_since is None:
             if time.monotonic() - (attempts.terminating_since or 0.0) > TERMINATE_S:
@@ -659,12 +669,12 @@ class SparkBackend:
         if attempts.job is not Job.OVER:
             return []
         if attempts.has_worker:
-            if time.monotonic() - attempts.stopping_since <= GIVE_UP_S:
+            if time.monotonic() - attempts.stopping_since <= ABANDON_AFTER_S:
                 return []
             logger.warning(
                 "%s was stopped, but its worker has not answered for %.0f s and may still run it",
                 run.task.description,
-                GIVE_UP_S,
+                ABANDON_AFTER_S,
             )
             attempts.worker_over()
         events = self._end(run, Cancelled(run.task.trial_id, self.now()))
@@ -676,7 +686,7 @@ class SparkBackend:
     def _job_ended(self, run: _Run, rows: list[bytes], error: Exception | None) -> None:
         over = _JobOver(run.task.trial_id, rows, error)
         put = functools.partial(self._inbox.put, over)
-        if error is not None:  # what its worker told before it died comes first
+        if error is not None:  # what its worker sent before it died comes first
             self._control.after_arrivals(put)
         else:
             put()
@@ -695,7 +705,7 @@ class SparkBackend:
         return self._control.endpoint if self._may_be_reached else None
 
     def _run_context(self, run: _Run) -> RunContext | None:
-        """What the trial's worker needs. Its MLflow run is told later to a worker that can be reached."""
+        """What the trial's worker needs. Its MLflow run is sent later to a worker that can be reached."""
         context = run.task.run_context()
         if context is None or context.run_id is not None:
             return context
@@ -709,14 +719,14 @@ class SparkBackend:
         return context
 
     def _listen(self, ports: control_port.Ports | None) -> ControlServer:
-        """Open the port for the workers: one that nobody is told where it cannot be encrypted."""
+        """Open the port for the workers: not announced where it cannot be encrypted."""
         bind, advertise = self._app.driver_addresses()
         ports = control_port.ports(ports, self._app)
         if not self._app.is_encrypted():
-            return ControlServer(self._hear, bind, advertise, ports)
+            return ControlServer(self._receive, bind, advertise, ports)
         if encryption.is_possible():
-            return ControlServer(self._hear, bind, advertise, ports, encryption.for_study())
+            return ControlServer(self._receive, bind, advertise, ports, encryption.for_study())
         logger.warning(encryption.MISSING)
         self._warn_of_copies()
         self._is_reached = self._may_be_reached = False
-        return ControlServer(self._hear, "127.0.0.1", "127.0.0.1")
+        return ControlServer(self._receive, "127.0.0.1", "127.0.0.1")

@@ -22,8 +22,8 @@ class LaneJob:
 
     Attributes:
         description: what the Spark UI shows.
-        announcement: what its task is told beyond the assignment; see ``Announcement.as_text``.
-        assignment: what it shares with others; a lane goes on with what was made for it while it stays equal.
+        announcement: what its task gets beyond the assignment; see ``Announcement.as_text``.
+        assignment: what it shares with others; a lane reuses what was made for it while it stays equal.
     """
 
     description: str
@@ -41,7 +41,7 @@ class Wait:
 
 @dataclass(eq=False)
 class Lane(Generic[Item]):
-    """One thread of the pool. It marks its jobs with a tag of its own, and runs one at a time.
+    """One thread of the pool. It marks its jobs with its own tag, and runs one at a time.
 
     While ``waits``, its job may be given an item. ``has_task``: a task of its job was seen to run.
     """
@@ -64,9 +64,9 @@ class Lanes(Generic[Item]):
         application: where the jobs run.
         name: begins the tags of the jobs and the names of the threads.
         prepare: an item's job, or None when it is not to run any more; called in the lane's thread.
-        over: told, in the lane's thread, that the item's job ended: with the rows that it returned, or with
+        over: called, in the lane's thread, when the item's job ended: with the rows that it returned, or with
             an exception.
-        unused: told, in the lane's thread, that a job ended which waited for an item and got none: its
+        unused: called, in the lane's thread, when a job ended that waited for an item and got none: its
             number, and the exception that it ended with.
     """
 
@@ -95,7 +95,7 @@ class Lanes(Generic[Item]):
         self._idle.append(lane)
 
     def wait(self, lane: Lane[Item], job: Wait) -> None:
-        """Let Spark have a job of the lane's before it has an item: ``bind`` gives it one."""
+        """Give Spark a job of the lane before it has an item: ``bind`` gives it one."""
         lane.waits = True
         lane.inbox.put(job)
 
@@ -115,7 +115,7 @@ class Lanes(Generic[Item]):
     def withdraw(self, lane: Lane[Item]) -> bool:
         """Cancel a job that waits for an item, and is given none from now on; False where it has one.
 
-        Again where it goes on: Spark may not have had it yet.
+        Again where it still runs: Spark may not have had it yet.
         """
         with interrupts.held(), lane.lock:
             if lane.item is not None:

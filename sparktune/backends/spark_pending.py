@@ -1,7 +1,7 @@
-"""Jobs that are pending at Spark before the trials are chosen that they run.
+"""Jobs that are pending at Spark before their trials are chosen.
 
-An elastic cluster adds executors while tasks are pending. How many are to be pending then, ``spark_slots``
-says. When a worker gets such a job, it asks over the control channel which trial is meant. So the trial is
+An elastic cluster adds executors while tasks are pending. ``spark_slots`` decides how many are to be pending
+then. When a worker gets such a job, it asks over the control channel which trial it runs. So the trial is
 chosen as late as without this: when there is a slot for it.
 """
 
@@ -23,15 +23,15 @@ PARKED_S = 1.0
 AGAIN_S = 1.0
 """After a job that had a slot and no trial, none is sent for so long."""
 MOST_ERRORS = 5
-"""After so many of them have failed, none is sent any more: something is amiss with them."""
+"""After so many of them have failed, none is sent any more: something is wrong with them."""
 
 
 class PendingJobs(Generic[Item]):
-    """The jobs that wait for a trial, or for a worker. The driver's thread alone calls the methods.
+    """The jobs that wait for a trial, or for a worker. Only the driver's thread calls the methods.
 
     Args:
         lanes: whose jobs they are.
-        give: tells the worker that asked by a job's number which item it runs, or (None) that it runs none.
+        give: sends the worker that asked by a job's number its item, or None for no item.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class PendingJobs(Generic[Item]):
         return None
 
     def asked(self, number: int, *, may_park: bool) -> None:
-        """A worker runs the job of this number, and asks which item is meant.
+        """A worker runs the job of this number, and asks for its item.
 
         Where the job has none, the worker waits for one if it ``may_park``.
         """
@@ -106,7 +106,7 @@ class PendingJobs(Generic[Item]):
     def withdraw(self, keep: int = 0) -> None:
         """Cancel jobs that wait for a slot, but leave ``keep``, the oldest.
 
-        Those that were withdrawn before and go on are cancelled again: Spark may not have had them yet.
+        Those that were withdrawn before and still run are cancelled again: Spark may not have had them yet.
 
         Raises:
             Exception: Spark's.

@@ -1,4 +1,4 @@
-"""What Spark's workers say of themselves: their Python, their packages, and whom they reach."""
+"""Properties of Spark's workers: their Python, their packages, and what they reach."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 @dataclass(frozen=True)
 class Worker:
-    """What one Python worker says.
+    """The answer of one Python worker.
 
     Attributes:
         host: its machine.
@@ -201,7 +201,7 @@ class Sending:
 
     Args:
         application: whose.
-        objective: None for a small one of ours.
+        objective: None for a small default.
 
     Raises:
         ObjectiveNotPicklable: see ``Application.send``.
@@ -257,7 +257,7 @@ _TELLING = ("ModuleNotFoundError: ", "ImportError: ", "Cannot run program", "PYT
 
 
 def telling_line(text: str) -> str:
-    """Of what Spark says of a task that failed, the line that names the cause."""
+    """The line of Spark's message for a failed task that names the cause."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for sign in _TELLING:
         found = next((line for line in lines if sign in line), None)

@@ -1,4 +1,4 @@
-"""Notices that the Spark session of a study was stopped, or that others cancelled the study's jobs."""
+"""Notices that the Spark session of a study was stopped, or that its jobs were cancelled from outside."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sparktune.study import interrupts
 
 STOPPED = (
     "the Spark session was stopped while the study ran. The trials that finished are kept: call fmin again "
-    "with the same trials object to go on"
+    "with the same trials object to continue"
 )
 TOGETHER_S = 1.0
-"""Jobs of different trials that others cancel within so many seconds are cancelled with the study: nobody is
-as quick in the Spark UI. Callers from Scala may give a reason that names neither group nor tag."""
+"""Jobs of different trials that are cancelled from outside within so many seconds were cancelled together:
+the Spark UI is slower. Callers from Scala may give a reason that names neither group nor tag."""
 
 
 class SessionEnd:
@@ -60,7 +60,7 @@ class SessionEnd:
 
         Raises:
             SparkNotAvailable: a call failed because the session has been stopped.
-            StudyCancelled: others cancelled it, with all that ``fmin``'s caller runs.
+            StudyCancelled: it was cancelled from outside, with all that ``fmin``'s caller runs.
         """
         with interrupts.held():
             try:
@@ -74,6 +74,6 @@ class SessionEnd:
 
     @contextlib.contextmanager
     def trying_spark(self) -> Iterator[None]:
-        """As ``asking_spark``; the ends of the study's jobs will tell that the session has ended."""
+        """As ``asking_spark``; the ends of the study's jobs will show that the session has ended."""
         with contextlib.suppress(SparkNotAvailable, StudyCancelled), self.asking_spark():
             yield

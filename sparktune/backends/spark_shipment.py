@@ -1,4 +1,4 @@
-"""What workers get of a study, once, and of each of its trials."""
+"""What is sent to workers: once for a study, and for each of its trials."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Shipment:
         return parcel.pack(self._objective, path)
 
     def job(self, task: Task, attempts: Attempts, context: RunContext | None) -> LaneJob:
-        """A trial's job: the study's assignment, and the announcement of which trial is meant.
+        """A trial's job: the study's assignment, and the announcement of the trial.
 
         The assignment is another when the environment of the trials changes (the tracking server came late).
         """

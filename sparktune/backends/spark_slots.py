@@ -38,12 +38,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Who adds executors to a cluster while tasks are pending, as its settings say.
+    """What adds executors to a cluster while tasks are pending, by its settings.
 
     Attributes:
-        by: who; empty where nobody does.
+        by: what adds them; empty where nothing does.
         executors: the most that there may be; ``math.inf`` without a limit.
-        per_executor: slots of each, None where no setting says it.
+        per_executor: slots of each, None where it is not set.
     """
 
     by: str = ""
@@ -57,8 +57,8 @@ class Size:
 
     Attributes:
         now: how many there are; None where that is not known.
-        most: how many there may be; equal to ``now`` where nobody adds any.
-        by: who adds them; empty where nobody does.
+        most: how many there may be; equal to ``now`` where nothing adds any.
+        by: what adds them; empty where nothing does.
     """
 
     now: int | None
@@ -67,7 +67,7 @@ class Size:
 
     @property
     def kind(self) -> Kind:
-        """Unknown where it is not known how many slots there are, elastic where somebody adds them."""
+        """Unknown where it is not known how many slots there are, elastic where executors are added."""
         if self.now is None:
             return Kind.UNKNOWN
         return Kind.ELASTIC if self.by else Kind.FIXED
@@ -84,9 +84,9 @@ class Plan:
     """What a study asks for.
 
     Attributes:
-        parallelism: the most trials at once, or None.
+        parallelism: the most trials at the same time, or None.
         max_evals: how many trials the search is asked for, or None.
-        n_given: how many points of the user's come on top.
+        n_given: how many of the user's points come on top.
     """
 
     parallelism: int | None = None
@@ -156,13 +156,13 @@ class Sized(Protocol):
 
     @property
     def growth(self) -> Growth:
-        """See ``Application``."""
+        """What adds executors while tasks are pending."""
 
     def slots_now(self) -> int | None:
-        """See ``Application``."""
+        """How many trials can run at the same time now."""
 
     def count_executors(self) -> int | None:
-        """See ``Application``."""
+        """How many executors there are."""
 
 
 def size_of_application(application: Sized) -> Size:
@@ -175,7 +175,7 @@ def size_of_application(application: Sized) -> Size:
 
 
 def limit(size: Size, plan: Plan) -> int:
-    """The most trials of a study that are under way at once, however large the cluster becomes."""
+    """The most trials of a study that run at the same time, however large the cluster becomes."""
     slots = max(1, size.now or 0)
     if plan.parallelism is not None:
         wanted = plan.parallelism
@@ -222,7 +222,7 @@ def explained(size: Size, plan: Plan) -> str:
     """What was chosen on a cluster that is not fixed, and why; for the log."""
     most = limit(size, plan)
     if size.now is None:
-        begin = "Spark does not say how many slots there are"
+        begin = "Spark does not report how many slots there are"
     else:
         bound = "without a limit" if math.isinf(size.most) else f"up to {int(size.most)}"
         begin = f"{size.by} adds slots while tasks are pending ({size.now} now, {bound})"
@@ -244,7 +244,7 @@ def explained(size: Size, plan: Plan) -> str:
             f"a tenth of max_evals={plan.max_evals}{of}, so that the search learns from results; "
             "parallelism=N sets another number"
         )
-    return f"{begin}: at most {most} trial{'s' if most > 1 else ''} at once, {why}"
+    return f"{begin}: at most {most} trial{'s' if most > 1 else ''} at the same time, {why}"
 
 
 # -- what no executor can ever run ---------------------------------------------------------------------
@@ -268,7 +268,7 @@ def refuse_impossible(settings: Mapping[str, str], profile: Any = None, *, one_p
         if resource is not None and float(amount) > 0:
             raise ValueError(
                 f"{key} is {amount}, and a local master has no {resource[1]} to give (Spark runs no task "
-                f"there, and says nothing): leave {key} and spark.executor.resource.{resource[1]}.amount out "
+                f"there, silently): leave {key} and spark.executor.resource.{resource[1]}.amount out "
                 "of the session's settings and of spark-defaults.conf. Objectives can use what this machine "
                 "has without them; SparkTrials(parallelism=1) runs one at a time"
             )

@@ -40,7 +40,7 @@ def _is_on_console(handler: logging.Handler, level: int) -> bool:
     return handler.level <= level and stream is not None and any(stream is known for known in consoles)
 
 
-def tell(text: str, log: logging.Logger) -> None:
+def announce(text: str, log: logging.Logger) -> None:
     """Report a step once: in the log, and on the console where a person reads it."""
     log.info("%s", text)
     if someone_watches() and not shows(log):

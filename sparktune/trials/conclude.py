@@ -75,7 +75,7 @@ class Ending:
     def show(self, *, on_console: bool) -> None:
         """Show the study's summary: on the console, or in the log."""
         for line in self._lines():
-            console.tell(line, hyperopt_log.logger) if on_console else logger.info("%s", line)
+            console.announce(line, hyperopt_log.logger) if on_console else logger.info("%s", line)
 
     def _lines(self) -> list[str]:
         elapsed_s = time.monotonic() - self.began

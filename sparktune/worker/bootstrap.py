@@ -47,8 +47,8 @@ def functions() -> Functions:
             archive: for the others: a broadcast variable with the package as a zip file, or the name of
                 a file artifact that is one. None with a ``folder``.
             instead: another pickled function, that is given where this process has used another version:
-                modules of the user's that it has imported hold that one's functions. None to go on with the
-                right version all the same.
+                modules of the user's that it has imported hold that one's functions. None to use this process
+                with the right version too.
             body: the pickled function.
         """
         import importlib.util
@@ -85,9 +85,9 @@ def functions() -> Functions:
         return pickle.loads(body)
 
     def put(name: str, content: Any) -> str:
-        """Write a file into the application's folder for files, or into one of this user's own.
+        """Write a file into the application's folder for files, or into one of this user.
 
-        Its name tells the content: one that is there is taken as it is.
+        Its name contains a digest of the content: an existing file is used as it is.
         """
         import os
         import tempfile
@@ -99,7 +99,7 @@ def functions() -> Functions:
             try:
                 if folder == own:
                     os.makedirs(own, 0o700, exist_ok=True)
-                    if os.lstat(own).st_uid != os.getuid():  # somebody else's, who could change the file
+                    if os.lstat(own).st_uid != os.getuid():  # of another user, who could change the file
                         continue
                 path = os.path.join(folder, name)
                 if not os.path.exists(path):

@@ -1,27 +1,25 @@
 """The control channel: one authenticated TCP connection from each Python worker process to the driver.
 
-It tells when an objective truly began and what it returned, and lets the driver end it at once. Both sides
-prove that they hold the study's random token (HMAC-SHA256 over the peer's nonce; RFC 2104) before anything
-else is read; until then at most ``HELLO_BYTES`` are accepted. The token travels inside the Spark task, never
-in Spark properties, which a web page shows, and never over the connection. Where Spark encrypts its own
-connections, all but the driver's nonce goes over TLS, whose certificate travels with the token.
+It reports when an objective truly started and what it returned, and lets the driver end it immediately. Both
+sides prove that they hold the study's random token (HMAC-SHA256 over the peer's nonce; RFC 2104) before
+anything else is read; until then at most ``HELLO_BYTES`` are accepted. The token travels inside the Spark
+task, never in Spark properties, which a web page shows, and never over the connection. Where Spark encrypts
+its own connections, all but the driver's nonce goes over TLS, whose certificate travels with the token.
 
 Frames after the handshake: 4 bytes length, 1 byte kind, body. From the worker ``BEGIN`` and ``OUTCOME``
 (pickled, as everything between Spark and its Python workers), ``REPORT`` (trial's id, number of the report,
-step, value), ``ASK`` (the trial's id: which MLflow run is it?), ``TAKE`` (a job's number: which trial does
-it run?) and ``PING``, which is answered however busy the study is: a connection can be lost without a word to
+step, value), ``ASK`` (the trial's id: which MLflow run is it?), ``TAKE`` (a job's number: which trial does it
+run?) and ``PING``, which is answered however busy the study is: a connection can be lost without notice to
 either side. From the driver ``ADMIT``, the answer to ``BEGIN``, or ``REFUSE`` where the trial was stopped
 meanwhile, ``ACK`` and ``KILL`` (the trial's id), ``GO_ON`` and ``TERMINATE`` (the trial's id, and the number
-of the report that is answered), ``RUN`` (the trial's id and its run's, empty where there is none to be had),
-which may come unasked, ``GIVE`` (the job's number and what announces its trial, empty where it is to run
-none) and ``PONG``.
-Where Spark may start a copy of a trial's task, ``CLAIM`` (the trial's id, and the number of its job's
-first attempt) asks before ``BEGIN`` whether the trial is this worker's to run. ``GRANT`` (the trial's id, and
-the number of the attempt) says so when no other worker runs it any more; 0 says that it has ended. The end
-of the connection gives the trial back.
-``PREPARE`` (from the driver) says that ``KILL`` is to come: the worker does what is to be done before it, and
-answers with ``PREPARED``; both hold the trial's id. ``OVER``, before the driver closes its end, says that the
-study has ended, and nothing of it is to begin.
+of the report that is answered), ``RUN`` (the trial's id and its run's, empty where there is none), which may
+come unasked, ``GIVE`` (the job's number and what announces its trial, empty where it is to run none) and
+``PONG``. Where Spark may start a copy of a trial's task, ``CLAIM`` (the trial's id, and the number of its
+job's first attempt) asks before ``BEGIN`` whether this worker may run the trial. ``GRANT`` (the trial's id,
+and the number of the attempt) confirms it when no other worker runs it any more; 0 means that it has ended.
+The end of the connection gives the trial back. ``PREPARE`` (from the driver) announces ``KILL``: the worker
+does its cleanup, and answers with ``PREPARED``; both hold the trial's id. ``OVER``, before the driver closes
+its end, means that the study has ended, and nothing of it is to begin.
 """
 
 from __future__ import annotations
@@ -76,7 +74,8 @@ class Endpoint:
         host: a name or an address, without brackets.
         port: its number.
         token: see above.
-        certificate: PEM text; the connection is encrypted, to the holder of its key alone. None: in clear.
+        certificate: PEM text; the connection is encrypted, only to the holder of its key. None: not
+            encrypted.
     """
 
     host: str
@@ -102,7 +101,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A trial's outcome (see ``sparktune.worker.task``) arrived; the worker has been told so."""
+    """A trial's outcome (see ``sparktune.worker.task``) arrived; the worker has been notified."""
 
     trial_id: int
     outcome: Any
@@ -116,7 +115,7 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportArrived:
     """A trial's objective reported, and waits for ``ControlServer.answer``."""
 
     trial_id: int
@@ -127,14 +126,14 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A trial's objective needs its MLflow run, and waits for ``ControlServer.tell_run``."""
+    """A trial's objective needs its MLflow run, and waits for ``ControlServer.send_run``."""
 
     trial_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A trial's worker has done what was to be done before its end, and waits for ``ControlServer.kill``."""
+    """A trial's worker has done its cleanup, and waits for ``ControlServer.kill``."""
 
     trial_id: int
 
@@ -146,7 +145,7 @@ class Wanted:
     number: int
 
 
-Signal = Begun | Arrived | Gone | Told | Asked | Prepared | Wanted
+Signal = Begun | Arrived | Gone | ReportArrived | Asked | Prepared | Wanted
 
 
 def proof(token: bytes, nonce: bytes, side: bytes) -> bytes:

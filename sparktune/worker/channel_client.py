@@ -49,14 +49,14 @@ from sparktune.worker.processes import end_with_descendants, prepare_to_end
 
 ACK_S = 30.0
 TAKE_S = 60.0
-"""How long a job waits to hear which trial it runs; the driver answers sooner, also that there is none."""
+"""How long a job waits for the trial that it runs; the driver answers sooner, also where there is none."""
 CONNECT_S = 5.0
 
 ANSWER_S = 5.0
-"""How long a report waits for its answer; a busy driver's verdict is then felt at the next report."""
+"""How long a report waits for its answer; a busy driver's decision then takes effect at the next report."""
 
 IDLE_S = 5.0
-"""After so long without a word from the driver its end is asked before anything is sent."""
+"""After so long without data from the driver its end is probed before anything is sent."""
 PONG_S = 2.0
 """How long that answer may take."""
 
@@ -81,13 +81,13 @@ class ControlClient:
     """The worker's end: one per worker process and study, kept over trials.
 
     A thread listens for ``KILL``, which ends this process and all that descend from it: a Python worker
-    cannot be asked to leave a computation that never looks up. After ``PREPARE`` the end of the connection
-    ends it, too. A process that this one forks has no part in the connection: it would keep it open when this
-    process is dead.
+    cannot be asked to leave a computation that never returns to Python. After ``PREPARE`` the end of the
+    connection ends it, too. A process that this one forks has no part in the connection: it would keep it
+    open when this process is dead.
 
     Attributes:
-        is_open: the connection stands, as far as is known.
-        is_over: the driver has said that the study has ended.
+        is_open: the connection is open, as far as is known.
+        is_over: the driver has reported that the study has ended.
 
     Raises:
         OSError: the driver cannot be reached, or is not the study's driver.
@@ -152,7 +152,7 @@ class ControlClient:
         return self.is_open
 
     def take(self, number: int) -> str:
-        """What announces the trial that the job of this number runs; empty where it is to run none.
+        """The announcement of the trial that the job of this number runs; empty where it is to run none.
 
         Raises:
             OSError: the driver cannot be reached.
@@ -161,7 +161,7 @@ class ControlClient:
         self._gift = b""
         self._given.clear()
         self._taking = number
-        if self.is_open:  # else nobody would end the wait
+        if self.is_open:  # else nothing would end the wait
             self._send(TAKE, ID.pack(number))
             self._given.wait(TAKE_S)
         self._taking = -1
@@ -177,7 +177,7 @@ class ControlClient:
         """
         self._current = trial_id
         self._granted.clear()
-        if self.is_open:  # else nobody would end the wait
+        if self.is_open:  # else nothing would end the wait
             self._send(CLAIM, CLAIM_BODY.pack(trial_id, first_attempt))
             self._granted.wait()
         if not self.is_open:
@@ -187,10 +187,10 @@ class ControlClient:
     def begin(
         self, trial_id: int, attempt: int, host: str, on_run: Callable[[str | None], None] | None = None
     ) -> None:
-        """Tell the driver that the objective of this trial begins now; ``is_admitted`` waits for its answer.
+        """Report to the driver that this trial's objective begins; ``is_admitted`` waits for its answer.
 
-        ``on_run`` takes the trial's MLflow run when the driver tells it, in another thread; None says that
-        there is none to be had.
+        ``on_run`` takes the trial's MLflow run when the driver sends it, in another thread; None means that
+        there is none.
         """
         self.join(trial_id)
         self._on_run = on_run or _ignore
@@ -201,7 +201,7 @@ class ControlClient:
 
     def is_admitted(self) -> bool:
         """Whether the objective may begin: not where the trial has been stopped, or the study has ended."""
-        if self.is_open:  # else nobody would end the wait
+        if self.is_open:  # else nothing would end the wait
             self._decided.wait(ANSWER_S)
         return not (self._is_refused or self.is_over)
 
@@ -251,7 +251,7 @@ class ControlClient:
     def forget(self) -> None:
         """In a forked process: leave the connection to the parent."""
         self.is_open = False
-        self._send_lock = threading.Lock()  # another thread of the parent's may have held it
+        self._send_lock = threading.Lock()  # another thread of the parent may have held it
         self._wire = self._socket  # its encryption has a lock as well
         self._socket.close()
 
@@ -313,7 +313,7 @@ class ControlClient:
                     continue
                 if kind == KILL:
                     end_with_descendants()
-                elif kind == PREPARE:  # in a thread of its own: a kill does not wait for it
+                elif kind == PREPARE:  # in its own thread: a kill does not wait for it
                     threading.Thread(target=self._prepare, args=(trial_id,), daemon=True).start()
                 elif kind == GRANT:
                     self._attempt = CLAIM_BODY.unpack(body)[1]
@@ -338,4 +338,4 @@ class ControlClient:
             self._granted.set()
             self._ponged.set()
             self._on_run(None)
-            self._end_prepared()  # nobody is left to kill it
+            self._end_prepared()  # nothing is left to kill it

@@ -23,7 +23,7 @@ class EncryptedConnection:
         certificate: PEM text; no other is trusted.
 
     Raises:
-        OSError: the peer does not hold the certificate's key (``ssl.SSLError``), or Python has no ssl.
+        OSError: the peer does not hold the certificate's key (``ssl.SSLError``), or Python lacks ssl.
     """
 
     def __init__(self, connection: socket.socket, certificate: str) -> None:

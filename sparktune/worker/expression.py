@@ -13,7 +13,7 @@ from hyperopt.utils import use_obj_for_literal_in_memo
 from sparktune.private import of_hyperopt
 
 _SYSTEM = ("builtins", "operator", "_operator")
-"""Modules of the functions that hyperopt itself makes symbols of, beside its own."""
+"""Modules, beside hyperopt's, whose functions hyperopt itself makes symbols of."""
 _SMALL = (bool, int, float, str, type(None))
 """Types of literals that are pickled where they are used."""
 
@@ -27,7 +27,7 @@ class Expression:
 
     Attributes:
         literals: the objects in it, but numbers, texts and the like.
-        symbols: what it calls of the functions that the user has given to ``scope.define``, by name.
+        symbols: the functions given to ``scope.define`` that it calls, by name.
     """
 
     def __init__(self, space: Any, is_low_level: bool = False) -> None:
@@ -48,7 +48,7 @@ class Expression:
 
     @functools.cached_property
     def is_plain(self) -> bool:
-        """Whether its point can be made anywhere: nothing of the user's runs, and there is no ``Ctrl``."""
+        """Whether its point can be made anywhere: without the user's code and without ``Ctrl``."""
         return not (self._is_low_level or self._has_ctrl or self.symbols)
 
     def point(self, config: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What a worker has imported of the user's own modules, and whether a new one would import others.
+"""The user's modules that a worker has imported, and whether a new worker would import others.
 
 A worker is kept for later studies, and its modules with it. A user who has edited one meanwhile expects the
 new code. So each import is noted with its file as it was then; where files have changed, or the modules would
@@ -53,7 +53,7 @@ class _Watch(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """See ``importlib.abc.MetaPathFinder``."""
+        """Note what another finder finds, and return it."""
         before = getattr(self._busy, "name", None)
         if before == fullname or self not in sys.meta_path:
             return None  # another finder asks all others
@@ -119,12 +119,12 @@ def watch() -> None:
 
 
 def followed_by(follower: Follower | None) -> None:
-    """From now on, the context goes around each import that is not part of another; None for no more."""
+    """From now on, wrap each import that is not part of another in the context; None to stop."""
     _watch.follower = follower
 
 
 def outdated(path: Sequence[str]) -> list[str]:
-    """Modules of this process of which a new one, with this ``sys.path``, would import another copy.
+    """Modules of this process that a new one, with this ``sys.path``, would import from another copy.
 
     That is, other than when they were imported, the files have changed, or other files come first.
     """
@@ -157,7 +157,7 @@ def differing(wanted: Mapping[str, Source]) -> list[str]:
     Args:
         wanted: those of the driver; the ones that are not loaded here are passed over.
     """
-    told = []
+    found = []
     for name, source in wanted.items():
         module = sys.modules.get(name)
         origin = _watch.origins.get(name)
@@ -166,15 +166,15 @@ def differing(wanted: Mapping[str, Source]) -> list[str]:
             continue
         here = sources.digest(path, getattr(module, "__loader__", None))
         if here is not None and here != source.digest:
-            told.append(
+            found.append(
                 f"trials run another copy of the module {name!r} than the driver has: {path} on the workers, "
                 f"{source.path} here. Give the workers the driver's, in a new Spark session"
             )
-    return told
+    return found
 
 
 def _process_began_s() -> float:
-    """Unix time of the start of this process; infinity where the system does not tell it."""
+    """Unix time of the start of this process; infinity where the system does not have it."""
     try:
         # Fields of proc(5): starttime, the 22nd of /proc/<pid>/stat, in ticks since boot; btime, in seconds.
         stat = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()

@@ -27,14 +27,14 @@ STATUS_STRINGS = (STATUS_NEW, STATUS_RUNNING, STATUS_SUSPENDED, STATUS_OK, STATU
 """hyperopt's, which a worker need not have."""
 
 LARGEST_POINT_BYTES = 100_000
-"""A larger point is made on the worker: what it is made of was sent once."""
+"""A larger point is made on the worker: its parts were sent once."""
 
 Evaluated = tuple[dict[str, Any], dict[str, Any]]
 """hyperopt's result dict, with a float ``loss`` where the status is ok, and the attachments."""
 
 
 class BadResult(ValueError):
-    """The objective returned something that is no result."""
+    """The objective returned an invalid result."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _evaluated(returned: Any, attachments: dict[str, Any], metric: str, goal: Go
 
 
 def _with_loss(returned: Any, metric: str, goal: Goal) -> Any:
-    """A result without a loss of its own gets it from the primary metric, or from the last report."""
+    """A result without a loss gets it from the primary metric, or from the last report."""
     last = reporting.last_value()
     if returned is None and last is not None:
         returned = {metric: last, "status": STATUS_OK}
@@ -197,7 +197,7 @@ def _why(loss: Any) -> str:
         return "an array, not a number: return loss.item()"
     if hasattr(loss, "shape"):
         return "an array, not a number: return one number, such as its mean"
-    return "which is no number"
+    return "which is not a number"
 
 
 def _holds_one(value: Any) -> bool:
@@ -207,7 +207,7 @@ def _holds_one(value: Any) -> bool:
 
 
 def _hyperopts(name: str, result: Any, message: str) -> Exception:
-    """An exception of hyperopt's, with a message; ``BadResult`` where there is no hyperopt."""
+    """One of hyperopt's exceptions, with a message; ``BadResult`` without hyperopt."""
     try:
         kind = getattr(importlib.import_module("hyperopt.exceptions"), name)
     except ImportError:

@@ -2,8 +2,9 @@
 
 The objective is pickled once, its large buffers (arrays, data frames) beside the pickle (PEP 574), all in one
 container. A worker process keeps the pickle, and maps the buffers from the file in which Spark delivered the
-container. For each trial it reads the pickle anew, over buffers that are mapped copy-on-write: what one trial
-writes into an array, no other sees; what nobody writes is never copied, and a machine's workers share it.
+container. For each trial it reads the pickle again, over buffers that are mapped copy-on-write: what one
+trial writes into an array, no other sees; what is not written is never copied, and a machine's workers share
+it.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def pack(objective: Objective, path: tuple[str, ...] = ()) -> bytes:
     _warn_of(sources.edited(own))
     named = {name: (*source,) for name, source in own.items()}
     # The index itself has a length that depends on what it holds: it is given room, and padded.
-    told = len(pickle.dumps((path, named), protocol=4))
-    room = HEADER_BYTES + 256 + told + 64 * len(buffers)
+    size = len(pickle.dumps((path, named), protocol=4))
+    room = HEADER_BYTES + 256 + size + 64 * len(buffers)
     place = (room, room + len(data))
     parts: list[Part] = []
     end = place[1]

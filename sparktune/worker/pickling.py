@@ -43,7 +43,7 @@ _REMEDIES = (
     (("generator", "async_generator", "coroutine"), "turn it into a list before fmin"),
     (
         ("JavaObject", "JavaMember", "JavaClass", "JavaGateway", "JavaModel"),
-        "it lives in the driver's Java process: models of pyspark.ml and the like cannot be used in a "
+        "it exists only in the driver's Java process: models of pyspark.ml and the like cannot be used in a "
         f"trial; {_OR}",
     ),
 )
@@ -65,7 +65,7 @@ def dumps(
         value: what to pickle.
         what: what it is, for the message.
         buffer_callback: as of ``pickle.Pickler``: False keeps the buffer out of the pickle.
-        modules: is given the names of modules that the pickle refers to; others too (``sources.named_by``).
+        modules: receives the names of modules that the pickle refers to; others too (``sources.named_by``).
 
     Raises:
         ObjectiveNotPicklable: naming the variable, its type, and the remedy.
@@ -88,7 +88,7 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
     modules: set[str] | None = None
 
     def reducer_override(self, obj: Any) -> Any:
-        """See ``pickle.Pickler``."""
+        """Refuse what cannot travel, and note modules that the pickle refers to."""
         kind = type(obj)
         if kind.__name__ in _OF_CONNECT and kind.__module__.startswith("pyspark.sql.connect"):
             raise pickle.PicklingError(f"a {kind.__name__} of Spark Connect exists on the driver only")

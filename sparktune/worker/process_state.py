@@ -5,7 +5,7 @@ change for those after it is noted before it runs and restored when it has ended
 for each. A change that belongs to an import stays with it (the handlers of a library's loggers, its warning
 filters); what the objective changes in a library that it has imported itself does not.
 
-What a module keeps in variables of its own stays as well, with the import; so do threads that an objective
+What a module keeps in its own variables stays as well, with the import; so do threads that an objective
 leaves running. ``SparkTrials(fresh_worker=True)`` gives every trial a new process.
 """
 
@@ -63,7 +63,7 @@ class ProcessState:
 
     @contextlib.contextmanager
     def _importing(self) -> Iterator[None]:
-        """Goes around each import of the trial's."""
+        """Wraps each import of the trial."""
         following: list[Any] = [one for one in self._restores if isinstance(one, WarningFilters | Loggers)]
         for one in following:
             one.import_begins()
@@ -183,7 +183,7 @@ def _signal_handlers() -> Restore:
 
     def restore() -> None:
         if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm of the trial's would kill the next
+            signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm of the trial would kill the next
         for number, handler in before.items():
             if handler is not None and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)

@@ -29,7 +29,7 @@ _before: list[Callable[[], None]] = []
 class EndsInTime:
     """An objective with something to do before its worker ends (``before_the_end``).
 
-    Spark is not told to cancel such a trial until that is done: it would kill the worker in the middle.
+    Spark is not asked to cancel such a trial until that is done: it would kill the worker in the middle.
 
     Attributes:
         ends_within_s: seconds that it takes at most.
@@ -50,7 +50,7 @@ def before_the_end(act: Callable[[], None]) -> Iterator[None]:
 
 
 def prepare_to_end() -> None:
-    """Do what is to be done before the end of this process; ``end_with_descendants`` does not do it again."""
+    """Do the cleanup before the end of this process; ``end_with_descendants`` does not repeat it."""
     while _before:
         with contextlib.suppress(Exception):
             _before.pop()()
@@ -83,11 +83,11 @@ def _kill_this_and(pids: set[int]) -> None:
     try:
         subprocess.Popen(command, cwd="/", stdin=null, stdout=null, stderr=null).wait(KILLED_S)
     finally:
-        _signal(pids, signal.SIGKILL)  # there is no shell, or no process more to be had
+        _signal(pids, signal.SIGKILL)  # there is no shell, or no further process can be started
 
 
 def descendants(pid: int) -> set[int]:
-    """The children of a process, their children, and so on, as far as they live at this moment."""
+    """The descendants of a process that are alive now."""
     parents = _parents()
     found: set[int] = set()
     new = {pid}
@@ -98,7 +98,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def children() -> frozenset[int]:
-    """The children of this process; those that have ended, and that nobody has waited for, are among them."""
+    """The children of this process; also those that have ended and were not waited for."""
     return frozenset(_children_of(os.getpid())) if _has_children() else frozenset()
 
 
@@ -117,7 +117,7 @@ def started_since(before: frozenset[int]) -> set[int]:
     """The children that this process has now and had not ``before``, and that still do something.
 
     Those that only watch over files and semaphores (``multiprocessing.resource_tracker``, and joblib's) are
-    not counted: they run nothing of the user's, and end by themselves.
+    not counted: they run none of the user's code, and end by themselves.
     """
     return {pid for pid in children() - before if _is_alive(pid) and not TRACKER.search(_command(pid))}
 
@@ -155,10 +155,10 @@ def _kill_after_this(pids: set[int]) -> None:
         killer = subprocess.Popen(
             command, cwd="/", stdin=null, stdout=null, stderr=null, start_new_session=True
         )
-    except OSError:  # there is no shell, or no process more to be had
+    except OSError:  # there is no shell, or no further process can be started
         _signal(pids, signal.SIGKILL)
     else:
-        killer.returncode = 0  # nobody waits for it
+        killer.returncode = 0  # it is not waited for
 
 
 def _is_alive(pid: int) -> bool:

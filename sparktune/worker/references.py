@@ -16,7 +16,7 @@ class _Pickler(pickle.Pickler):
         self._places = places
 
     def persistent_id(self, obj: Any) -> int | None:
-        """See ``pickle.Pickler``."""
+        """The place of an object that was sent before; None for others."""
         return self._places.get(id(obj))
 
 
@@ -26,7 +26,7 @@ class _CloudPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
         self._places = places
 
     def persistent_id(self, obj: Any) -> int | None:
-        """See ``pickle.Pickler``."""
+        """The place of an object that was sent before; None for others."""
         return self._places.get(id(obj))
 
 
@@ -36,7 +36,7 @@ class _Unpickler(pickle.Unpickler):
         self._known = known
 
     def persistent_load(self, pid: Any) -> Any:
-        """See ``pickle.Unpickler``."""
+        """The object at this place."""
         return self._known[pid]
 
 

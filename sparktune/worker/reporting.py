@@ -1,4 +1,4 @@
-"""``report``: how an objective tells its study how it is doing, and learns that it is to end."""
+"""``report``: how an objective reports its progress to its study, and learns that it is to end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reporter(Protocol):
     """Where reports of the trial that this process runs go."""
 
     def report(self, step: int, value: float) -> bool:
-        """Hand a report on; True when the trial is to end."""
+        """Pass a report on; True when the trial is to end."""
 
 
 class Ending:
@@ -93,7 +93,7 @@ def report(value: float, step: int | None = None) -> None:
 
     Raises:
         TrialTerminated: the study ends this trial.
-        TypeError: ``value`` is no number, or ``step`` no whole number.
+        TypeError: ``value`` is not a number, or ``step`` not a whole number.
     """
     number = _as_float(value)
     state = _current()

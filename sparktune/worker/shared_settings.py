@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 
 class Follows(Protocol):
-    """Something noted before a trial, and what restores it; it is told of imports in between."""
+    """Something noted before a trial, and its restoration; it is notified of imports in between."""
 
     def __call__(self) -> None:
-        """Restore it, but for what imports have changed."""
+        """Restore it, except for what imports have changed."""
 
     def import_begins(self) -> None:
         """Note how it is before an import."""
@@ -25,7 +25,7 @@ class Follows(Protocol):
 
 
 class WarningFilters:
-    """See ``Follows``."""
+    """Keep what the import has changed."""
 
     def __init__(self) -> None:
         self._list: Any = warnings.filters
@@ -34,35 +34,35 @@ class WarningFilters:
         self._at_import: list[Any] = []
 
     def import_begins(self) -> None:
-        """See ``Follows``."""
+        """Note the state before an import."""
         self._at_import = list(warnings.filters)
 
     def import_ended(self) -> None:
-        """See ``Follows``."""
+        """Keep what the import has changed."""
         if len(warnings.filters) != len(self._at_import) or list(warnings.filters) != self._at_import:
             known = set(map(id, self._at_import))
             self._before = [*(entry for entry in warnings.filters if id(entry) not in known), *self._before]
 
     def __call__(self) -> None:
-        """See ``Follows``."""
+        """Restore the noted state."""
         warnings.showwarning, warnings.formatwarning = self._show, self._format
         now: Any = warnings.filters
         warnings.filters = self._list
         if now is self._list and self._list == self._before:
             return
         self._list[:] = self._before
-        # Python keeps what it has decided by the filters until it hears that they have changed.
+        # Python keeps what it has decided by the filters until it is notified that they have changed.
         with warnings.catch_warnings():
             pass
 
 
 Settings = tuple[int, bool, bool, tuple[Any, ...], tuple[Any, ...]]
 PLAIN: Settings = (logging.NOTSET, False, True, (), ())
-"""The settings of a logger that nobody has touched."""
+"""The settings of an unchanged logger."""
 
 
 class Loggers:
-    """Levels, handlers and filters of loggers; see ``Follows``."""
+    """Levels, handlers and filters of loggers."""
 
     def __init__(self) -> None:
         self._before = _all_settings()
@@ -70,11 +70,11 @@ class Loggers:
         self._at_import: dict[logging.Logger, Settings] = {}
 
     def import_begins(self) -> None:
-        """See ``Follows``."""
+        """Note the state before an import."""
         self._at_import = _all_settings()
 
     def import_ended(self) -> None:
-        """See ``Follows``."""
+        """Keep what the import has changed."""
         now = _all_settings()
         for one in now.keys() | self._at_import.keys():
             settings = now.get(one, PLAIN)
@@ -82,7 +82,7 @@ class Loggers:
                 self._before[one] = settings
 
     def __call__(self) -> None:
-        """See ``Follows``."""
+        """Restore the noted state."""
         manager = logging.root.manager
         if manager.disable != self._disabled:
             manager.disable = self._disabled

@@ -29,7 +29,7 @@ _PYTHONS = tuple(
 
 
 class Source(NamedTuple):
-    """A module of the driver's.
+    """A module of the driver.
 
     Attributes:
         digest: of the content of its file.
@@ -93,7 +93,7 @@ def digest(path: str, loader: Any = None) -> str | None:
 def used(names: Iterable[str]) -> dict[str, Source]:
     """The driver's own modules among ``names``, and those that they use: name -> source.
 
-    What a module uses is what its variables and the code of its functions name; as far as it is loaded.
+    A module uses what its variables and the code of its functions name, as far as it is loaded.
     """
     found: dict[str, Source] = {}
     waiting, seen = list(names), set()

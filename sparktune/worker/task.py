@@ -1,7 +1,7 @@
 """What runs on a worker: a copy of the objective, at one point, in a process as it was; then the outcome.
 
 A worker process keeps the pickled objective and the modules that trials have imported, and nothing else of a
-trial: each gets an objective of its own (``parcel``), and what it changes in the process is put back
+trial: each gets its own copy of the objective (``parcel``), and what it changes in the process is put back
 (``process_state``). Measured with no-op trials: 0.2 ms of processor time, where a forked child for each trial
 took 5 ms with the imports of sparktune alone, 10 with those of MLflow and scikit-learn.
 """
@@ -56,13 +56,13 @@ class Outcome(NamedTuple):
     Attributes:
         payload: the pickled ``(result, attachments)``; pickled apart, so that a class which only the worker
             can import fails this trial alone.
-        error: why there is none.
+        error: why there is no result.
         duration_s: seconds in the objective.
         attempt: 1, and one more for each worker that was lost before, also before the objective had begun.
         host, worker_pid: where it ran.
         terminated: ``report`` ended it.
-        reports: (step, value) of reports that the driver could not be told.
-        notes: what the driver is to say of it, once for all trials.
+        reports: (step, value) of reports that did not reach the driver.
+        notes: what the driver is to log about it, once for all trials.
         spent: it did not run: workers were lost before, and the driver is to decide.
     """
 
@@ -80,7 +80,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Assignment:
-    """One trial's task, as it is shipped.
+    """One trial's task as it is sent.
 
     Attributes:
         study_id: the key of the worker's caches.
@@ -117,20 +117,20 @@ class Assignment:
 
 
 ANNOUNCEMENT = "sparktune.trial"
-"""The job's local property that tells the worker which trial is meant. It is written to Spark's event log: it
+"""The job's local property with the trial for the worker. It is written to Spark's event log: it
 holds the trial's config, which its description shows as well, and nothing secret."""
 
 
 TAGS = "spark.job.tags"
 NOT_RUN, NOT_ANNOUNCED = b"", b"?"
 """Outcomes of a job whose trial was not run: its process is to be another (it had run a trial before, or has
-modules that have changed), or was not told which trial is meant; or the driver gave it none."""
+modules that have changed), or did not receive its trial; or the driver gave it none."""
 WAITING = "?"
-"""Begins the announcement of a job that is to ask the driver; no character of Base64."""
+"""Begins the announcement of a job that is to ask the driver; not a character of Base64."""
 
 
 class Announcement(NamedTuple):
-    """What one trial's task is told beyond what it shares with all others of its study."""
+    """The part of a trial's task that it does not share with all others of its study."""
 
     trial_id: int
     config: Mapping[str, Any]
@@ -168,7 +168,7 @@ _process = _Process()
 
 
 def ready(rows: Iterable[Any]) -> Iterator[Any]:
-    """What a worker does that is started before there is a trial: import this module, and no more."""
+    """The body of a worker that is started before there is a trial: it only imports this module."""
     for _ in rows:
         pass
     return iter(())
@@ -195,7 +195,7 @@ def run_announced(study: Assignment, rows: Any) -> list[bytes]:
 
 
 def announcing_tag(study: Assignment, announcement: str) -> str:
-    """The tag of a Spark Connect query whose function is told no announcement."""
+    """The tag of a Spark Connect query whose function has no announcement."""
     return f"{ANNOUNCEMENT}:{study.study_id}:{announcement}"
 
 
@@ -305,7 +305,7 @@ def _outcomes(assignment: Assignment) -> tuple[list[bytes], bool]:
     if outcome is None:
         return [], False
     if _process.pid != os.getpid():
-        # The objective called os.fork, and its child came here too: the trial's outcome is not its to tell.
+        # The objective called os.fork, and its child came here too: it must not report the trial's outcome.
         os._exit(0 if outcome.error is None else 1)
     is_to_end = processes.end_started_since(children)
     if is_to_end:
@@ -361,8 +361,8 @@ def _arrival(assignment: Assignment, client: ControlClient | None) -> RunArrival
 class TrialReporter:
     """Sends a trial's reports to the driver, or logs them where it reads; keeps the others for the outcome.
 
-    A process that the objective forks has a connection of its own, made when it first reports. A connection
-    that was lost is made anew, once a trial.
+    A process that the objective forks gets its own connection when it first reports. A lost connection is
+    reopened, once per trial.
 
     Args:
         client: the worker's connection, or None.
@@ -392,9 +392,9 @@ class TrialReporter:
         self.unsent: list[tuple[int, float]] = []
 
     def report(self, step: int, value: float) -> bool:
-        """See ``reporting.Reporter``."""
+        """Pass a report to the study; True when the trial is to end."""
         if self._pid != os.getpid():
-            self._connect_anew()
+            self._connect_forked()
         with self._lock:
             while self._client is not None:
                 try:
@@ -418,7 +418,7 @@ class TrialReporter:
         if self._client is not None:
             self._client.join(self._trial_id)
 
-    def _connect_anew(self) -> None:
+    def _connect_forked(self) -> None:
         self._pid, self._lock, self._again = os.getpid(), threading.Lock(), lambda: None
         if self._client is not None and self._endpoint is not None:
             try:
@@ -472,7 +472,7 @@ def _run(
         reporting.begin(None)
         if state is not None:
             state.restore()
-    notes += [*dropped, *_told_of_modules(assignment)]
+    notes += [*dropped, *_module_notes(assignment)]
     return Outcome(
         payload,
         error,
@@ -486,8 +486,8 @@ def _run(
     )
 
 
-def _told_of_modules(assignment: Assignment) -> list[str]:
-    """What the driver is to be told of modules that are not as it has them."""
+def _module_notes(assignment: Assignment) -> list[str]:
+    """Notes for the driver on modules that differ from its own."""
     original = _process.originals.get(assignment.study_id)
     now = assignment.study_id, len(sys.modules)
     if original is None or _process.compared == now:
@@ -513,7 +513,7 @@ def _original(assignment: Assignment) -> Original:
         kept[assignment.study_id] = original
     kept.move_to_end(assignment.study_id)
     if len(sys.modules) != _process.frozen_modules:
-        # PySpark's daemon collects garbage after every task: what will stay need not be looked at again.
+        # PySpark's daemon collects garbage after every task: what will stay need not be scanned again.
         gc.collect()
         gc.freeze()
         _process.frozen_modules = len(sys.modules)

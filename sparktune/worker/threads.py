@@ -2,7 +2,7 @@
 
 Python before 3.14 starts a thread with an empty context. While ``inherited`` blocks run, threads that are
 started from them, and what they submit to a ``ThreadPoolExecutor``, begin with a copy of their starter's
-context: its trial, and where reports go. Threads of others are started as ever.
+context: its trial, and where reports go. Other threads are started as usual.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def test_spark_trials_refuse_before_spark_starts(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sparktune.backends.session.alive", lambda *_: pytest.fail("Spark was started"))
     with pytest.raises(TypeError, match="control_port is True"):
         SparkTrials(control_port=True)
-    with pytest.raises(ValueError, match="control_port=70000: 70000 is no port"):
+    with pytest.raises(ValueError, match="control_port=70000: 70000 is not a port"):
         SparkTrials(control_port=70000)
     monkeypatch.setenv("SPARKTUNE_CONTROL_PORT", "http")
     with pytest.raises(ValueError, match="SPARKTUNE_CONTROL_PORT is 'http'"):

@@ -100,7 +100,7 @@ def test_a_trial_that_goes_on_with_its_spark_jobs_is_stopped_at_each(spark: Any)
 def test_what_cannot_be_ended_is_given_up_and_said(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver_threads, "GIVE_UP_S", 0.3)
+    monkeypatch.setattr(driver_threads, "ABANDON_AFTER_S", 0.3)
     go_on = threading.Event()
 
     def computes(_x: float) -> float:
@@ -140,7 +140,7 @@ def test_one_that_goes_on_after_its_end_is_stopped_however_busy_the_driver(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(driver_threads, "TERMINATE_S", 0.2)
-    monkeypatch.setattr(driver_threads, "GIVE_UP_S", 0.2)
+    monkeypatch.setattr(driver_threads, "ABANDON_AFTER_S", 0.2)
     over = threading.Event()
 
     def ignores(_x: float) -> float:

@@ -25,7 +25,7 @@ from sparktune.backends.spark_lanes import Lane
 from sparktune.backends.spark_session_end import SessionEnd
 from sparktune.study.backend import Event, Lost, Reported, Started
 from sparktune.worker import results
-from sparktune.worker.channel import Arrived, Begun, Gone, Prepared, Told
+from sparktune.worker.channel import Arrived, Begun, Gone, Prepared, ReportArrived
 from sparktune.worker.task import Outcome
 from tests.backends.conformance import task
 
@@ -153,7 +153,7 @@ class Played(SparkBackend):
 
     def deliver(self, signal: Any) -> list[Event]:
         """What a signal, and all that follow from it, become."""
-        (self._inbox.put if isinstance(signal, spark_jobs._JobOver) else self._hear)(signal)
+        (self._inbox.put if isinstance(signal, spark_jobs._JobOver) else self._receive)(signal)
         events: list[Event] = []
         while not self._inbox.empty():
             events += self._take(self._inbox.get())
@@ -196,7 +196,7 @@ def test_in_any_order_a_trial_ends_once(steps: list[str], is_reached: bool, most
             case "gone":
                 events += backend.deliver(Gone(7))
             case "told":
-                events += backend.deliver(Told(7, 1, 1, 0.5))
+                events += backend.deliver(ReportArrived(7, 1, 1, 0.5))
             case "prepared":
                 events += backend.deliver(Prepared(7))
             case "stop":

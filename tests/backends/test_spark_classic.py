@@ -27,7 +27,7 @@ from py4j.protocol import Py4JNetworkError
 from sparktune import BanditPolicy, SparkTrials, fmin, hp, rand, report
 from sparktune.backends.spark_classic import ClassicApplication
 from sparktune.backends.spark_cluster import default_attempts
-from sparktune.backends.spark_jobs import GIVE_UP_S, SparkBackend
+from sparktune.backends.spark_jobs import ABANDON_AFTER_S, SparkBackend
 from sparktune.errors import ControlPortNotAvailable, ObjectiveNotPicklable, StudyCancelled
 from sparktune.study.backend import Backend, Cancelled, Finished, Lost, Started, Task
 from sparktune.study.tracker import RunContext
@@ -199,7 +199,7 @@ def test_a_job_that_somebody_cancels_is_not_run_again(make: Make, spark: Any) ->
     sc._jsc.sc().cancelJob(max(sc.statusTracker().getActiveJobsIds()))
     events = wait_for_ends(backend, 0)
     error = error_of(events[-1])
-    assert "cancelled by somebody else" in error.message
+    assert "cancelled from outside" in error.message
     assert isinstance(worker, Started)
     assert [event for event in events if not isinstance(event, Started)] == events[-1:]
     psutil.wait_procs([p for p in psutil.process_iter() if p.pid == worker.worker_pid], timeout=10)
@@ -538,7 +538,7 @@ def test_a_stop_ends_what_the_objective_has_started(make: Make, tmp_path: Path) 
     took = time.monotonic() - began
     _, alive = psutil.wait_procs(family, timeout=1)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
-    assert took < GIVE_UP_S / 2
+    assert took < ABANDON_AFTER_S / 2
 
 
 @pytest.mark.parametrize(("by", "save_s"), [("stop", 2.5), ("close", 1.0), ("stop", 3600.0)])

@@ -424,5 +424,5 @@ def test_where_slots_are_not_known_the_search_learns(
     assert len(finished) == 40
     assert finished[10] >= 7, "results before the eleventh trial"
     assert max(under_way) <= 4
-    said = "Spark does not say how many slots there are: at most 4 trials at once, a tenth of max_evals=40"
+    said = "Spark does not report how many slots there are: at most 4 trials at the same time, a tenth of "
     assert said in caplog.text

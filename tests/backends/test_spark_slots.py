@@ -151,15 +151,35 @@ def test_a_cluster_that_follows_its_load_grows_to_the_limit_and_no_further() -> 
 @pytest.mark.parametrize(
     ("size", "plan", "says"),
     [
-        (UNLIMITED, Plan(6, 40), "2 now, without a limit): at most 6 trials at once, as parallelism=6 asks"),
-        (Size(1, 4, BY_DATABRICKS), Plan(6, 40), "up to 4): at most 4 trials at once, of the 6 that"),
-        (UNLIMITED, Plan(None, 40), "at most 4 trials at once, a tenth of max_evals=40, so that"),
-        (UNLIMITED, Plan(None, None), "at most 10 trials at once, as there is no max_evals"),
-        (UNLIMITED, Plan(None, 20), "at most 2 trials at once, as many as there are slots"),
-        (Size(2, 3, DYNAMICALLY), Plan(None, 40), "at most 3 trials at once, as many as slots are allowed"),
-        (UNLIMITED, Plan(None, 35, 5), "at most 4 trials at once, a tenth of max_evals=35 and 5 points_to_"),
-        (UNLIMITED, Plan(None, 0, 5), "at most 5 trials at once, as many as there are points_to_evaluate"),
-        (Size(None, math.inf), Plan(None, 10), "does not say how many slots there are: at most 1 trial at"),
+        (
+            UNLIMITED,
+            Plan(6, 40),
+            "2 now, without a limit): at most 6 trials at the same time, as parallelism=6 asks",
+        ),
+        (
+            Size(1, 4, BY_DATABRICKS),
+            Plan(6, 40),
+            "up to 4): at most 4 trials at the same time, of the 6 that",
+        ),
+        (UNLIMITED, Plan(None, 40), "at most 4 trials at the same time, a tenth of max_evals=40, so that"),
+        (UNLIMITED, Plan(None, None), "at most 10 trials at the same time, as there is no max_evals"),
+        (UNLIMITED, Plan(None, 20), "at most 2 trials at the same time, as many as there are slots"),
+        (
+            Size(2, 3, DYNAMICALLY),
+            Plan(None, 40),
+            "at most 3 trials at the same time, as many as slots are allowed",
+        ),
+        (
+            UNLIMITED,
+            Plan(None, 35, 5),
+            "at most 4 trials at the same time, a tenth of max_evals=35 and 5 points_to_",
+        ),
+        (
+            UNLIMITED,
+            Plan(None, 0, 5),
+            "at most 5 trials at the same time, as many as there are points_to_evaluate",
+        ),
+        (Size(None, math.inf), Plan(None, 10), "does not report how many slots there are: at most 1 trial at"),
     ],
 )
 def test_what_the_log_says(size: Size, plan: Plan, says: str) -> None:

@@ -157,7 +157,7 @@ def test_what_is_done_is_told_where_a_person_looks_on(monkeypatch: pytest.Monkey
     terminal, file = Terminal(), io.StringIO()
     for stream in (terminal, file):
         monkeypatch.setattr(sys, "stderr", stream)
-        console.tell("starting Spark", logging.getLogger("sparktune"))
+        console.announce("starting Spark", logging.getLogger("sparktune"))
     assert (terminal.getvalue(), file.getvalue()) == ("starting Spark\n", "")
 
 

@@ -258,7 +258,7 @@ from sparktune.study import console
 from tests.recorded_trials import RecordedTrials
 exec(sys.argv[2])
 fmin = hyperopt.fmin if sys.argv[3] == "hyperopt" else sparktune.fmin
-console.tell("a beginning", logging.getLogger("sparktune"))
+console.announce("a beginning", logging.getLogger("sparktune"))
 fmin(abs, hp.uniform("x", -1, 1), rand.suggest, 3, trials=RecordedTrials(1))
 """
 CONFIGURED = "logging.basicConfig(level=logging.INFO, format='LOG %(message)s')"

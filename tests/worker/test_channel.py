@@ -220,9 +220,9 @@ def test_a_worker_asks_for_its_run(server: ControlServer, client: ControlClient,
     client.begin(7, 1, "h", told.put)
     client.ask_run(7)
     assert [type(signals.get(timeout=30)) for _ in range(2)] == [Begun, Asked]
-    server.tell_run(7, None)
-    server.tell_run(8, "of another")
-    server.tell_run(7, "r")
+    server.send_run(7, None)
+    server.send_run(8, "of another")
+    server.send_run(7, "r")
     assert [told.get(timeout=30) for _ in range(2)] == [None, "r"]
 
 
@@ -232,10 +232,10 @@ def test_a_run_that_comes_after_the_trial_is_told_to_nobody(
     told: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     client.begin(7, 1, "h", told.put)
     client.end(7, b"")
-    server.tell_run(7, "late")
+    server.send_run(7, "late")
     client.begin(8, 1, "h", told.put)
     assert [type(signals.get(timeout=30)) for _ in range(3)] == [Begun, Arrived, Begun]
-    server.tell_run(8, "r")
+    server.send_run(8, "r")
     assert told.get(timeout=30) == "r"
     assert told.empty()
 

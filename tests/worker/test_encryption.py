@@ -19,7 +19,7 @@ import pytest
 
 from sparktune.backends import encryption
 from sparktune.backends.channel_server import ControlServer
-from sparktune.worker.channel import Begun, Gone, Told
+from sparktune.worker.channel import Begun, Gone, ReportArrived
 from sparktune.worker.channel_client import ControlClient
 from tests.relay import relay_to
 from tests.worker.test_channel import WORKER
@@ -54,8 +54,8 @@ def test_what_can_be_read_on_the_way(is_encrypted: bool, signals: Any) -> None:
         answered = threading.Thread(target=client.report, args=(7, 1, 0.123456789))
         answered.start()
         assert isinstance(signals.get(timeout=30), Begun)
-        assert isinstance(signals.get(timeout=30), Told)
-        server.tell_run(7, "the run's id")
+        assert isinstance(signals.get(timeout=30), ReportArrived)
+        server.send_run(7, "the run's id")
         server.answer(7, 1, terminate=False)
         answered.join()
         assert client.end(7, OUTCOME)
@@ -102,7 +102,7 @@ def test_both_sides_send_at_the_same_time(server: ControlServer, signals: Any) -
     sending.start()
     texts = [str(number) * 1000 for number in range(500)]
     for text in texts:
-        server.tell_run(0, text)
+        server.send_run(0, text)
     sending.join()
     assert signals.get(timeout=30).outcome == data
     received = [told.get(timeout=30) for _ in range(told.qsize())]
@@ -115,9 +115,9 @@ def test_a_process_that_the_objective_forks(server: ControlServer, signals: Any,
     command = [sys.executable, "-c", FORKS, pickle.dumps(server.endpoint).hex()]
     with subprocess.Popen(command, env=subprocess_env) as worker:
         signals.get(timeout=60)
-        assert signals.get(timeout=60) == Told(5, 1, 3, 0.25)
+        assert signals.get(timeout=60) == ReportArrived(5, 1, 3, 0.25)
         server.answer(5, 1, terminate=True)
-        assert signals.get(timeout=60) == Told(5, 1, 4, 0.5)
+        assert signals.get(timeout=60) == ReportArrived(5, 1, 4, 0.5)
         server.answer(5, 1, terminate=False)
         assert worker.wait(60) == 0
 

@@ -67,8 +67,8 @@ def test_dicts_keep_their_entries() -> None:
         ({"loss": 0.5}, BadResult, r"has no 'status' .its keys: \['loss'\]"),
         ({"status": "great"}, InvalidResultStatus, "status 'great'; it must be one of"),
         ({"status": STATUS_OK}, InvalidLoss, "status 'ok' but no 'loss'"),
-        ({"status": STATUS_OK, "loss": None}, InvalidLoss, "loss is None, which is no number"),
-        ({"status": STATUS_OK, "loss": "low"}, InvalidLoss, "loss is 'low', which is no number"),
+        ({"status": STATUS_OK, "loss": None}, InvalidLoss, "loss is None, which is not a number"),
+        ({"status": STATUS_OK, "loss": "low"}, InvalidLoss, "loss is 'low', which is not a number"),
         ({"status": STATUS_OK, "loss": np.array(["x"])}, InvalidLoss, r"array.*: return loss.item\(\)"),
     ],
 )

@@ -17,7 +17,7 @@ import pytest
 
 from sparktune.backends.channel_server import ControlServer
 from sparktune.worker import channel_client, parcel, task as spark_task
-from sparktune.worker.channel import Told
+from sparktune.worker.channel import ReportArrived
 from sparktune.worker.reporting import report
 from sparktune.worker.task import Assignment
 from tests.backends.conformance import objective
@@ -49,9 +49,9 @@ def test_a_process_that_the_objective_forks_reports_and_is_answered(subprocess_e
     command = [sys.executable, "-c", FORKS, pickle.dumps(server.endpoint).hex()]
     with subprocess.Popen(command, env=subprocess_env) as worker:
         signals.get(timeout=60)
-        assert signals.get(timeout=60) == Told(5, 1, 3, 0.25)
+        assert signals.get(timeout=60) == ReportArrived(5, 1, 3, 0.25)
         server.answer(5, 1, terminate=True)
-        assert signals.get(timeout=60) == Told(5, 1, 4, 0.5)
+        assert signals.get(timeout=60) == ReportArrived(5, 1, 4, 0.5)
         server.answer(5, 1, terminate=False)
         assert worker.wait(60) == 0
     server.close()
@@ -138,7 +138,7 @@ def test_a_connection_that_is_lost_in_a_trial_costs_no_later_one(monkeypatch: py
         def hear() -> None:
             while (signal := signals.get()) is not None:
                 heard.append(signal)
-                if isinstance(signal, Told):
+                if isinstance(signal, ReportArrived):
                     server.answer(signal.trial_id, signal.number, terminate=signal.value > 0.5)
 
         hearing = threading.Thread(target=hear, daemon=True)
@@ -169,7 +169,7 @@ def test_a_connection_that_is_lost_in_a_trial_costs_no_later_one(monkeypatch: py
     outcome = pickle.loads(row)
     assert outcome.terminated
     assert outcome.reports == ()
-    assert [signal.value for signal in heard if isinstance(signal, Told)] == [
+    assert [signal.value for signal in heard if isinstance(signal, ReportArrived)] == [
         0.025,
         0.25,
         0.1,
