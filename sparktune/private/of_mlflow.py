@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import MutableSequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any
+
+from sparktune.private import presence
 
 FLUENT = "mlflow.tracking.fluent"
 STORE_CLIENT = "mlflow.tracking._tracking_service.client"
@@ -26,6 +28,8 @@ NAMES = {
     "_training_sessions",
     "_get_new_training_session_class",
     "_session_stack",
+    "_call_endpoint",
+    "_METHOD_TO_INFO",
 }
 """Used only in this module."""
 
@@ -109,6 +113,44 @@ def flush(fluent: Any) -> None:
     flush = getattr(fluent._get_store(), "flush_async_logging", None)
     if flush is not None:
         flush()
+
+
+# Stores ---------------------------------------------------------------------------------------------------
+
+
+def routes(store: Any, wanted: Sequence[str]) -> dict[str, tuple[str, str]] | None:
+    """Path and HTTP method of each request to a server.
+
+    Args:
+        store: any of MLflow's.
+        wanted: names of requests (``CreateRun``).
+
+    Returns:
+        None for a store that asks no server, or does so in another way than MLflow's own, as plug-ins do.
+    """
+    module = _module("mlflow.store.tracking.rest_store")
+    if not isinstance(store, module.RestStore):
+        return None
+    if not type(store)._call_endpoint.__module__.startswith("mlflow."):
+        return None
+    # An attribute of the store from MLflow 3.4 on, of its module before.
+    table = getattr(store, "_METHOD_TO_INFO", None) or getattr(module, "_METHOD_TO_INFO", {})
+    found = {request.DESCRIPTOR.name: route for request, route in table.items()}
+    if any(name not in found for name in wanted):
+        presence.missing(
+            "mlflow",
+            "RestStore._METHOD_TO_INFO",
+            "failing requests are repeated for minutes, so that an outage is noticed late",
+        )
+        return None
+    return {name: found[name] for name in wanted}
+
+
+def replace_call_endpoint(store: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Have ``call(request, json_body)`` make the requests of one ``RestStore``; returns what made them."""
+    before: Callable[..., Any] = store._call_endpoint
+    store._call_endpoint = call
+    return before
 
 
 # Autologging ----------------------------------------------------------------------------------------------

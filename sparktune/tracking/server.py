@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sparktune.study.tracker import UnrecordableError
 from sparktune.tracking import layout
+from sparktune.tracking.http import request_once
 from sparktune.tracking.places import scheme_of
 from sparktune.tracking.refusals import cannot_record, in_short
 from sparktune.tracking.store import MlflowStore
@@ -37,19 +38,9 @@ def ask_version(uri: str) -> Answer:
     Raises:
         OSError: it does not answer; the first cause of that, for people to read.
     """
-    rest, credentials = (
-        importlib.import_module(f"mlflow.utils.{name}") for name in ("rest_utils", "credentials")
-    )
+    credentials = importlib.import_module("mlflow.utils.credentials")
     try:
-        response = rest.http_request(
-            credentials.get_default_host_creds(uri),
-            "/version",
-            "GET",
-            max_retries=0,
-            retry_codes=(),
-            raise_on_status=False,
-            timeout=ANSWER_S,
-        )
+        response = request_once(credentials.get_default_host_creds(uri), "/version", "GET", ANSWER_S)
     except Exception as error:  # MLflow's own, around those of requests, urllib3 and the socket
         cause: BaseException = error
         while (deeper := cause.__cause__ or cause.__context__) is not None:

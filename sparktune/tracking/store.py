@@ -10,14 +10,15 @@ import contextlib
 import importlib
 import itertools
 import logging
+import math
 import os
 import tempfile
+import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparktune.tracking import layout
-from sparktune.tracking.patience import upload, upload_url, with_short_patience
+from sparktune.tracking import http, layout
 from sparktune.tracking.places import has_mlflows_pages, is_databricks
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, StoreBusyError
 from sparktune.tracking.refusals import refusals
@@ -33,7 +34,7 @@ UPLOADS, UPLOADS_TO_SERVER = 2, 8
 """How often an artifact is uploaded in vain, the tracking server answering, before it is kept aside. In other
 ways than through that server MLflow repeats what fails."""
 
-_OWN_THREADS = ("sparktune-mlflow-", "sparktune-request-", "sparktune-watcher", "sparktune-lease")
+_OWN_THREADS = ("sparktune-mlflow-", "sparktune-watcher", "sparktune-lease")
 """Other threads of ours run objectives, whose connections are the user's."""
 
 
@@ -77,7 +78,9 @@ class MlflowStore:
         self.experiment_id = ""
         self.rejected: list[tuple[str, str, str]] = []
         self.may_have_twice = False
+        self._unanswered_s = -math.inf  # when a request to create a run failed for the last time
         self._store: Any = None
+        self._http: http.HttpStore | None = None
         self._transaction: Transaction | None = None
         self._context_tags: dict[str, str] = {}
         self._refused: set[str] = set()  # keys of which it was said
@@ -99,8 +102,11 @@ class MlflowStore:
         self._context_tags = {key: str(value) for key, value in tags.items()}
         if hasattr(store, "get_host_creds"):
             store.get_host_creds()  # raises where there is no login for Databricks
-        self._store = with_short_patience(store)
-        self._transaction = Transaction.of(self._store)
+        self._store = store
+        self._http = http.HttpStore.of(store)
+        if self._http is not None:
+            self._store = self._http.store
+        self._transaction = Transaction.of(store)
         if self._transaction is not None:
             self._store, self.together = self._transaction.store, RUNS_TOGETHER
 
@@ -213,7 +219,7 @@ class MlflowStore:
         except (RefusedError, StoreBusyError):
             raise
         except Exception:
-            self.may_have_twice = True
+            self.may_have_twice, self._unanswered_s = True, time.monotonic()
             raise
         return str(run.info.run_id)
 
@@ -365,16 +371,22 @@ class MlflowStore:
             How many were deleted.
         """
         wanted = f"tags.`{STUDY_TAG}` = '{study_id}' and attributes.status = 'RUNNING'"
-        doubles = [
-            run.info.run_id
-            for run in self.search(self.experiment_id, wanted)
-            if run.info.run_id not in known
-            and not (run.data.params or run.data.metrics)
-            and ("trial_status" in run.data.tags or run.data.tags.get(ROLE_TAG) == "study")
-        ]
-        for run_id in doubles:
-            self._store.delete_run(run_id)
-        return len(doubles)
+        count = 0
+        while True:
+            doubles = [
+                run.info.run_id
+                for run in self.search(self.experiment_id, wanted)
+                if run.info.run_id not in known
+                and not (run.data.params or run.data.metrics)
+                and ("trial_status" in run.data.tags or run.data.tags.get(ROLE_TAG) == "study")
+            ]
+            for run_id in doubles:
+                self._store.delete_run(run_id)
+            count += len(doubles)
+            # A server that is slow, and does not lose requests, may still be creating the latest of them.
+            if not doubles or time.monotonic() - self._unanswered_s > http.LIMIT_S:
+                return count
+            time.sleep(http.CREATE_S)
 
     def _artifact(self, run_id: str, name: str, text: str) -> None:
         """Store a text artifact; where the store of artifacts fails but tracking works, keep it aside."""
@@ -385,7 +397,8 @@ class MlflowStore:
                 url = self._upload_url(run_id)
                 limit = UPLOADS if url is None else UPLOADS_TO_SERVER
                 if url is not None:
-                    upload(self._store, url, name, text.encode("utf-8", errors="replace"))
+                    assert self._http is not None
+                    self._http.upload(url, name, text.encode("utf-8", errors="replace"))
                 else:
                     self._upload(run_id, name, text)
                 return
@@ -400,9 +413,11 @@ class MlflowStore:
         self.rejected.append((run_id, name, text))
 
     def _upload_url(self, run_id: str) -> str | None:
-        """See ``upload_url``; asked once for each run."""
+        """See ``HttpStore.upload_url``; asked once for each run."""
+        if self._http is None:
+            return None
         if run_id not in self._upload_urls:
-            self._upload_urls[run_id] = upload_url(self._store, self.tracking_uri, run_id)
+            self._upload_urls[run_id] = self._http.upload_url(self.tracking_uri, run_id)
         return self._upload_urls[run_id]
 
     def _upload(self, run_id: str, name: str, text: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import mlflow
 import pytest
 
-from sparktune.tracking import timeouts
+from sparktune.tracking import http
 from tests.gate import Gate, Trouble, gate_to
 from tests.recorded_trials import PARENT, tune
 from tests.tracking.conftest import Server
@@ -60,13 +60,16 @@ def test_every_third_request_fails(
 def test_runs_that_a_slow_server_creates_twice(
     gate: Gate, server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A request that was given up, and is done nevertheless, leaves nothing behind."""
+    """A request that nobody waits for any more, and is done nevertheless, leaves nothing behind.
+
+    Also where that happens after the last run was found.
+    """
     client = mlflow.MlflowClient(server.uri)
     experiment_id = client.create_experiment("created twice")
     mlflow.set_tracking_uri(gate.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment_id)
-    monkeypatch.setattr(timeouts, "LEAST_TO_CREATE_S", 0.3)
-    gate.delay_s = lambda _number, path: 2.0 if path.endswith("/runs/create") else 0.0
+    monkeypatch.setattr(http, "CREATE_S", 1.0)
+    gate.delay_s = lambda _number, path: 1.5 if path.endswith("/runs/create") else 0.0
     caplog.set_level(logging.INFO, "sparktune")
     trials = tune(4)
     assert "runs existed twice, and were deleted" in caplog.text

@@ -97,7 +97,6 @@ def test_a_server_whose_database_connections_are_in_use_refuses_nothing() -> Non
         ("MainThread", True),
         ("sparktune-0a1b2c3d-0", True),  # of DriverTrials: an objective's own connections
         ("sparktune-mlflow-0", False),
-        ("sparktune-request-3", False),
         ("sparktune-watcher", False),
         ("sparktune-lease", False),
     ],

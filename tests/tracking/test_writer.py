@@ -609,6 +609,25 @@ def test_requests_that_take_long_do_not_hold_up_the_others(
         writer.close()
 
 
+@pytest.mark.parametrize(("took_s", "is_outage"), [(31.0, True), (5.0, False)])
+def test_long_silence_is_an_outage_after_one_request(took_s: float, is_outage: bool, store: Memory) -> None:
+    now_s = [0.0]
+
+    def fail(_what: str, _name: str) -> None:
+        if not now_s[0]:
+            now_s[0] = took_s
+            raise TimeoutError
+
+    store.fail = fail  # type: ignore[method-assign]
+    writer = Writer(store, 4, lambda: now_s[0])
+    one = record("one")
+    pressed = told(writer, one, hurry=True)
+    writer.put(one)
+    assert (pressed.get(timeout=30) is None) is is_outage
+    assert writer.in_trouble is is_outage
+    writer.close()
+
+
 def test_a_store_that_fails_now_and_then_is_not_in_trouble(
     store: Memory, writer: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:
