@@ -239,6 +239,46 @@ def test_trials_reach_for_no_private_part_of_hyperopts_trials() -> None:
         assert names_used(MODULES[module], with_self=True) & set(of_hyperopt.NAMES) == set(), module
 
 
+REACHES = {
+    "_exit": "os._exit",
+    "_replace": "documented, of named tuples",
+    **dict.fromkeys(("_active_experiment_id", "_tracking_uri", "_registry_uri"), "MLflow's, for now"),
+    **dict.fromkeys(("_metric_objs", "_get_store", "_post_import_hooks"), "MLflow's, for now"),
+    "_sparktune": "a mark of ours on functions that we replace",
+    "_bit_generator": "numpy's RandomState has no public way to it",
+    "_clear_cache": "logging's, after disable was set directly",
+    "_parse_args": "scipy.stats has no public way to the arguments of a frozen distribution",
+}
+"""Private names of other objects that modules may use, and why."""
+
+
+def own_names(tree: ast.AST) -> set[str]:
+    """Names that a class sets, or defines, on itself: another instance of it may use them."""
+    found = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(ast.Name("self" | "cls"), str(name), ast.Store()):
+                found.add(name)
+            case ast.ClassDef(body=body):
+                found |= {part.name for part in body if isinstance(part, ast.FunctionDef)}
+    return found
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("sparktune.private.")])
+def test_no_module_touches_the_private_attributes_of_another_object(module: str) -> None:
+    tree = MODULES[module]
+    own = own_names(tree)
+    reaches = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(ast.Name("self" | "cls") | ast.Call(ast.Name("super"))):
+                pass
+            case ast.Attribute(attr=str(name)) if name.startswith("_") and not name.startswith("__"):
+                if name not in REACHES and name not in own:
+                    reaches.add(ast.unparse(node))
+    assert reaches == set()
+
+
 CLOCKS = {"time", "datetime", "sched", "asyncio", "threading", "sqlite3"}
 WITH_A_CLOCK = {"sparktune.study.interrupts", "sparktune.study.progress", "sparktune.study.outcome"}
 """Ctrl-C and the progress bar are real time's; ``outcome`` reads times that stand in hyperopt's documents."""

@@ -38,32 +38,32 @@ class Agenda:
         ``first``: before others of its kind, and at once. A record that has failed waits until its next
         attempt may be made. Returns whether that is news to who takes.
         """
-        if record._queued or record.set_aside:
+        if record.turn.is_queued or record.set_aside:
             return False
         due = max(now + within_s, record.not_before)
-        is_news = record._due is None or due < record._due
-        if record._busy:  # the thread that holds it looks again when it is done
-            record._due = due if is_news else record._due
+        is_news = record.turn.due is None or due < record.turn.due
+        if record.turn.is_busy:  # the thread that holds it looks again when it is done
+            record.turn.due = due if is_news else record.turn.due
             return False
         if due <= now:
             self._line_up(record, first=first)
             return True
         if is_news:
-            record._due = due
+            record.turn.due = due
             heapq.heappush(self._later, (due, next(self._count), record))
         return is_news
 
     def move_up(self, record: RunRecord, now: float) -> None:
         """Have the record taken before all others."""
-        if record._queued:
+        if record.turn.is_queued:
             for queue in self._queues:
                 with contextlib.suppress(ValueError):
                     queue.remove(record)
-            record._queued = False
+            record.turn.is_queued = False
         self.add(record, now, first=True)
 
     def _line_up(self, record: RunRecord, *, first: bool = False) -> None:
-        record._queued, record._due = True, None
+        record.turn.is_queued, record.turn.due = True, None
         create = record.run_id is None
         # Before a parent exists, nothing else can be created.
         first = first or (create and record.parent is None)
@@ -75,20 +75,20 @@ class Agenda:
         """Line up what is due; returns how long until something else is, or None."""
         while self._later and self._later[0][0] <= now:
             due, _, record = heapq.heappop(self._later)
-            if record._due == due and not record._queued and not record._busy:
+            if record.turn.due == due and not record.turn.is_queued and not record.turn.is_busy:
                 self._line_up(record)
         return self._later[0][0] - now if self._later else None
 
     def take(self, *, fair: bool) -> RunRecord | None:
         """The next record in line, or None; with ``fair`` the kinds of records take turns."""
-        ready = [n for n, queue in enumerate(self._queues) if queue and _can_be_written(queue[0])]
+        ready = [n for n, queue in enumerate(self._queues) if queue and can_be_written(queue[0])]
         if not ready:
             return None
         fair = fair or len(self._over) + len(self._writes) > LONG_BACKLOG
         chosen = 0 if ready[0] == 0 and not fair else min(ready, key=lambda n: self._served[n])
         self._served[chosen] = next(self._count)
         record = self._queues[chosen].popleft()
-        record._queued = False
+        record.turn.is_queued = False
         return record
 
     def next_over(self) -> RunRecord | None:
@@ -98,9 +98,10 @@ class Agenda:
     def take_over(self) -> RunRecord:
         """Take what ``next_over`` showed."""
         record = self._over.popleft()
-        record._queued = False
+        record.turn.is_queued = False
         return record
 
 
-def _can_be_written(record: RunRecord) -> bool:
+def can_be_written(record: RunRecord) -> bool:
+    """Whether its run exists, or can be created because its parent does."""
     return record.run_id is not None or record.parent is None or record.parent.run_id is not None

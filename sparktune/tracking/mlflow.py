@@ -333,7 +333,7 @@ class MlflowTracker:
             own = next(((p.value, p.time_ms) for p in metrics if p.key == key), None)
             self._watcher.ended(record.run_id, trial.trial_id, own)
         with self._writer.lock:
-            if record.run_id is None and not record._busy:  # not written yet, and not needed any more
+            if record.run_id is None and not record.turn.is_busy:  # not written yet, and not needed any more
                 record.tags = {key: tag for key, tag in record.tags.items() if not is_point(key)}
             record.tags |= tags
             record.metrics += metrics

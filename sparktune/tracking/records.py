@@ -34,6 +34,29 @@ class UnusableError(RefusedError):
         self.why = why
 
 
+@dataclass
+class Turn:
+    """When a record is written. Guarded by ``Writer.lock``.
+
+    Attributes:
+        is_queued: it is in line.
+        is_busy: a thread is writing it.
+        due: the writer's clock at which it is taken, or None.
+        fill_due: the same for its content, while its run is to be created first.
+        is_alone: it is not created in one transaction with others any more.
+        created: set once its run exists, or cannot be created for now; None while nobody waits.
+        waiting: called with the run's id once it exists; and whether that is urgent.
+    """
+
+    is_queued: bool = False
+    is_busy: bool = False
+    due: float | None = None
+    fill_due: float | None = None
+    is_alone: bool = False
+    created: threading.Event | None = None
+    waiting: list[tuple[Callable[[str | None], None], bool]] = field(default_factory=list)
+
+
 @dataclass(eq=False)
 class RunRecord:
     """One run: what it is, and what is still to be written to it. Guarded by ``Writer.lock``.
@@ -58,6 +81,7 @@ class RunRecord:
         not_before: the writer's clock when the next attempt may be made; 0 for at once.
         set_aside: the reason why writing it was given up.
         root_run_id: the run at the root of the tree that the run is in, where that is not the run itself.
+        turn: when it is written; for the writer and its agenda.
     """
 
     name: str
@@ -81,13 +105,7 @@ class RunRecord:
     not_before: float = 0.0
     set_aside: str | None = None
     root_run_id: str | None = None
-    _queued: bool = False
-    _busy: bool = False
-    _due: float | None = None
-    _fill_due: float | None = None
-    _alone: bool = False
-    _created: threading.Event | None = None
-    _tell: list[tuple[Callable[[str | None], None], bool]] = field(default_factory=list)
+    turn: Turn = field(default_factory=Turn)
 
     @property
     def dirty(self) -> bool:

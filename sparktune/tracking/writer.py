@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from sparktune.tracking.agenda import Agenda
+from sparktune.tracking.agenda import Agenda, can_be_written
 from sparktune.tracking.records import (
     TAGS_AT_FIRST,
     Content,
@@ -121,7 +121,7 @@ class Writer:
         with self.lock:
             self._unclean[record] = None
             if record.run_id is None:
-                record._fill_due = self._clock() + within_s
+                record.turn.fill_due = self._clock() + within_s
                 self._enqueue(record, create_in_s)
             else:
                 self._enqueue(record, within_s)
@@ -170,7 +170,7 @@ class Writer:
         """Whether the run can be created and filled in one visit: its trial is over, nobody knows it."""
         fresh = record.run_id is None and record.prepare is None and not self._may_exist(record)
         is_over = record.status is not None and record.parent is not None and record.parent.run_id is not None
-        return fresh and is_over and not record._alone and self._store.together > 0
+        return fresh and is_over and not record.turn.is_alone and self._store.together > 0
 
     def _may_exist(self, record: RunRecord) -> bool:
         claimable = record.claimable_s is not None and self._clock() >= record.claimable_s
@@ -195,7 +195,7 @@ class Writer:
                 self._active += 1
                 self._began[threading.get_ident()] = now
                 for one in group:
-                    one._busy = True
+                    one.turn.is_busy = True
                 jobs = [(one, Content.take(one)) for one in group]
                 self._under_way.update(jobs)
                 self.lock.release()
@@ -209,13 +209,13 @@ class Writer:
                     self._active -= 1
                     del self._began[threading.get_ident()]
                     for one in group:
-                        one._busy = False
+                        one.turn.is_busy = False
                         self._give_back(one)
                 for one in group:
                     if error is None:
                         self._succeeded(one)
                     elif whole:  # the store will say again of which it complains, and why
-                        one._alone = one.uncertain = True
+                        one.turn.is_alone = one.uncertain = True
                         self._enqueue(one)
                     else:
                         self._failed(one, error, now)
@@ -266,9 +266,9 @@ class Writer:
         with self.lock:
             record.run_id, record.failures = run_id, 0
             self._last_success, self._n_failed = self._clock(), 0
-            if record._created is not None:
-                record._created.set()
-            waiting, record._tell = record._tell, []
+            if record.turn.created is not None:
+                record.turn.created.set()
+            waiting, record.turn.waiting = record.turn.waiting, []
             for tell, _ in waiting:
                 tell(run_id)
 
@@ -277,11 +277,11 @@ class Writer:
         self._n_failed = record.failures = 0
         record.not_before = 0.0
         if record.dirty:
-            dues = [due for due in (record._due, record._fill_due) if due is not None]
-            record._due = record._fill_due = None
+            dues = [due for due in (record.turn.due, record.turn.fill_due) if due is not None]
+            record.turn.due = record.turn.fill_due = None
             self._enqueue(record, max(0.0, min(dues) - self._clock()) if dues else 0.0)
         else:
-            record._due = None
+            record.turn.due = None
             self._unclean.pop(record, None)
         if self._trouble is not None:
             logger.info("MLflow answers again; %d runs wait to be written", len(self._agenda))
@@ -290,7 +290,7 @@ class Writer:
         self._pause_s, self._not_before, self._busy_since = FIRST_PAUSE_S, 0.0, None
 
     def _failed(self, record: RunRecord, error: Exception, began: float) -> None:
-        record._due = None  # the next attempt writes all that it holds
+        record.turn.due = None  # the next attempt writes all that it holds
         is_busy = isinstance(error, StoreBusyError)
         if is_busy and self._is_patient():
             self._pause(error)
@@ -362,10 +362,10 @@ class Writer:
 
     def _give_up_waiting(self, record: RunRecord) -> None:
         """Tell those who cannot wait for the run; the others learn of it when it exists."""
-        if record._created is not None:
-            record._created.set()
-        pressing = [tell for tell, hurry in record._tell if hurry]
-        record._tell = [(tell, hurry) for tell, hurry in record._tell if not hurry]
+        if record.turn.created is not None:
+            record.turn.created.set()
+        pressing = [tell for tell, hurry in record.turn.waiting if hurry]
+        record.turn.waiting = [(tell, hurry) for tell, hurry in record.turn.waiting if not hurry]
         for tell in pressing:
             record.uncertain = True
             tell(None)
@@ -381,10 +381,10 @@ class Writer:
             if record.run_id is not None:
                 tell(record.run_id)
                 return
-            record._tell.append((tell, hurry))
+            record.turn.waiting.append((tell, hurry))
             if hurry and self._is_lost(record):
                 self._give_up_waiting(record)
-            elif hurry and not record._busy and (record.parent is None or record.parent.run_id is not None):
+            elif hurry and not record.turn.is_busy and can_be_written(record):
                 self._agenda.move_up(record, self._clock())
                 self._call_a_thread()
 
@@ -408,10 +408,10 @@ class Writer:
                 if self._is_lost(record) or left <= 0:
                     record.uncertain = True
                     return None
-                if record._created is None:
-                    record._created = threading.Event()
-                record._created.clear()
-            record._created.wait(left)
+                if record.turn.created is None:
+                    record.turn.created = threading.Event()
+                record.turn.created.clear()
+            record.turn.created.wait(left)
 
     def flush(self, records: Iterable[RunRecord] | None, stall_s: float, since: float | None = None) -> bool:
         """Wait until the records (default: all) are written, as long as the store makes progress.
@@ -432,8 +432,8 @@ class Writer:
                 if not left:
                     return True
                 for record in left:
-                    if record._due is not None and not record._busy:  # now, not later
-                        record._due = None
+                    if record.turn.due is not None and not record.turn.is_busy:  # now, not later
+                        record.turn.due = None
                         self._enqueue(record)
                 patience = stall_s - (self._clock() - max(start, self._last_success))
                 if patience <= 0 or self._closed or all(map(_is_given_up, left)):

@@ -179,7 +179,11 @@ def test_a_cluster_that_follows_its_load_grows_to_the_limit_and_no_further() -> 
             Plan(None, 0, 5),
             "at most 5 trials at the same time, as many as there are points_to_evaluate",
         ),
-        (Size(None, math.inf), Plan(None, 10), "does not report how many slots there are: at most 1 trial at"),
+        (
+            Size(None, math.inf),
+            Plan(None, 10),
+            "does not report how many slots there are: at most 1 trial at",
+        ),
     ],
 )
 def test_what_the_log_says(size: Size, plan: Plan, says: str) -> None:
