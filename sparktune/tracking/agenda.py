@@ -14,7 +14,7 @@ LONG_BACKLOG = 200
 
 
 class Agenda:
-    """Which record is next. Guarded by ``Writer.lock``; knows no clock of its own.
+    """Which record is next. Guarded by ``Writer.lock``; does not have a clock.
 
     The run of a trial under way comes first: its objective may need it, and people look for it.
     """
@@ -35,8 +35,8 @@ class Agenda:
     def add(self, record: RunRecord, now: float, within_s: float = 0.0, *, first: bool = False) -> bool:
         """Have the record taken in ``within_s`` seconds, or at an earlier moment for which it was added.
 
-        ``first``: before others of its kind, and at once. A record that has failed waits until its next
-        attempt may be made. Returns whether that is news to who takes.
+        ``first``: before others of its kind, and immediately. A record that has failed waits until its next
+        attempt may be made. Returns whether the taker must be notified.
         """
         if record.turn.is_queued or record.set_aside:
             return False

@@ -20,7 +20,7 @@ _DRIVER_ONLY = re.compile(
 
 
 class Group(NamedTuple):
-    """Variables that make sense together: a worker takes all of the driver's, or none.
+    """Variables that make sense together: a worker takes all or none of the driver's.
 
     Attributes:
         names: those that travel.
@@ -47,7 +47,7 @@ GROUPS: Mapping[str, Group] = {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI",
         ),
     ),
-    "AWS region": Group(("AWS_REGION", "AWS_DEFAULT_REGION")),  # it says where, not who
+    "AWS region": Group(("AWS_REGION", "AWS_DEFAULT_REGION")),  # it is a place, not an identity
     "Azure": Group(
         (
             "AZURE_STORAGE_CONNECTION_STRING",

@@ -1,4 +1,4 @@
-"""What people read first of a study in MLflow's UI: the name of its run, and its description in Markdown.
+"""The name and the description (Markdown) of a study's run, which MLflow's UI shows first.
 
 Pure functions. The description is the tag ``mlflow.note.content``; its links are places in MLflow's UI,
 written without a host, so that they hold wherever the UI is served.
@@ -74,7 +74,7 @@ def note_tags(text: str, study_id: str) -> dict[str, str]:
 
 
 def may_be_replaced(tags: Mapping[str, str], study_id: str) -> bool:
-    """Whether a run with these tags has no description, or this study's own that nobody has edited since."""
+    """Whether a run with these tags has no description, or an unedited one of this study."""
     known = tags.get(schema.NOTE_TAG, "")
     return not known.strip() or _digest(known, study_id) == tags.get(schema.NOTE_DIGEST_TAG)
 
@@ -84,7 +84,7 @@ def _digest(text: str, study_id: str) -> str:
 
 
 def escaped(value: Any, limit: int = MAX_VALUE) -> str:
-    """Text of the user's, on one line, that Markdown shows as it is."""
+    """The user's text on one line, escaped for Markdown."""
     text = " ".join(schema.param_value(value).split())
     text = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return _SPECIAL.sub(r"\\\1", html.escape(text, quote=False))
@@ -234,7 +234,8 @@ def _about(info: StudyInfo) -> str:
 
 
 def _where(place: tuple[str, str] | None, table_name: str) -> str:
-    # The report is logged only where plotly is installed, and by whoever makes it: true without it, too.
+    # The report is logged only where plotly is installed, and by the process that makes it: true without it,
+    # too.
     text = f"Artifacts: `{table_name}` has all trials; `report.html` shows them, where plotly is installed."
     best = f"The run of the best trial has the tag `{schema.BEST_TAG} = true`."
     if place is None:
@@ -243,7 +244,7 @@ def _where(place: tuple[str, str] | None, table_name: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Text that can stand between backticks."""
+    """Text that can be between backticks."""
     text = " ".join(schema.storable(text).split()).replace("`", "'")
     return text if len(text) <= 2 * MAX_VALUE else f"{text[: 2 * MAX_VALUE - 1]}…"
 

@@ -1,6 +1,7 @@
 """Requests to a tracking server: one policy for all, and no retries by MLflow.
 
-MLflow repeats a failing request for minutes; the writer does that better, because it goes on with other runs.
+MLflow repeats a failing request for minutes; the writer does that better, because it continues with other
+runs.
 
 - A request has 30 seconds (``LIMIT_S``). Within them it is made again when no answer comes: after one second,
   two more, four more and so on. So one that a server has lost costs little, and a slow one still answers.
@@ -87,7 +88,7 @@ class HttpStore:
 
     @classmethod
     def of(cls, store: Any) -> HttpStore | None:
-        """For a store that asks a server in MLflow's own way; None for all others, plug-ins among them."""
+        """For a store that asks a server in MLflow's way; None for all others, also plug-ins."""
         routes = of_mlflow.routes(store, REQUESTS)
         return None if routes is None else cls(store, routes)
 
@@ -120,7 +121,7 @@ class HttpStore:
 
         Raises:
             TimeoutError: there was none in time.
-            StoreBusyError: the server asks for patience.
+            StoreBusyError: the server asks to wait.
             Exception: MLflow's, where the server cannot be reached.
         """
         n_bytes = len(payload.get("data", b""))
@@ -185,7 +186,7 @@ class HttpStore:
 
 
 def _is_silence(error: BaseException | None) -> bool:
-    """Whether a time limit of the socket is the cause; urllib3 has some causes as arguments alone."""
+    """Whether a time limit of the socket is the cause; urllib3 has some causes only as arguments."""
     while error is not None:
         if any(isinstance(part, TimeoutError) for part in (error, *error.args)):
             return True

@@ -50,7 +50,7 @@ def quick(tracking_uri: str) -> Iterator[None]:
 
 
 def check(tracking_uri: str) -> None:
-    """Raise at once where a store on this machine cannot be written; MLflow tries for two minutes to open it.
+    """Raise immediately where a local store cannot be written; MLflow tries for two minutes to open it.
 
     Leaves nothing behind.
 
@@ -81,7 +81,7 @@ def is_new(tracking_uri: str) -> bool:
 
 def _check_folder(path: Path) -> None:
     there = next(known for known in (path, *path.parents) if known.exists())
-    try:  # permissions do not tell all: a file system may take no files, from nobody
+    try:  # permissions are not enough: a file system may be read-only
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
@@ -102,7 +102,7 @@ def _file(tracking_uri: str) -> Path | None:
         return None
     try:
         name = importlib.import_module("sqlalchemy.engine").make_url(tracking_uri).database
-    except Exception:  # MLflow will tell what is wrong with it
+    except Exception:  # MLflow will report what is wrong with it
         return None
     return None if not name or name == ":memory:" or str(name).startswith("file:") else Path(name)
 

@@ -1,7 +1,8 @@
 """Which driver runs a study: a tag on the parent run that the driver renews, so that no second one does.
 
-On the machine of the driver its process tells whether it lives. From elsewhere nobody's clock is trusted:
-whoever wants the study watches the tag until it changes (the driver lives) or has not for long enough.
+On the machine of the driver its process shows whether it is alive. From elsewhere no clock is trusted: a
+process that wants the study watches the tag until it changes (the driver is alive) or has not for long
+enough.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ logger = logging.getLogger("sparktune")
 RENEW_S = 10.0
 """How often a lease is renewed."""
 SILENT_S = 2.5 * RENEW_S
-"""A lease that is not renewed for so long, while it is watched, is nobody's."""
+"""A lease that is not renewed for so long, while it is watched, is free."""
 SURELY_S = 600.0
 """One that is older than this by our clock need not be watched."""
 
@@ -38,8 +39,8 @@ class Lease:
     Attributes:
         owner: of this lease alone.
         host, boot, pid, began: the driver's process: its machine, that machine's boot and process namespace,
-            its number there, and when it began, in the kernel's words; ``boot`` and ``began`` are empty where
-            the system does not tell.
+            its number there, and when it began, in the kernel's form; ``boot`` and ``began`` are empty where
+            the system does not have them.
         renewed_s: Unix time.
         used_s: seconds that the study has run so far.
     """
@@ -69,7 +70,7 @@ class Lease:
 
     @classmethod
     def from_json(cls, text: str) -> Lease | None:
-        """What ``as_json`` gave; None for what is no lease."""
+        """What ``as_json`` gave; None for other text."""
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError):
@@ -77,11 +78,11 @@ class Lease:
 
     def __str__(self) -> str:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.renewed_s))
-        return f"process {self.pid} on {self.host}, last heard of at {at}"
+        return f"process {self.pid} on {self.host}, last seen at {at}"
 
 
 def life(lease: Lease) -> Literal["lives", "is over", "unknown"]:
-    """Whether the driver that holds a lease lives, as far as this machine knows."""
+    """Whether the driver that holds a lease is alive, as far as this machine knows."""
     if lease.owner in _here:
         return "lives"
     if lease.host == socket.gethostname() and lease.boot and lease.boot == _boot():
@@ -90,7 +91,7 @@ def life(lease: Lease) -> Literal["lives", "is over", "unknown"]:
 
 
 def is_alive(lease: Lease, read: Callable[[], Lease | None]) -> bool:
-    """Whether the driver that holds a lease lives; watches the lease where it cannot be known otherwise.
+    """Whether the driver that holds a lease is alive; watches the lease where it cannot be known otherwise.
 
     Args:
         lease: as it was read.
@@ -99,7 +100,7 @@ def is_alive(lease: Lease, read: Callable[[], Lease | None]) -> bool:
     known = life(lease)
     if known != "unknown":
         return known == "lives"
-    logger.warning("the study belongs to %s: watching for %.0f s whether that driver lives", lease, SILENT_S)
+    logger.warning("the study belongs to %s: watching %.0f s whether that driver is alive", lease, SILENT_S)
     until = time.monotonic() + SILENT_S
     pause = threading.Event()
     while time.monotonic() < until:
@@ -121,7 +122,7 @@ def _boot() -> str:
 def _began(pid: int) -> str:
     """When a process began, in clock ticks since the machine's boot; empty for none."""
     try:
-        # The name of the program stands in parentheses, and may hold anything (proc(5): field 22).
+        # The name of the program is in parentheses, and may hold anything (proc(5): field 22).
         after_name = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:
         return ""
@@ -129,7 +130,7 @@ def _began(pid: int) -> str:
 
 
 class LeaseKeeper:
-    """Renews a lease in a thread of its own until closed.
+    """Renews a lease in its own thread until closed.
 
     Args:
         lease: what to renew.
@@ -167,7 +168,7 @@ class LeaseKeeper:
         while not self._closed.wait(RENEW_S):
             try:
                 found = self._read()
-            except Exception as error:  # the server is away, which the writer says
+            except Exception as error:  # the server is away, which the writer logs
                 logger.debug("the lease of the study cannot be read now: %s", type(error).__name__)
                 continue
             if found is not None and found.owner != self.lease.owner:

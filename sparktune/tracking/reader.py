@@ -1,6 +1,6 @@
-"""Reads a study back from MLflow: its parent run, its trials, and whether its driver lives.
+"""Reads a study back from MLflow: its parent run, its trials, and whether its driver is alive.
 
-Only what sparktune itself has recorded is read, as JSON: nothing that stands in a store is executed.
+Only what sparktune itself has recorded is read, as JSON: nothing in a store is executed.
 
 A recorded run becomes a ``Trial``, and is chosen among the runs of its trial, in this module alone: for
 resume and warm start, for pictures and reports, for ``sparktune show`` and ``sparktune best``.
@@ -57,7 +57,7 @@ class NotRecordedError(Exception):
 
 
 class StudyAliveError(Exception):
-    """The study's driver lives."""
+    """The study's driver is alive."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class RecordedStudy:
         run_id: its parent run.
         experiment_id: where its runs are.
         record: what it is.
-        lease: who drives it, or drove it last; None where that is not recorded.
+        lease: which driver has it, or had it last; None where that is not recorded.
         is_open: the parent run has not ended.
         runs: of its trials; a trial that was interrupted and run again has several.
         earlier: the studies whose trials it went on with.
@@ -175,7 +175,7 @@ class RecordedStudy:
 
     @property
     def counted(self) -> list[tuple[RecordedStudy, RecordedTrial]]:
-        """Each trial once, also of the studies that it went on with: whose it is, and the run that counts."""
+        """Each trial once, also of the studies that it continued: whose it is, and the run that counts."""
         whose = {run.run_id: part for part in (*self.earlier, self) for run in part.runs}
         runs = chosen(run for part in (*self.earlier, self) for run in part.runs)
         return [(whose[run.run_id], run) for _, run in sorted(runs.items())]
@@ -214,7 +214,7 @@ def own_entries(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _error(document: Mapping[str, Any], known: Any) -> TrialError | None:
-    """Why a trial failed; its traceback stands in hyperopt's part of the document."""
+    """Why a trial failed; its traceback is in hyperopt's part of the document."""
     if not isinstance(known, Mapping):
         return None
     message = str(known.get("message", ""))
@@ -289,7 +289,7 @@ class Reader:
         if not chosen:
             is_trial = schema.PARENT_TAG in tags
             raise NotRecordedError(
-                f"the run {run_id} holds no study that sparktune can go on with"
+                f"the run {run_id} holds no study that sparktune can resume"
                 + (
                     f": it is a trial; its parent run is {tags[schema.PARENT_TAG]}"
                     if is_trial
@@ -332,14 +332,14 @@ class Reader:
         try:
             trial_id = int(tags[schema.TRIAL_ID_TAG])
         except (KeyError, ValueError):
-            return None  # a run of the user's below the parent
+            return None  # one of the user's runs below the parent
         document = None
         try:
             ended = schema.document_in(tags)
             if ended is not None and "artifact" in ended:
                 ended = json.loads(artifacts.text_of(self._uri, run.info.run_id, ended["artifact"]))
             document = ended
-        except Exception as error:  # of the artifact's store, or a text of somebody else's
+        except Exception as error:  # of the artifact's store, or a foreign text
             logger.warning("trial %d cannot be read from its run %s: %s", trial_id, run.info.run_id, error)
         if document is None:
             with contextlib.suppress(ValueError):
@@ -376,7 +376,7 @@ class Reader:
         if n == 0:
             return []
         key = schema.valid_key(study.record.spec.metric)
-        # Its result has a point of its own, behind the reports.
+        # Its result has its own point, behind the reports.
         return [value for value, _, _ in self._tried(lambda: self._store.series(run.run_id, key))][:n]
 
     def unfinished(self, experiment_id: str | None = None) -> list[RecordedStudy]:
@@ -398,7 +398,7 @@ class Reader:
         return sorted(found, key=lambda study: study.record.began_s, reverse=True)
 
     def run_name(self, run_id: str) -> str:
-        """What a run is called; empty where it has no name."""
+        """The name of a run; empty without one."""
         return self._tried(lambda: self._store.snapshot(run_id)).tags.get(schema.NAME_TAG, "")
 
     def experiment_id(self, name: str) -> str:
@@ -413,7 +413,7 @@ class Reader:
         return found
 
     def count_ended(self, study: RecordedStudy) -> int:
-        """How many of a study's ``max_evals`` are done: what was cut off runs again when it goes on.
+        """How many of a study's ``max_evals`` are done: what was cut off runs again when it continues.
 
         Read from tags that are always there, without the trials' documents.
         """
@@ -436,8 +436,8 @@ class Reader:
         """Make this process the study's driver.
 
         Raises:
-            StudyAliveError: another one lives, and is not to be taken over from; or it claimed the study at
-                the same moment.
+            StudyAliveError: another one is alive, and is not to be taken over from; or it claimed the study
+                at the same moment.
         """
         held = study.lease if study.record.state == study_record.RUNNING else None
         if held is not None and not take_over and is_alive(held, lambda: self.lease(study)):

@@ -15,7 +15,7 @@ TAGS_AT_FIRST = 90
 
 
 class StoreBusyError(Exception):
-    """The store asks for patience (HTTP 429). Not an outage."""
+    """The store asks to wait (HTTP 429). Not an outage."""
 
     def __init__(self, message: str, pause_s: float) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class RefusedError(Exception):
 
 
 class UnusableError(RefusedError):
-    """The store can take nothing of the study. Not logged, because whoever opened it raises ``why``."""
+    """The store can take nothing of the study. Not logged: the caller that opened it raises ``why``."""
 
     def __init__(self, why: UnrecordableError) -> None:
         super().__init__(str(why))
@@ -75,11 +75,11 @@ class RunRecord:
         status, end_ms: how and when the run ended; still to be written.
         claimable_s: the writer's time from which on a worker may create the run itself, or None: from then on
             it is looked for before it is created.
-        failures: attempts in a row that failed, but for those in an outage.
+        failures: attempts in a row that failed, except during an outage.
         failed_at: the writer's clock at the latest of them but the second in a row.
         failing_since: the writer's clock at the first of them.
-        not_before: the writer's clock when the next attempt may be made; 0 for at once.
-        set_aside: the reason why writing it was given up.
+        not_before: the writer's clock when the next attempt may be made; 0 for immediately.
+        set_aside: the reason why writing it was abandoned.
         root_run_id: the run at the root of the tree that the run is in, where that is not the run itself.
         turn: when it is written; for the writer and its agenda.
     """
@@ -163,7 +163,7 @@ class Store(Protocol):
     together: int
 
     def create_whole(self, runs: Sequence[tuple[RunRecord, Content]]) -> list[str]:
-        """Create runs that nobody knows yet with all their content but artifacts: all of them, or none.
+        """Create new runs with all their content but artifacts: all of them, or none.
 
         Returns their ids, and removes from the contents what is written.
         """

@@ -22,22 +22,22 @@ from sparktune.tracking.records import RefusedError, UnusableError
 from sparktune.tracking.schema import cut
 
 STATUS = "sparktune_http_status"
-"""The attribute of an error that has the HTTP status it came with: MLflow's own errors do not always tell."""
+"""The attribute of an error with its HTTP status: MLflow's own errors do not always have it."""
 
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
 _POOL_IS_EMPTY = "QueuePool limit"
-"""A server whose connections to its database are all in use says BAD_REQUEST too."""
+"""A server whose connections to its database are all in use answers BAD_REQUEST too."""
 _NO_LOGIN = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _BAD_FILE = ("readonly database", "unable to open database file", "file is not a database")
-"""What SQLite says of a file that it cannot write; of one that is locked, or of a full disk, it says other
+"""SQLite's messages for a file that it cannot write; for one that is locked, or a full disk, it has other
 things."""
 _PACKAGES = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 """Module -> the package that has it, where that is called otherwise."""
 _NO_DATABRICKS_LOGIN = ("credential configuration failed", "malformed Databricks CLI profile")
-"""What MLflow 3 and MLflow 2 say."""
+"""The messages of MLflow 3 and MLflow 2."""
 _OAUTH = ("DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET", "ARM_CLIENT_ID")
-"""With these Databricks is asked for a token; MLflow does not tell whether it refused, or did not answer."""
+"""With these Databricks is asked for a token; MLflow hides whether it refused, or did not answer."""
 _WITHOUT = "To record nothing: SparkTrials(mlflow=False)"
 
 
@@ -138,7 +138,7 @@ def _of_address(error: Exception, uri: str) -> str | None:
         )
     if places.is_local_store(uri):
         is_path = isinstance(error, OSError) and error.errno in _UNWRITABLE
-        if is_path or any(said in text for said in _BAD_FILE):
+        if is_path or any(part in text for part in _BAD_FILE):
             return (
                 "record elsewhere, with MLFLOW_TRACKING_URI or mlflow.set_tracking_uri "
                 "('sqlite:////<a folder that can be written>/mlflow.db', or the address of a server); the "
@@ -158,7 +158,7 @@ def _of_answer(error: Exception, uri: str) -> str | None:
     cause: Any = error.__cause__
     if isinstance(error, RefusedError) and cause is not None:
         code, status = getattr(cause, "error_code", None), getattr(cause, STATUS, None)
-    if places.is_databricks(uri) and any(said in str(error) for said in _NO_DATABRICKS_LOGIN):
+    if places.is_databricks(uri) and any(part in str(error) for part in _NO_DATABRICKS_LOGIN):
         if any(name in os.environ for name in _OAUTH):
             return None
         return (

@@ -52,7 +52,7 @@ INTERRUPTED_TAG = "sparktune.interrupted"
 NOTE_TAG = "mlflow.note.content"
 """The description that MLflow's UI shows, as Markdown."""
 NOTE_DIGEST_TAG = "sparktune.description"
-"""Tells a description that sparktune wrote from one that somebody has edited since."""
+"""Distinguishes a description that sparktune wrote from one edited since."""
 DOCUMENT_ARTIFACT = "trial.json"
 MAX_DOCUMENT_TAGS = 8
 """How many tags a recorded document fills at most: 40,000 characters. They come with the run whenever runs
@@ -113,7 +113,7 @@ def with_finals_last(points: Sequence[Point], latest: Mapping[str, Point]) -> li
 
 
 def _place(point: Point) -> tuple[int, int]:
-    """Where a point stands in its metric's series."""
+    """The position of a point in its metric's series."""
     return point.step, point.time_ms
 
 
@@ -145,7 +145,7 @@ def valid_key(label: str) -> str:
 
 
 def is_own_tag(key: str) -> bool:
-    """Whether a tag tells MLflow or sparktune what a run is, so that nobody else may set it.
+    """Whether a tag identifies a run to MLflow or sparktune, so that users must not set it.
 
     Further studies in one run number their ids: ``fmin_uuid_1``.
     """
@@ -170,7 +170,7 @@ def param_value(value: Any) -> str:
     """
     try:
         text = text_of(value)
-    except Exception as error:  # an option of hp.choice may be any object of the user's
+    except Exception as error:  # an option of hp.choice may be any object
         text = f"<{type(value).__name__} without a text: {type(error).__name__}>"
     return cut(text, MAX_PARAM_VALUE)
 
@@ -194,7 +194,7 @@ def metric_value(value: Any) -> float | None:
         if dtype is not None and (getattr(value, "size", 0) != 1 or dtype.kind not in "biuf"):
             return None
         return float(value)
-    except Exception:  # whatever the user's object raises, it is no number
+    except Exception:  # whatever the user's object raises, it is not a number
         return None
 
 
@@ -249,7 +249,7 @@ def jsonable(value: Any) -> Any:
     infinities stay floats, in the form that Python's ``json`` writes and reads.
 
     Raises:
-        TypeError, ValueError: there is no such form. Objects of the user's may raise anything.
+        TypeError, ValueError: there is no such form. The user's objects may raise anything.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -422,7 +422,7 @@ def parent_status(summary: StudySummary) -> str:
 
 
 def final_tags(trial: Trial) -> dict[str, str]:
-    """The tags that tell how a trial ended; without its document."""
+    """The tags with how a trial ended; without its document."""
     tags = {"trial_status": str(trial.state)}
     facts = {
         "duration_s": None if trial.duration_s is None else f"{trial.duration_s:.6g}",
@@ -463,7 +463,7 @@ def final_record(
     step = max(trial.steps, trial.last_step)
     metrics = [Point(key, value, time_ms, step, final=True) for key, value in finite.items()]
     if trial.decision is not None and trial.loss is None and set(trial.result or ()) == {"loss", "status"}:
-        # What was reported as ``loss`` is none, and would stand among the losses.
+        # A value reported as ``loss`` is not a loss, and would be among the losses.
         metrics.append(Point("loss", math.nan, time_ms, step, final=True))
     return tags, metrics, artifacts
 
@@ -536,7 +536,7 @@ def best_point_file(number: int) -> str:
 def point_json(trial_id: int, point: Any) -> str:
     """The artifact that holds a trial's point, as its objective received it.
 
-    ``"exact": false`` says that it is not the same in JSON: a tuple, a function, a key that is no text.
+    ``"exact": false`` means that it is not the same in JSON: a tuple, a function, a key that is not text.
     """
     safe = point_as_json(point)
     found = {"trial": trial_id, "point": safe} | ({} if _is_equal(safe, point) else {"exact": False})

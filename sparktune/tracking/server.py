@@ -21,11 +21,11 @@ ANSWER_S = 10.0
 
 
 class Answer(NamedTuple):
-    """What a tracking server says when it is asked for its version, with the credentials that MLflow has.
+    """A tracking server's answer to the request for its version, with the credentials that MLflow has.
 
     Attributes:
         status: of HTTP; 401 and 403 where it does not take the credentials.
-        version: ``3.1.0``; None where it does not say.
+        version: ``3.1.0``; None where it does not report it.
     """
 
     status: int
@@ -51,7 +51,7 @@ def ask_version(uri: str) -> Answer:
 
 
 def probe(uri: str) -> None:
-    """Open the store and find the experiment, as a study does at its start; nothing is made there.
+    """Open the store and find the experiment, as a study does at its start; nothing is created there.
 
     Whether runs may be created in the experiment is not known before one is.
 
@@ -60,7 +60,7 @@ def probe(uri: str) -> None:
 
     Raises:
         UnrecordableError: a study would raise it.
-        OSError: the store does not answer now; in words.
+        OSError: the store does not answer now; as text.
     """
     try:
         _open(uri)

@@ -1,8 +1,8 @@
-"""What a parent run says of a study, so that MLflow alone is enough to go on with it.
+"""The record of a study in its parent run, so that MLflow alone is enough to resume it.
 
 Three groups of tags, each with the first characters of the study's id in its key, because one run may be the
 parent of several studies: what the study is (``sparktune.study.<id>``), its search space
-(``sparktune.parameters.<id>``), and who drives it (``sparktune.lease.<id>``, see ``lease``). A text that is
+(``sparktune.parameters.<id>``), and its driver (``sparktune.lease.<id>``, see ``lease``). A text that is
 longer than a tag may be is continued in ``<key>.1``, ``<key>.2``, ...
 """
 
@@ -28,7 +28,7 @@ RUNNING, FINISHED, INTERRUPTED = "running", "finished", "interrupted"
 
 
 def short(study_id: str) -> str:
-    """The part of a study's id that stands in keys."""
+    """The part of a study's id that is in keys."""
     return study_id[:8]
 
 

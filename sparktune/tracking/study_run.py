@@ -33,7 +33,7 @@ BEST_TRIAL_ID, BEST_RUN_ID = "sparktune.best_trial_id", "sparktune.best_run_id"
 class StudyRun:
     """Fills the parent's record. Where the run is joined, keys that another study has there get a suffix.
 
-    A study that goes on writes under the keys that it had.
+    A study that continues writes under the keys that it had.
 
     Args:
         info: the study.
@@ -42,11 +42,11 @@ class StudyRun:
         joined: the id of the run to join, or None to create one.
         start_ms: when the study began.
         name: of a run that is created; empty for what the study is.
-        tags: further ones of a run that is created; a description among them stands before ours.
+        tags: further ones of a run that is created; a description among them comes before sparktune's.
 
     Attributes:
         record: what is still to be written to the run.
-        is_starting: whoever began the study waits for the run.
+        is_starting: the study's start waits for the run.
         was_opened: the store is open, or could not be opened, once.
         unusable: why the store can take nothing of it, where that became known while it began.
     """
@@ -152,7 +152,7 @@ class StudyRun:
             self.record.params |= self._free(params, "params")
             self.record.tags |= self._tags | self._free(tags, "tags") | note
             self.record.tags |= study_record.tags(record) | {STATE: record.state}
-            # They told of an end that has been undone.
+            # They described an end that has been undone.
             self.record.removed = self._left_behind([STOP_REASON, ERROR])
 
     def _note(self, make: Callable[[], str]) -> dict[str, str]:
@@ -228,7 +228,7 @@ class StudyRun:
         """
         results = self._results(summary, run_ids)
         table = f"trials_{self._number}.json" if self._number else "trials.json"
-        # What the user or an exception has ended may be gone on with; all else came to its end.
+        # A study ended by the user or an exception can be resumed; any other is finished.
         is_cut_off = schema.parent_status(summary) != "FINISHED"
         record = replace(self._study_record(), state=INTERRUPTED if is_cut_off else FINISHED)
         note: dict[str, str] = {}
@@ -268,7 +268,7 @@ class StudyRun:
     def _results(self, summary: StudySummary, run_ids: Mapping[int, str]) -> dict[str, str | None]:
         """Tag -> what came of the study; None for what may have come of it when it ended before.
 
-        They are tags because a study that goes on changes them, and a param never changes.
+        They are tags because a study that continues changes them, and a param never changes.
         """
         best = summary.best
         params = {} if best is None else best.params
@@ -289,7 +289,7 @@ class StudyRun:
         }
 
     def _left_behind(self, keys: Iterable[str]) -> list[str]:
-        """Of the tags in ``_results``, those that this study has in the run, where it goes on."""
+        """Of the tags in ``_results``, those that this study has in the run, where it continues."""
         if self._info.continues is None:
             return []
         known = None if self._taken is None else self._taken.tags
@@ -319,7 +319,7 @@ class StudyRun:
             self._add(f"{name}_trials_count", float(count), now_ms, self._n_ended)
 
     def _own(self, key: str) -> str:
-        """A key as it is called in the run: in the user's own it must not stand in the user's way.
+        """A key as it is called in the run: in the user's run it must not collide with the user's keys.
 
         A param cannot be logged again with another value: ``mlflow.log_param("algo", ...)`` after ``fmin``
         would raise.
@@ -327,7 +327,7 @@ class StudyRun:
         return key if self._is_own else schema.valid_key(f"sparktune.{key}")
 
     def _numbered(self, key: str) -> str:
-        """A key that every study has in a run of its own, and finds again when it goes on."""
+        """A key that every study has in its own run, and finds again when it continues."""
         return schema.with_suffix(key, set(), self._number) if self._number else key
 
     def _add(self, metric: str, value: float, now_ms: int, step: int) -> None:
@@ -338,7 +338,7 @@ class StudyRun:
         tag = "mlflow.loggedArtifacts"
         try:
             logged = list(json.loads(self._taken.tags.get(tag, "[]"))) if self._taken is not None else []
-        except (ValueError, TypeError):  # somebody wrote something else there
+        except (ValueError, TypeError):  # something else was written there
             return {}
         entry = {"path": name, "type": "table"}
         return {tag: json.dumps([*(known for known in logged if known != entry), entry])}

@@ -1,8 +1,8 @@
 """Tasks of ``joblib.Parallel`` that a trial in a thread of the driver has run in other processes.
 
-joblib keeps its processes, and shares them between trials, also between those that run at the same time. So
-a process knows no trial, but each task does. It is told where the objective calls joblib: most tasks are sent
-by threads of joblib's own, which it keeps as well.
+joblib keeps its processes, and shares them between trials, also between those that run at the same time. So a
+process does not belong to a trial, but each task does. The trial is attached where the objective calls
+joblib: most tasks are sent by threads of joblib's own, which it keeps as well.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Unwritten:
             is_child = entry.pop("child")
             entry["metrics"] = [Point(*point) for point in entry["metrics"]]
             entry["tags"] = entry["identity"] | entry["tags"]
-            # A run whose creation was answered by nobody may exist, and so may one of an earlier attempt.
+            # A run whose creation was not answered may exist, and so may one of an earlier attempt.
             record = RunRecord(**entry, parent=parent if is_child else None, uncertain=True)
             if not is_child:
                 parent = record

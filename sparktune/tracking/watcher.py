@@ -1,6 +1,6 @@
 """Watches the primary metric of running trials on the tracking server.
 
-For objectives that merely log to MLflow, by hand or by autologging: one request per interval asks for all
+For objectives that merely log to MLflow, explicitly or by autologging: one request per interval asks for all
 running trials; the whole series is asked for only where more than one point was missed.
 """
 
@@ -32,7 +32,7 @@ class MetricSource(Protocol):
 
 
 class MetricWatcher:
-    """Polls a metric in a thread of its own, until closed.
+    """Polls a metric in its own thread, until closed.
 
     Args:
         source: the store.
@@ -87,7 +87,7 @@ class MetricWatcher:
             self._wake.wait_for(lambda: not self._ended or self._in_trouble, timeout_s)
 
     def read_ended(self) -> None:
-        """Hand on what is new in the series of trials that have ended."""
+        """Pass on what is new in the series of trials that have ended."""
         with self._wake:
             ended = dict(self._ended)
         for run_id, (trial_id, own) in ended.items():
@@ -104,7 +104,7 @@ class MetricWatcher:
                 self._wake.notify_all()
 
     def poll(self) -> None:
-        """Ask once, and hand on what is new."""
+        """Ask once, and pass on what is new."""
         self.read_ended()
         parent = self._parent()
         trials = self._trials()

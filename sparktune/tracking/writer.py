@@ -1,18 +1,18 @@
-"""The background writer: brings run records to a store, in order per run, and sits out outages.
+"""The background writer: brings run records to a store, in order per run, also after outages.
 
-It knows nothing of MLflow and nothing of studies. A ``RunRecord`` collects what one run is still to receive;
-whoever changes one calls ``Writer.put``. Threads of the writer take records one at a time, so that one run
+It depends neither on MLflow nor on studies. A ``RunRecord`` collects what one run is still to receive;
+a change is followed by ``Writer.put``. Threads of the writer take records one at a time, so that one run
 never has two requests under way, and what gathers meanwhile goes into one batch.
 
-- ``Agenda`` says which record is next. A run whose trial is over before it was created is written whole, in
-  one visit, and where the store has transactions several in one.
-- A failed request is tried once more at once. Failing again means trouble if nothing succeeds any more, and
-  so does a store that asks for patience for long: one warning, then one attempt at a time with growing pauses
+- ``Agenda`` decides which record is next. A run whose trial is over before it was created is written whole,
+  in one visit, and where the store has transactions several in one.
+- A failed request is tried again immediately. Failing again means trouble if nothing succeeds any more, and
+  so does a store that asks to wait for long: one warning, then one attempt at a time with growing pauses
   until one succeeds. Nothing is dropped meanwhile.
-- A store that fails now and then is not in trouble: the record takes its turn again after a short pause of
-  random length, the others go on.
+- A store that fails occasionally is not in trouble: the record takes its turn again after a short pause of
+  random length, the others continue.
   Requests that take long do not hold up the others either: there are more threads then.
-- A record that keeps failing while others succeed is set aside, said so, and kept for ``unwritten``.
+- A record that keeps failing while others succeed is abandoned with a warning, and kept for ``unwritten``.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ THREADS_IF_SLOW = 4
 """Times the limit: how many threads there are at most."""
 MAX_FAILURES = 15
 LONGEST_FAILING_S = 10.0
-"""A record that failed more often than that in a row, and for longer, not counting outages, is set aside."""
+"""A record that failed more often than that in a row, and for longer, not counting outages, is abandoned."""
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.05, 1.0
 """A record that failed twice waits for a random time up to the first before it takes its turn again, then for
 up to twice as long each time. Chance ends what would repeat itself: the threads' requests come in turn, and a
 server that fails every third of them could fail one record each time."""
 BUSY_PATIENCE_S = 10.0
-"""How long a store may ask for patience (HTTP 429) before that counts as an outage too."""
+"""How long a store may ask to wait (HTTP 429) before that counts as an outage too."""
 
 
-def _is_given_up(record: RunRecord) -> bool:
-    """Whether the record is never written: it was set aside, or the run above it was and does not exist."""
+def _is_abandoned(record: RunRecord) -> bool:
+    """Whether the record is never written: it was abandoned, or the run above it was and does not exist."""
     parent = record.parent
     has_no_parent = parent is not None and parent.set_aside is not None and parent.run_id is None
     return record.set_aside is not None or (record.run_id is None and has_no_parent)
@@ -100,7 +100,7 @@ class Writer:
         self._pause_s = FIRST_PAUSE_S
         self._not_before = 0.0
         self._busy_since: float | None = None
-        self._told_set_aside: set[bool] = set()  # whether it was said of a parent, of a child
+        self._warned_abandoned: set[bool] = set()  # whether the warning was logged for a parent, for a child
 
     @property
     def in_trouble(self) -> bool:
@@ -109,7 +109,7 @@ class Writer:
 
     @property
     def why(self) -> str | None:
-        """What the store said, while in trouble."""
+        """The store's message, while in trouble."""
         return self._trouble
 
     def now(self) -> float:
@@ -167,7 +167,7 @@ class Writer:
         return group
 
     def _is_whole(self, record: RunRecord) -> bool:
-        """Whether the run can be created and filled in one visit: its trial is over, nobody knows it."""
+        """Whether the run can be created and filled in one visit: its trial is over, and it has no id yet."""
         fresh = record.run_id is None and record.prepare is None and not self._may_exist(record)
         is_over = record.status is not None and record.parent is not None and record.parent.run_id is not None
         return fresh and is_over and not record.turn.is_alone and self._store.together > 0
@@ -214,7 +214,7 @@ class Writer:
                 for one in group:
                     if error is None:
                         self._succeeded(one)
-                    elif whole:  # the store will say again of which it complains, and why
+                    elif whole:  # the store will report again which one it refuses, and why
                         one.turn.is_alone = one.uncertain = True
                         self._enqueue(one)
                     else:
@@ -229,7 +229,7 @@ class Writer:
             content.give_back(record)
 
     def _write_whole(self, jobs: list[tuple[RunRecord, Content]]) -> None:
-        """Create runs of trials that are over, with all that is to be said of them; without the lock."""
+        """Create runs of trials that are over, with all their content; without the lock."""
         for _, content in jobs:
             content.metrics = with_finals_last(content.metrics, {})
         for (record, _), run_id in zip(jobs, self._store.create_whole(jobs), strict=True):
@@ -262,7 +262,7 @@ class Writer:
         return run_id, True
 
     def _exists(self, record: RunRecord, run_id: str) -> None:
-        """The run was created: whoever waits for it learns its id."""
+        """The run was created: pass its id to those that wait for it."""
         with self.lock:
             record.run_id, record.failures = run_id, 0
             self._last_success, self._n_failed = self._clock(), 0
@@ -322,17 +322,17 @@ class Writer:
         if self._trouble is None:
             self._trouble = in_short(error)
             logger.warning(
-                "MLflow cannot be written to (%s). The study goes on; records are kept and written when the "
-                "server is back.",
+                "MLflow cannot be written to (%s). The study continues; records are kept and written when "
+                "the server is back.",
                 self._trouble,
             )
             self._wake_waiting()
-        self._give_up_waiting(record)
+        self._release_waiting(record)
         self._pause(error)
         self._enqueue(record)
 
     def _is_patient(self) -> bool:
-        """The store asks for patience: whether it has not asked for long, nor is known to be away."""
+        """The store asks to wait: whether it has not asked for long, and is not known to be away."""
         now = self._clock()
         if self._busy_since is None:
             self._busy_since = now
@@ -347,21 +347,21 @@ class Writer:
         record.set_aside = in_short(error)
         is_child = record.parent is not None
         what = f"the run {record.name!r}" if record.name else "the parent run"
-        is_known = is_child in self._told_set_aside or isinstance(error, UnusableError)
+        is_known = is_child in self._warned_abandoned or isinstance(error, UnusableError)
         level = logging.DEBUG if is_known else logging.WARNING
-        self._told_set_aside.add(is_child)
+        self._warned_abandoned.add(is_child)
         logger.log(level, "MLflow does not take %s: %s", what, record.set_aside)
-        self._give_up_waiting(record)
-        if record.parent is None and record.run_id is None:  # nobody's run can be created now
+        self._release_waiting(record)
+        if record.parent is None and record.run_id is None:  # no run can be created now
             self._wake_waiting()
 
     def _wake_waiting(self) -> None:
         for record in self._unclean:
             if record.run_id is None:
-                self._give_up_waiting(record)
+                self._release_waiting(record)
 
-    def _give_up_waiting(self, record: RunRecord) -> None:
-        """Tell those who cannot wait for the run; the others learn of it when it exists."""
+    def _release_waiting(self, record: RunRecord) -> None:
+        """Call those that cannot wait for the run with None; the others when it exists."""
         if record.turn.created is not None:
             record.turn.created.set()
         pressing = [tell for tell, hurry in record.turn.waiting if hurry]
@@ -371,9 +371,9 @@ class Writer:
             tell(None)
 
     def when_created(self, record: RunRecord, tell: Callable[[str | None], None], *, hurry: bool) -> None:
-        """Have ``tell`` called with the record's run id once it exists; at once where it does.
+        """Have ``tell`` called with the record's run id once it exists; immediately where it does.
 
-        With ``hurry`` the run is created before others, and ``tell(None)`` says that it cannot be created
+        With ``hurry`` the run is created before others, and ``tell(None)`` means that it cannot be created
         for now; the record counts as uncertain from then on. ``tell`` is called from any thread, under the
         lock, and must not block.
         """
@@ -383,20 +383,20 @@ class Writer:
                 return
             record.turn.waiting.append((tell, hurry))
             if hurry and self._is_lost(record):
-                self._give_up_waiting(record)
+                self._release_waiting(record)
             elif hurry and not record.turn.is_busy and can_be_written(record):
                 self._agenda.move_up(record, self._clock())
                 self._call_a_thread()
 
     def _is_lost(self, record: RunRecord) -> bool:
         """Whether the run cannot be created for now, or never."""
-        return self._closed or self._trouble is not None or _is_given_up(record)
+        return self._closed or self._trouble is not None or _is_abandoned(record)
 
     def wait_created(self, record: RunRecord, stall_s: float, longest_s: float) -> str | None:
         """The record's run id, waiting for it while the store makes progress.
 
-        Returns None at once in trouble, after ``stall_s`` seconds without any success of the store, and after
-        ``longest_s`` seconds. A record for which None was returned counts as uncertain from then on.
+        Returns None immediately in trouble, after ``stall_s`` seconds without any success of the store, and
+        after ``longest_s`` seconds. A record for which None was returned counts as uncertain from then on.
         """
         start = self._clock()
         while True:
@@ -420,7 +420,7 @@ class Writer:
 
         Returns:
             Whether all are; False after ``stall_s`` seconds without any success, and when what is left was
-            set aside.
+            abandoned.
         """
         chosen = None if records is None else list(records)
         start = self._clock() if since is None else since
@@ -436,7 +436,7 @@ class Writer:
                         record.turn.due = None
                         self._enqueue(record)
                 patience = stall_s - (self._clock() - max(start, self._last_success))
-                if patience <= 0 or self._closed or all(map(_is_given_up, left)):
+                if patience <= 0 or self._closed or all(map(_is_abandoned, left)):
                     return False
                 self._done.wait(patience)
 

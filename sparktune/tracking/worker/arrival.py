@@ -15,7 +15,7 @@ class RunArrival:
     Args:
         run_id: where it is known already.
         ask: sends the question to the driver, whose answer comes to ``tell``; raises OSError when the driver
-            cannot be reached. None where nobody can be asked.
+            cannot be reached. None where the driver cannot be asked.
         search_s: how long the run is to be looked for in the store before it is created there, because a
             driver that cannot be asked may be creating it.
 
@@ -44,7 +44,7 @@ class RunArrival:
         self._answered.set()
 
     def watch(self, watcher: Callable[[str], None] | None) -> None:
-        """Have ``watcher`` called with the id once it arrives, or nobody; it is not called afterwards."""
+        """Have ``watcher`` called with the id once it arrives (None: no watcher); not afterwards."""
         with self._lock:
             self._watcher = watcher
             if watcher is not None and self.run_id is not None:

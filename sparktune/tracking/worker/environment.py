@@ -27,7 +27,7 @@ _PLAIN = type(os.environ)
 
 
 class _Pending:
-    """The run that somebody may still ask for, if there is one."""
+    """The run that may still be asked for, if there is one."""
 
     arrival: RunArrival | None = None
     listens = False
@@ -59,7 +59,7 @@ class _AskingEnviron(_PLAIN):  # type: ignore[valid-type, misc]
 
 
 def _listen_for_subprocesses() -> None:
-    """Once per process, because Python's audit hooks stay for ever."""
+    """Once per process, because Python's audit hooks cannot be removed."""
     if not _Pending.listens:
         _Pending.listens = True
         sys.addaudithook(_heard)
@@ -96,7 +96,7 @@ class TrialEnvironment:
         self._before: dict[str, str] = {}
 
     def apply(self, context: RunContext, arrival: RunArrival) -> None:
-        """Set the variables of the context, and see to it that the run's is there for whoever reads it."""
+        """Set the variables of the context, and provide the run's when it is read."""
         environ = self._environ
         env = fitting(context.env, environ)
         env["MLFLOW_TRACKING_URI"] = context.tracking_uri
