@@ -198,14 +198,14 @@ PRIVATE_NAMES: dict[str, tuple[Any, set[str]]] = {
     "sparktune.private.of_hyperopt": (of_hyperopt.NAMES, {"_trials", "_ids"}),
     "sparktune.private.of_cloudpickle": (of_cloudpickle.NAMES, set()),
     "sparktune.private.of_sklearn": (OF_SKLEARN, set()),
-    "sparktune.private.of_mlflow": (of_mlflow.NAMES, set()),
+    "sparktune.private.of_mlflow": (of_mlflow.NAMES, {"_tracking_uri", "_registry_uri"}),
 }
 """Module -> the names of another library that are used in it alone, and those of them that our own classes
 have too: these may stand behind ``self`` elsewhere."""
 
 
 def names_used(tree: ast.AST, *, with_self: bool) -> set[str]:
-    """Attributes that are read or set, and names given to ``getattr`` and its like."""
+    """Attributes that are read or set, and names in strings: for ``getattr``, or of modules (``a._b.c``)."""
     found = set()
     for node in ast.walk(tree):
         match node:
@@ -215,6 +215,8 @@ def names_used(tree: ast.AST, *, with_self: bool) -> set[str]:
                 found.add(name)
             case ast.Call(ast.Name("getattr" | "hasattr" | "setattr"), [_, ast.Constant(str(name)), *_]):
                 found.add(name)
+            case ast.Constant(str(text)) if not any(map(str.isspace, text)):
+                found |= {name for name in text.split(".") if name.startswith("_")}
     return found
 
 

@@ -1,6 +1,6 @@
 """Undocumented parts of MLflow that sparktune uses, in its versions from 2.13 on.
 
-MLflow's modules are arguments, or are looked up where they are loaded: nothing here imports MLflow.
+MLflow's modules are arguments, or are looked up by name: importing this module does not import MLflow.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ REGISTRY = "mlflow.tracking._model_registry.utils"
 AUTOLOGGING = "mlflow.utils.autologging_utils"
 AUTOLOGGING_SAFETY = "mlflow.utils.autologging_utils.safety"
 
+GET_RUN = "_get_or_start_run"
+"""The function of ``FLUENT`` that gives ``mlflow.log_metric`` and the like their run."""
+READS_OF_RUN = ("get_experiment", "_get_run")
+"""Methods of the SQL store that read the run's experiment, and the row of the run itself."""
+
 NAMES = {
     "_active_run_stack",
     "_last_active_run_id",
@@ -28,8 +33,18 @@ NAMES = {
     "_training_sessions",
     "_get_new_training_session_class",
     "_session_stack",
+    "_tracking_service",
+    "_model_registry",
+    "_get_or_start_run",
+    "_active_experiment_id",
+    "_tracking_uri",
+    "_registry_uri",
+    "_get_store",
     "_call_endpoint",
     "_METHOD_TO_INFO",
+    "_get_run",
+    "_metric_objs",
+    "_post_import_hooks",
 }
 """Used only in this module."""
 
@@ -82,6 +97,40 @@ def set_last_run_id(fluent: Any, run_id: str | None) -> None:
         fluent._last_active_run_id = run_id
 
 
+# Where MLflow records: what was set in this process, without the environment and the defaults ------------
+
+
+def chosen_uri() -> str | None:
+    """The tracking address of ``mlflow.set_tracking_uri``."""
+    found: str | None = _module(TRACKING)._tracking_uri
+    return found
+
+
+def chosen_registry() -> str | None:
+    """The address of ``mlflow.set_registry_uri``."""
+    found: str | None = _module(REGISTRY)._registry_uri
+    return found
+
+
+def choose_registry(uri: str | None) -> None:
+    """Set ``chosen_registry``, and nothing else with it."""
+    _module(REGISTRY)._registry_uri = uri
+
+
+def chosen_experiment() -> str | None:
+    """The id of the experiment of ``mlflow.set_experiment``."""
+    found: str | None = _module(FLUENT)._active_experiment_id
+    return found
+
+
+def choose_experiment(experiment_id: str | None) -> None:
+    """Set ``chosen_experiment``; nobody is asked whether it exists."""
+    _module(FLUENT)._active_experiment_id = experiment_id
+
+
+# Monitors -------------------------------------------------------------------------------------------------
+
+
 def start_monitor(fluent: Any, run_id: str, *, wanted: bool | None) -> None:
     """Log the system metrics of a run, as ``start_run(log_system_metrics=wanted)`` does.
 
@@ -116,6 +165,17 @@ def flush(fluent: Any) -> None:
 
 
 # Stores ---------------------------------------------------------------------------------------------------
+
+
+def open_store(uri: str) -> Any:
+    """The store at a tracking address, as ``MlflowClient`` opens it; the same one each time."""
+    return _module("mlflow.tracking")._get_store(uri)
+
+
+def latest_points(run: Any) -> list[Any]:
+    """The latest point of each metric of a run, with step and time (``mlflow.entities.Metric``)."""
+    points: list[Any] = run.data._metric_objs
+    return points
 
 
 def routes(store: Any, wanted: Sequence[str]) -> dict[str, tuple[str, str]] | None:
@@ -216,6 +276,13 @@ class AutologgingState:
         self._utils._get_new_training_session_class = self._new_class
         for cls, stack in self._stacks:
             cls._session_stack = stack
+
+
+def import_hooks() -> dict[str, list[Any]] | None:
+    """Library -> what ``mlflow.autolog()`` does when it is imported; None where MLflow is not loaded."""
+    hooks: Any = sys.modules.get("mlflow.utils.import_hooks")
+    found: dict[str, list[Any]] | None = None if hooks is None else hooks._post_import_hooks
+    return found
 
 
 def autologging_switch() -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Iterator
 from typing import Any
+
+from sparktune.private import of_mlflow
 
 _VARIABLES = ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI")
 
@@ -19,15 +20,14 @@ def chosen(tracking_uri: str | None, experiment: str | None) -> Iterator[None]:
     """
     import mlflow
 
-    fluent: Any = importlib.import_module("mlflow.tracking.fluent")
-    utils: Any = importlib.import_module("mlflow.tracking._tracking_service.utils")
-    uri, experiment_id = utils._tracking_uri, fluent._active_experiment_id
+    uri: Any = of_mlflow.chosen_uri()
+    experiment_id = of_mlflow.chosen_experiment()
     before = {name: os.environ.get(name) for name in _VARIABLES}
     try:
         if tracking_uri is not None:
             mlflow.set_tracking_uri(tracking_uri)
         if experiment is not None:
-            fluent._active_experiment_id = None
+            of_mlflow.choose_experiment(None)
             os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
             os.environ["MLFLOW_EXPERIMENT_NAME"] = experiment
         yield
@@ -35,7 +35,7 @@ def chosen(tracking_uri: str | None, experiment: str | None) -> Iterator[None]:
         if tracking_uri is not None:
             mlflow.set_tracking_uri(uri)  # which sets or removes the variable, too
         if experiment is not None:
-            fluent._active_experiment_id = experiment_id
+            of_mlflow.choose_experiment(experiment_id)
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:

@@ -116,7 +116,7 @@ class CurrentTrial:
             return runs[-1]
         own = self.own_run()
         if own is None:
-            return originals["_get_or_start_run"]()
+            return originals[of_mlflow.GET_RUN]()
         self._monitor(own.info.run_id, None)
         self._has_logged = True
         return own
@@ -488,7 +488,7 @@ def active_run() -> Any:
 def get_or_start_run() -> Any:
     """In place of what ``mlflow.log_metric`` and the like ask for their run."""
     trial = current()
-    return originals["_get_or_start_run"]() if trial is None else trial.run_for_logging()
+    return originals[of_mlflow.GET_RUN]() if trial is None else trial.run_for_logging()
 
 
 def set_experiment(*args: Any, **kwargs: Any) -> Any:

@@ -90,7 +90,7 @@ _OF_FLUENT = {
     "start_run": _start_run,
     "end_run": _end_run,
     "active_run": _active_run,
-    "_get_or_start_run": _get_or_start_run,
+    of_mlflow.GET_RUN: _get_or_start_run,
     "set_experiment": _set_experiment,
 }
 _OF_TRACKING = {"set_tracking_uri": _set_tracking_uri, "get_tracking_uri": _get_tracking_uri}

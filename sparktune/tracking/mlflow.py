@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sparktune.private import of_mlflow
 from sparktune.study.tracker import (
     RUN_PATIENCE_S,
     Continued,
@@ -88,9 +89,7 @@ def is_set_up() -> bool:
     """Whether somebody has told MLflow where to record: an active run, an address, or an experiment."""
     import mlflow
 
-    uri_module: Any = importlib.import_module("mlflow.tracking._tracking_service.utils")
-    fluent: Any = importlib.import_module("mlflow.tracking.fluent")
-    chosen = getattr(uri_module, "_tracking_uri", None) or getattr(fluent, "_active_experiment_id", None)
+    chosen = of_mlflow.chosen_uri() or of_mlflow.chosen_experiment()
     return chosen is not None or mlflow.active_run() is not None
 
 

@@ -18,6 +18,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sparktune.private import of_mlflow
 from sparktune.tracking import http, layout
 from sparktune.tracking.places import has_mlflows_pages, is_databricks
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, StoreBusyError
@@ -94,7 +95,7 @@ class MlflowStore:
             logging.getLogger(name).addFilter(_said_by_the_writer)
         layout.check(self.tracking_uri)
         with layout.quick(self.tracking_uri):
-            store = _mlflow("tracking")._get_store(self.tracking_uri)
+            store = of_mlflow.open_store(self.tracking_uri)
         # Where MLflow before 3.4 lays out a database, Alembic silences every logger of the process.
         for name in ("sparktune", "hyperopt-spark"):
             logging.getLogger(name).disabled = False
@@ -123,7 +124,7 @@ class MlflowStore:
         Raises:
             RefusedError: there is no such experiment, it was deleted, or name and id are of two.
         """
-        chosen = _mlflow("tracking.fluent")._active_experiment_id
+        chosen = of_mlflow.chosen_experiment()
         name, number = (os.environ.get(f"MLFLOW_EXPERIMENT_{part}") for part in ("NAME", "ID"))
         known: Any = None
         with refusals():
@@ -155,7 +156,7 @@ class MlflowStore:
     def expect_experiment(self) -> None:
         """Set ``experiment_id`` as ``use_active_experiment`` would, as far as nobody must be asked for it."""
         named = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-        chosen = _mlflow("tracking.fluent")._active_experiment_id
+        chosen = of_mlflow.chosen_experiment()
         if chosen or not named:
             default = "" if is_databricks(self.tracking_uri) else "0"
             self.experiment_id = str(chosen or os.environ.get("MLFLOW_EXPERIMENT_ID") or default)
@@ -250,7 +251,7 @@ class MlflowStore:
     def latest(self, run_id: str) -> dict[str, Point]:
         """See ``records.Store``."""
         with refusals():
-            points = self._store.get_run(run_id).data._metric_objs
+            points = of_mlflow.latest_points(self._store.get_run(run_id))
         return {p.key: Point(p.key, p.value, p.timestamp, p.step) for p in points}
 
     def running_metrics(self, parent_run_id: str) -> dict[str, dict[str, tuple[float, int, int]]]:
@@ -258,7 +259,7 @@ class MlflowStore:
         found: dict[str, dict[str, tuple[float, int, int]]] = {}
         wanted = f"tags.`{PARENT_TAG}` = '{parent_run_id}' and attributes.status = 'RUNNING'"
         for run in self.search(self.experiment_id, wanted):
-            points = run.data._metric_objs
+            points = of_mlflow.latest_points(run)
             found[run.info.run_id] = {p.key: (p.value, p.step, p.timestamp) for p in points}
         return found
 

@@ -17,9 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-READ_AGAIN = ("get_experiment", "_get_run")
-"""What MLflow's store reads anew in each call: the run's experiment, and the row of the run itself, which
-SQLAlchemy has as an object already. Without a name that a version lacks, it is slower and the same."""
+from sparktune.private import of_mlflow
 
 
 class Transaction:
@@ -34,8 +32,9 @@ class Transaction:
         self._open: Callable[..., Any] = store.ManagedSessionMaker
         self._local = threading.local()
         self.store.ManagedSessionMaker = self._session
-        for name in READ_AGAIN:
-            if hasattr(store, name):
+        # Read anew in each call, although SQLAlchemy has the objects already.
+        for name in of_mlflow.READS_OF_RUN:
+            if hasattr(store, name):  # else it is slower and the same
                 setattr(
                     self.store, name, functools.partial(self._remembered, name, getattr(self.store, name))
                 )

@@ -80,17 +80,17 @@ class _Process:
         fluent: Any = sys.modules.get(of_mlflow.FLUENT)
         if fluent is None:
             return
-        self._tracking_uri = _tracking()._tracking_uri
-        self._registry_uri = _registry()._registry_uri
-        self._experiment_id = fluent._active_experiment_id
+        self._tracking_uri = of_mlflow.chosen_uri()
+        self._registry_uri = of_mlflow.chosen_registry()
+        self._experiment_id = of_mlflow.chosen_experiment()
         self._last_run_id = of_mlflow.last_run_id(fluent)
         for runs in of_mlflow.stacks(fluent):
             self._stacks.append((runs, list(runs)))
             runs.clear()
         if self._tracking_uri is not None:
             _set_tracking_uri(context.tracking_uri)
-        _registry()._registry_uri = None  # the environment variable decides
-        fluent._active_experiment_id = None
+        of_mlflow.choose_registry(None)  # the environment variable decides
+        of_mlflow.choose_experiment(None)
 
     def leave(self, trial: CurrentTrial, *, failed: bool) -> None:
         """End what the objective left open, and put the state back."""
@@ -107,20 +107,12 @@ class _Process:
             for runs, before in self._stacks:
                 runs.extend(before)
             of_mlflow.set_last_run_id(fluent, self._last_run_id)
-            fluent._active_experiment_id = self._experiment_id
-            _registry()._registry_uri = self._registry_uri
+            of_mlflow.choose_experiment(self._experiment_id)
+            of_mlflow.choose_registry(self._registry_uri)
             _set_tracking_uri(self._tracking_uri)
-
-
-def _tracking() -> Any:
-    return sys.modules[of_mlflow.TRACKING]
-
-
-def _registry() -> Any:
-    return sys.modules[of_mlflow.REGISTRY]
 
 
 def _set_tracking_uri(uri: str | None) -> None:
     """``mlflow.set_tracking_uri``, and nothing where it is set so already."""
-    if _tracking()._tracking_uri != uri:
-        _tracking().set_tracking_uri(uri)
+    if of_mlflow.chosen_uri() != uri:
+        sys.modules[of_mlflow.TRACKING].set_tracking_uri(uri)
