@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -244,41 +245,40 @@ def test_trials_reach_for_no_private_part_of_hyperopts_trials() -> None:
 REACHES = {
     "_exit": "os._exit",
     "_replace": "documented, of named tuples",
-    **dict.fromkeys(("_active_experiment_id", "_tracking_uri", "_registry_uri"), "MLflow's, for now"),
-    **dict.fromkeys(("_metric_objs", "_get_store", "_post_import_hooks"), "MLflow's, for now"),
-    "_sparktune": "a mark of ours on functions that we replace",
     "_bit_generator": "numpy's RandomState has no public way to it",
+    "_data": "of os.environ: CPython's own dict, where there is one",
+    "_format": "the version in a pickle of trials, which the object itself does not have",
     "_clear_cache": "logging's, after disable was set directly",
     "_parse_args": "scipy.stats has no public way to the arguments of a frozen distribution",
 }
 """Private names of other objects that modules may use, and why."""
 
 
-def own_names(tree: ast.AST) -> set[str]:
-    """Names that a class sets, or defines, on itself: another instance of it may use them."""
-    found = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Attribute(ast.Name("self" | "cls"), str(name), ast.Store()):
-                found.add(name)
-            case ast.ClassDef(body=body):
-                found |= {part.name for part in body if isinstance(part, ast.FunctionDef)}
-    return found
+GETTERS = "getattr", "setattr", "hasattr", "delattr"
+
+
+def reaches(node: ast.AST, own: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Private names of objects other than ``self``; but those that the class around has itself (``own``)."""
+    match node:
+        case ast.ClassDef():
+            own |= {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+            for part in ast.walk(node):
+                match part:
+                    case ast.Attribute(ast.Name("self" | "cls"), str(name), ast.Store()):
+                        own |= {name}
+        case ast.Attribute(ast.Name("self" | "cls") | ast.Call(ast.Name("super"))):
+            pass
+        case ast.Attribute(attr=str(name)) | ast.Call(ast.Name(_), [_, ast.Constant(str(name)), *_]):
+            is_reach = isinstance(node, ast.Attribute) or ast.unparse(node.func) in GETTERS
+            if is_reach and re.match("_(?!_)", name) and name not in own | REACHES.keys():
+                yield ast.unparse(node)
+    for part in ast.iter_child_nodes(node):
+        yield from reaches(part, own)
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("sparktune.private.")])
 def test_no_module_touches_the_private_attributes_of_another_object(module: str) -> None:
-    tree = MODULES[module]
-    own = own_names(tree)
-    reaches = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Attribute(ast.Name("self" | "cls") | ast.Call(ast.Name("super"))):
-                pass
-            case ast.Attribute(attr=str(name)) if name.startswith("_") and not name.startswith("__"):
-                if name not in REACHES and name not in own:
-                    reaches.add(ast.unparse(node))
-    assert reaches == set()
+    assert set(reaches(MODULES[module])) == set()
 
 
 CLOCKS = {"time", "datetime", "sched", "asyncio", "threading", "sqlite3"}

@@ -65,12 +65,12 @@ def _told_trial(call: Any) -> Any:
         trial = of_context()
         return call(self, iterable if trial is None else _of_trial(trial, iterable))
 
-    called._sparktune = True  # type: ignore[attr-defined]
+    called.is_of_sparktune = True  # type: ignore[attr-defined]
     return called
 
 
 def _patch_joblib(module: Any) -> None:
-    if not getattr(module.Parallel.__call__, "_sparktune", False):
+    if not getattr(module.Parallel.__call__, "is_of_sparktune", False):
         ReplacedMethod(module.Parallel, "__call__", _told_trial)
 
 

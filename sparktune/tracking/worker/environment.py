@@ -73,7 +73,7 @@ def _heard(event: str, _args: tuple[Any, ...]) -> None:
 def patch_spawn(module: Any) -> None:
     """``multiprocessing`` spawns without an audit event."""
     spawn = module.spawnv_passfds
-    if getattr(spawn, "_sparktune", False):
+    if getattr(spawn, "is_of_sparktune", False):
         return
 
     @functools.wraps(spawn)
@@ -81,7 +81,7 @@ def patch_spawn(module: Any) -> None:
         _settle()
         return spawn(*args, **kwargs)
 
-    settled._sparktune = True  # type: ignore[attr-defined]
+    settled.is_of_sparktune = True  # type: ignore[attr-defined]
     module.spawnv_passfds = settled
 
 
