@@ -25,7 +25,7 @@ from sparktune.backends import session
 from sparktune.errors import SparktuneError
 from sparktune.space import hp
 from sparktune.study.trial import format_value
-from sparktune.tracking.ahead import import_mlflow
+from sparktune.tracking.location import import_mlflow
 
 EXPERIMENT = "sparktune demo"
 DEFAULT_FOLDER = "sparktune-demo"

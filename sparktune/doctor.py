@@ -18,7 +18,7 @@ from sparktune.backends import control_port as ports, encryption, session, spark
 from sparktune.backends.spark_application import Application
 from sparktune.backends.spark_slots import LEARNING_SHARE, Kind, Size
 from sparktune.errors import ControlPortNotAvailable, ObjectiveNotPicklable, SparkNotAvailable
-from sparktune.tracking import places, server
+from sparktune.tracking import location, server
 from sparktune.worker import pickling
 
 NEEDED = ("hyperopt", "cloudpickle", "numpy", "mlflow")
@@ -118,7 +118,7 @@ def doctor(
 def _findings(
     objective: Callable[..., Any] | None, spark: Any, wanted: ports.Ports | None
 ) -> Iterator[Finding]:
-    from sparktune.tracking.mlflow import tracking_uri
+    from sparktune.tracking.location import tracking_uri
 
     wants_connect = session.wants_connect() if spark is None else session.is_connect(spark)
     driver = _driver(wants_connect)
@@ -339,10 +339,10 @@ _START_SERVER = (
 
 
 def _mlflow(uri: str) -> Finding:
-    shown = places.without_password(uri)
-    absolute = places.absolute_uri(uri, os.getcwd())
-    if not places.is_http(uri):
-        text = f"records into {places.without_password(absolute)}"
+    shown = location.without_password(uri)
+    absolute = location.absolute_uri(uri, os.getcwd())
+    if not location.is_http(uri):
+        text = f"records into {location.without_password(absolute)}"
         return _not_recorded(absolute) or Finding("ok", "MLflow", text)
     try:
         status, theirs = server.ask_version(uri)
@@ -390,15 +390,13 @@ def _not_recorded(uri: str) -> Finding | None:
         message, _, remedy = str(error).partition(" Remedy: ")
         return Finding("FAILS", "MLflow", message, remedy)
     except OSError as error:
-        text = (
-            f"{places.without_password(uri)} does not answer ({error}): nothing of a study would be recorded"
-        )
+        text = f"{location.without_password(uri)} does not answer ({error}): no study would be recorded"
         return Finding("FAILS", "MLflow", text, "see that the store runs, and that this machine reaches it")
     return None
 
 
 def _server(uri: str | None) -> tuple[str, int] | None:
-    if uri is None or not places.is_http(uri):
+    if uri is None or not location.is_http(uri):
         return None
     parts = urlsplit(uri)
     return (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
@@ -415,7 +413,7 @@ def _workers(
     is_connect: bool,
     wanted: ports.Ports | None,
 ) -> Iterator[Finding]:
-    if uri is not None and (warning := places.warn_if_store_is_local(uri, application.master)) is not None:
+    if uri is not None and (warning := location.warn_if_store_is_local(uri, application.master)) is not None:
         yield Finding("note", "MLflow", f"workers elsewhere cannot see {uri}", warning)
     address = _server(uri)
     try:
@@ -473,12 +471,12 @@ def _reach_server(
     if address is not None and uri is not None:
         lost = _unreached(workers, address)
         if lost is None:
-            yield Finding("ok", "workers' MLflow", f"workers reach {places.without_password(uri)}")
+            yield Finding("ok", "workers' MLflow", f"workers reach {location.without_password(uri)}")
         else:
             yield Finding(
                 "FAILS",
                 "workers' MLflow",
-                f"workers do not reach {places.without_password(uri)} ({lost}): mlflow calls in the "
+                f"workers do not reach {location.without_password(uri)} ({lost}): mlflow calls in the "
                 "objective would fail their trial",
                 _START_SERVER.format(who="the workers reach"),
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from sparktune import fmin, hp, tpe
 from sparktune.study.tracker import Tracker
-from sparktune.tracking.mlflow import MlflowTracker
+from sparktune.tracking.tracker import MlflowTracker
 from sparktune.trials.base import StudyTrials
 from sparktune.trials.simulated import SimulatedTrials
 

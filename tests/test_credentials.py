@@ -16,7 +16,7 @@ import mlflow
 import psutil
 import pytest
 
-from sparktune.tracking.places import without_password
+from sparktune.tracking.location import without_password
 from tests.connect_server import connect_server
 from tests.gate import Gate, gate_to
 from tests.java import QUICK_JAVA
@@ -207,7 +207,7 @@ def test_an_address_is_shown_without_its_password(uri: str, shown: str) -> None:
 def test_a_password_in_the_address_shows_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from sparktune.tracking import mlflow as tracking
+    from sparktune.tracking import tracker as tracking
     from tests.recorded_trials import tune
 
     monkeypatch.chdir(tmp_path)

@@ -22,7 +22,7 @@ from hyperopt.base import JOB_STATE_RUNNING
 from hypothesis import given, settings, strategies as st
 
 from sparktune import DriverTrials, SimulatedTrials, SparkTrials, fmin
-from sparktune.tracking.mlflow import MlflowTracker
+from sparktune.tracking.tracker import MlflowTracker
 from tests.conftest import needs_classic
 
 pytestmark = pytest.mark.system
@@ -123,7 +123,7 @@ class RecordedTrials(SimulatedTrials):
 def test_while_mlflow_is_told_of_the_study(moment: int) -> None:
     """The run that has been begun is ended."""
     threads = set(threading.enumerate())
-    with interrupted_after([moment], ("sparktune.tracking.mlflow",)), pytest.raises(KeyboardInterrupt):
+    with interrupted_after([moment], ("sparktune.tracking.tracker",)), pytest.raises(KeyboardInterrupt):
         fmin(
             abs,
             hp.uniform("x", -1, 1),

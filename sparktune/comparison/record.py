@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sparktune.errors import PlotlyNotAvailable
 from sparktune.study.spec import algorithm_name
 from sparktune.tracking import description, schema
-from sparktune.tracking.places import absolute_uri, is_remote
+from sparktune.tracking.location import absolute_uri, is_remote
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.refusals import at_start
 from sparktune.tracking.schema import Point

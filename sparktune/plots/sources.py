@@ -67,8 +67,7 @@ def of_run(run_id: str, tracking_uri: str | None = None) -> Table:
     Raises:
         StudyNotFound: there is no such run, or MLflow does not answer.
     """
-    from sparktune.tracking.mlflow import current_uri
-    from sparktune.tracking.places import absolute_uri
+    from sparktune.tracking.location import absolute_uri, current_uri
     from sparktune.tracking.reader import NotRecordedError, Reader
 
     try:

@@ -146,7 +146,7 @@ def _can_be_written(output: Path) -> None:
 
 def _run_sweep(sweep: Any, output: Path | None) -> int:
     from sparktune.backends import session
-    from sparktune.tracking.ahead import import_mlflow
+    from sparktune.tracking.location import import_mlflow
 
     # Read when mlflow is imported: no warning on a machine without git.
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -250,7 +250,7 @@ def _best(args: argparse.Namespace) -> int:
     from sparktune.sweeps.results import Results
     from sparktune.tracking.artifacts import download
     from sparktune.tracking.chosen import chosen
-    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.location import current_uri
 
     with chosen(args.store, None):
         found = Results.of(args.run_id).best_as_dict()

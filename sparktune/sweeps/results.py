@@ -12,7 +12,7 @@ from sparktune.study.ranking import best_of
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.trial import Trial, format_value, metric_value
 from sparktune.sweeps.problems import printable
-from sparktune.tracking.mlflow import current_uri
+from sparktune.tracking.location import current_uri
 from sparktune.tracking.reader import RecordedStudy, best_point
 from sparktune.tracking.schema import point_as_json
 

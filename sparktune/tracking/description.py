@@ -18,7 +18,7 @@ from sparktune.study.tracker import StudyInfo, StudySummary
 from sparktune.study.trial import Trial, TrialState, format_value, metric_value, reported_metric
 from sparktune.study.words import ended, in_words, n_trials
 from sparktune.tracking import schema
-from sparktune.tracking.places import trials_page
+from sparktune.tracking.location import trials_page
 
 BEST_TRIALS = 5
 """How many of the best trials a description lists."""

@@ -13,10 +13,10 @@ from typing import Any
 
 from sparktune.private import of_mlflow
 from sparktune.study.tracker import RunContext, Tell
-from sparktune.tracking import tasks
+from sparktune.tracking import joblib_tasks
 from sparktune.tracking.current_trial import CurrentTrial, in_context
 from sparktune.tracking.interception import intercepted
-from sparktune.tracking.places import without_password
+from sparktune.tracking.location import without_password
 from sparktune.tracking.worker.arrival import RunArrival
 
 logger = logging.getLogger("sparktune")
@@ -41,7 +41,7 @@ class DriverRuns:
             return
         arrival = RunArrival(context.run_id, lambda: ask(arrival.tell))
         trial = CurrentTrial(context, arrival)
-        tasks.follow()
+        joblib_tasks.follow()
         with intercepted(), _own_stack(), in_context(trial):
             failed = True
             try:

@@ -21,7 +21,7 @@ import mimetypes
 from typing import Any
 
 from sparktune.private import of_mlflow
-from sparktune.tracking.places import is_http
+from sparktune.tracking.location import is_http
 from sparktune.tracking.records import StoreBusyError
 from sparktune.tracking.refusals import STATUS
 

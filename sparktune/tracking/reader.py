@@ -26,7 +26,7 @@ from sparktune.study.spec import StudyRecord
 from sparktune.study.trial import Trial, TrialError, TrialState
 from sparktune.tracking import artifacts, schema, study_record
 from sparktune.tracking.lease import Lease, is_alive, life
-from sparktune.tracking.places import is_remote, without_password
+from sparktune.tracking.location import is_remote, without_password
 from sparktune.tracking.records import RefusedError
 from sparktune.tracking.refusals import cannot_record
 from sparktune.tracking.store import MlflowStore

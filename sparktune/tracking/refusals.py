@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparktune.study.tracker import UnrecordableError
-from sparktune.tracking import places
+from sparktune.tracking import location
 from sparktune.tracking.records import RefusedError, UnusableError
 from sparktune.tracking.schema import cut
 
@@ -46,7 +46,7 @@ def in_short(error: Exception) -> str:
     text = str(error)
     for rest in ("\n[SQL:", "\n(Background on this error", " Response body: '<"):
         text = text.partition(rest)[0]
-    text = places.without_password(" ".join(text.split()))
+    text = location.without_password(" ".join(text.split()))
     return cut(text if isinstance(error, RefusedError) else f"{type(error).__name__}: {text}", 500)
 
 
@@ -94,7 +94,7 @@ def cannot_record(error: Exception, uri: str) -> UnrecordableError | None:
     remedy = _remedy(error, uri)
     if remedy is None:
         return None
-    shown = places.without_password(uri)
+    shown = location.without_password(uri)
     known = getattr(error, "supported_uri_schemes", None)  # MLflow's text speaks of its model registry
     reason = (
         in_short(error) if known is None else f"no such store; there are {', '.join(filter(None, known))}"
@@ -117,7 +117,7 @@ def _remedy(error: Exception, uri: str) -> str | None:
 def _of_address(error: Exception, uri: str) -> str | None:
     """What to do where there is no such store, or it cannot be opened here."""
     text, kind = str(error), type(error).__name__
-    if kind == "UnsupportedModelRegistryStoreURIException" or places.scheme_of(uri) in (
+    if kind == "UnsupportedModelRegistryStoreURIException" or location.scheme_of(uri) in (
         "uc",
         "databricks-uc",
     ):
@@ -136,7 +136,7 @@ def _of_address(error: Exception, uri: str) -> str | None:
             "take a backup of the database, then `mlflow db upgrade <its address>`; or install the "
             "version of MLflow that laid it out"
         )
-    if places.is_local_store(uri):
+    if location.is_local_store(uri):
         is_path = isinstance(error, OSError) and error.errno in _UNWRITABLE
         if is_path or any(part in text for part in _BAD_FILE):
             return (
@@ -158,7 +158,7 @@ def _of_answer(error: Exception, uri: str) -> str | None:
     cause: Any = error.__cause__
     if isinstance(error, RefusedError) and cause is not None:
         code, status = getattr(cause, "error_code", None), getattr(cause, STATUS, None)
-    if places.is_databricks(uri) and any(part in str(error) for part in _NO_DATABRICKS_LOGIN):
+    if location.is_databricks(uri) and any(part in str(error) for part in _NO_DATABRICKS_LOGIN):
         if any(name in os.environ for name in _OAUTH):
             return None
         return (

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparktune.tracking.places import without_password
+from sparktune.tracking.location import without_password
 from sparktune.tracking.store import MlflowStore
 from sparktune.tracking.unwritten import Unwritten
 from sparktune.tracking.writer import Writer

@@ -9,9 +9,9 @@ import tempfile
 from typing import NamedTuple
 
 from sparktune.study.tracker import UnrecordableError
-from sparktune.tracking import layout
+from sparktune.tracking import sqlite_setup
 from sparktune.tracking.http import request_once
-from sparktune.tracking.places import scheme_of
+from sparktune.tracking.location import scheme_of
 from sparktune.tracking.refusals import cannot_record, in_short
 from sparktune.tracking.store import MlflowStore
 
@@ -75,13 +75,13 @@ def _open(uri: str) -> None:
     import mlflow
 
     store = MlflowStore(uri)
-    if not layout.is_new(uri):
+    if not sqlite_setup.is_new(uri):
         store.open()
         active = mlflow.active_run()
         joined = active.info.run_id if active is not None else os.environ.get("MLFLOW_RUN_ID")
         store.snapshot(joined) if joined else store.use_active_experiment(create=False)
         return
-    layout.check(uri)
+    sqlite_setup.check(uri)
     if scheme_of(uri) == "file":  # MLflow may refuse all folders
         with tempfile.TemporaryDirectory() as folder:
             MlflowStore(f"file://{folder}/mlruns").open()

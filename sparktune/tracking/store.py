@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparktune.private import of_mlflow
-from sparktune.tracking import http, layout
-from sparktune.tracking.places import has_mlflows_pages, is_databricks
+from sparktune.tracking import http, sqlite_setup
+from sparktune.tracking.location import has_mlflows_pages, is_databricks
 from sparktune.tracking.records import TAGS_AT_FIRST, Content, RefusedError, RunRecord, StoreBusyError
 from sparktune.tracking.refusals import refusals
 from sparktune.tracking.schema import PARENT_TAG, ROLE_TAG, ROOT_TAG, STUDY_TAG, Batch, Point, batches
@@ -93,8 +93,8 @@ class MlflowStore:
             return
         for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
             logging.getLogger(name).addFilter(_said_by_the_writer)
-        layout.check(self.tracking_uri)
-        with layout.quick(self.tracking_uri):
+        sqlite_setup.check(self.tracking_uri)
+        with sqlite_setup.quick(self.tracking_uri):
             store = of_mlflow.open_store(self.tracking_uri)
         # Where MLflow before 3.4 lays out a database, Alembic silences every logger of the process.
         for name in ("sparktune", "hyperopt-spark"):

@@ -15,7 +15,7 @@ from sparktune.study.tracker import StudyInfo, StudySummary, UnrecordableError
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import description, schema, study_record
 from sparktune.tracking.description import study_name
-from sparktune.tracking.places import has_mlflows_pages
+from sparktune.tracking.location import has_mlflows_pages
 from sparktune.tracking.records import TAGS_AT_FIRST, RunRecord, UnusableError
 from sparktune.tracking.refusals import at_start
 from sparktune.tracking.schema import Point

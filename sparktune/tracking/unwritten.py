@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparktune.tracking.places import without_password
+from sparktune.tracking.location import without_password
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import Point
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from sparktune.tracking.places import without_password
+from sparktune.tracking.location import without_password
 
 logger = logging.getLogger("sparktune")
 

@@ -4,8 +4,8 @@ It depends neither on MLflow nor on studies. A ``RunRecord`` collects what one r
 a change is followed by ``Writer.put``. Threads of the writer take records one at a time, so that one run
 never has two requests under way, and what gathers meanwhile goes into one batch.
 
-- ``Agenda`` decides which record is next. A run whose trial is over before it was created is written whole,
-  in one visit, and where the store has transactions several in one.
+- ``WriteQueue`` decides which record is next. A run whose trial is over before it was created is written
+  whole, in one visit, and where the store has transactions several in one.
 - A failed request is tried again immediately. Failing again means trouble if nothing succeeds any more, and
   so does a store that asks to wait for long: one warning, then one attempt at a time with growing pauses
   until one succeeds. Nothing is dropped meanwhile.
@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from sparktune.tracking.agenda import Agenda, can_be_written
 from sparktune.tracking.records import (
     TAGS_AT_FIRST,
     Content,
@@ -36,6 +35,7 @@ from sparktune.tracking.records import (
 )
 from sparktune.tracking.refusals import in_short
 from sparktune.tracking.schema import with_finals_last
+from sparktune.tracking.write_queue import WriteQueue, can_be_written
 
 logger = logging.getLogger("sparktune")
 
@@ -84,7 +84,7 @@ class Writer:
         self._clock = clock
         self._work = threading.Condition(self.lock)
         self._done = threading.Condition(self.lock)
-        self._agenda = Agenda()
+        self._queue = WriteQueue()
         self._unclean: dict[RunRecord, None] = {}
         self._under_way: dict[RunRecord, Content] = {}
         self._max_threads = threads
@@ -127,11 +127,11 @@ class Writer:
                 self._enqueue(record, within_s)
 
     def _enqueue(self, record: RunRecord, within_s: float = 0.0, *, first: bool = False) -> None:
-        if self._agenda.add(record, self._clock(), within_s, first=first):
+        if self._queue.add(record, self._clock(), within_s, first=first):
             self._call_a_thread()
 
     def _call_a_thread(self) -> None:
-        is_short = self._idle < max(len(self._agenda), 1)
+        is_short = self._idle < max(len(self._queue), 1)
         if is_short and self._may_have_another() and not self._closed:
             name = f"sparktune-mlflow-{len(self._threads)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -153,17 +153,17 @@ class Writer:
         if now < self._not_before or (self._trouble and self._active):
             return None
         # In trouble they take turns: one run that cannot be created must not hide that all else works.
-        return self._agenda.take(fair=self._trouble is not None)
+        return self._queue.take(fair=self._trouble is not None)
 
     def _group(self, record: RunRecord) -> list[RunRecord]:
         """The record, and others that can be written in one transaction with it."""
         group = [record]
         if self._is_whole(record):
             while len(group) < self._store.together:
-                other = self._agenda.next_over()
+                other = self._queue.next_over()
                 if other is None or not self._is_whole(other):
                     break
-                group.append(self._agenda.take_over())
+                group.append(self._queue.take_over())
         return group
 
     def _is_whole(self, record: RunRecord) -> bool:
@@ -180,11 +180,11 @@ class Writer:
         with self.lock:
             while not self._closed:
                 now = self._clock()
-                due_s = self._agenda.advance(now)
+                due_s = self._queue.advance(now)
                 record = self._next(now)
                 if record is None:
                     waits = [] if due_s is None else [due_s]
-                    if self._not_before > now and len(self._agenda):
+                    if self._not_before > now and len(self._queue):
                         waits.append(self._not_before - now)
                     self._idle += 1
                     self._work.wait(min(waits, default=None))
@@ -284,7 +284,7 @@ class Writer:
             record.turn.due = None
             self._unclean.pop(record, None)
         if self._trouble is not None:
-            logger.info("MLflow answers again; %d runs wait to be written", len(self._agenda))
+            logger.info("MLflow answers again; %d runs wait to be written", len(self._queue))
             self._trouble = None
             self._work.notify_all()
         self._pause_s, self._not_before, self._busy_since = FIRST_PAUSE_S, 0.0, None
@@ -385,7 +385,7 @@ class Writer:
             if hurry and self._is_lost(record):
                 self._release_waiting(record)
             elif hurry and not record.turn.is_busy and can_be_written(record):
-                self._agenda.move_up(record, self._clock())
+                self._queue.move_up(record, self._clock())
                 self._call_a_thread()
 
     def _is_lost(self, record: RunRecord) -> bool:

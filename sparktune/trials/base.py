@@ -505,7 +505,7 @@ def _ranked(document: documents.Document) -> Ranked:
 
 def _recorded_point(study: RecordedStudy, trial_id: int) -> Any:
     """The best trial's point, where MLflow has it as it was; else None."""
-    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.location import current_uri
     from sparktune.tracking.reader import best_point
 
     return best_point(current_uri(), study, trial_id, exactly=True)

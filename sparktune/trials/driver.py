@@ -89,7 +89,7 @@ class DriverTrials(RunnableTrials):
         return self.asked_parallelism or DEFAULT_PARALLELISM
 
     def _application(self) -> Application:
-        from sparktune.tracking.ahead import import_mlflow
+        from sparktune.tracking.location import import_mlflow
 
         self._spark = session.alive(self._spark, import_mlflow if self.mlflow else None)
         return session.application(self._spark)
@@ -107,6 +107,6 @@ class DriverTrials(RunnableTrials):
     def _tracker(self) -> Tracker:
         if not self.mlflow:
             return NullTracker()
-        from sparktune.tracking.mlflow import MlflowTracker
+        from sparktune.tracking.tracker import MlflowTracker
 
         return MlflowTracker()

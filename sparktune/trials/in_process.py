@@ -61,7 +61,7 @@ def is_wanted() -> bool:
     mlflow: Any = sys.modules.get("mlflow")
     if mlflow is None:
         return False
-    from sparktune.tracking.mlflow import is_set_up
+    from sparktune.tracking.location import is_set_up
 
     return is_set_up()
 
@@ -178,7 +178,7 @@ def recorded(
         algo: the suggest function.
         options: of ``hyperopt.fmin``.
     """
-    from sparktune.tracking.mlflow import MlflowTracker
+    from sparktune.tracking.tracker import MlflowTracker
 
     tracker = MlflowTracker()
     spec = StudySpec(

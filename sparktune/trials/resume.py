@@ -41,7 +41,7 @@ def find_last(spec: StudySpec) -> RecordedStudy | None:
     Raises:
         CannotResume: MLflow does not answer.
     """
-    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.location import current_uri
     from sparktune.tracking.reader import NotRecordedError, Reader
 
     try:
@@ -74,7 +74,7 @@ def find(run_id: Any, argument: str = "resume") -> RecordedStudy | None:
         CannotResume: there is no such study, or MLflow does not answer.
         TypeError: ``run_id`` is not a text.
     """
-    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.location import current_uri
     from sparktune.tracking.reader import NotRecordedError, Reader
 
     if not isinstance(run_id, str) or not run_id:
@@ -176,7 +176,7 @@ def fill(trials: StudyTrials, study: RecordedStudy) -> None:
 
 def _curves(study: RecordedStudy, trials: Iterable[Trial], goal: Goal) -> dict[int, Curve]:
     """The reports of trials that ended, for the early termination policy to compare with."""
-    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.location import current_uri
     from sparktune.tracking.reader import Reader
 
     ended = {trial.trial_id for trial in trials if trial.state.is_final and trial.steps > 0}
@@ -217,7 +217,7 @@ def of_file(memory: StudyMemory) -> RecordedStudy | None:
 
     None, and a warning, where it cannot be read: the study then continues under a new parent run.
     """
-    from sparktune.tracking.mlflow import current_uri
+    from sparktune.tracking.location import current_uri
     from sparktune.tracking.reader import NotRecordedError, Reader
 
     latest = memory.latest
@@ -271,7 +271,7 @@ def claim(study: RecordedStudy, memory: StudyMemory, used_s: float, *, take_over
         StudyInProgress: its driver is alive.
         CannotResume: MLflow does not answer.
     """
-    from sparktune.tracking.mlflow import current_uri, is_active
+    from sparktune.tracking.location import current_uri, is_active
     from sparktune.tracking.reader import NotRecordedError, Reader, StudyAliveError, chosen
     from sparktune.tracking.schema import run_status
 

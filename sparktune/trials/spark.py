@@ -172,7 +172,7 @@ class SparkTrials(RunnableTrials):
         logger.log(level, "%s", spark_slots.explained(size, plan))
 
     def _session(self) -> SparkSession:
-        from sparktune.tracking.ahead import import_mlflow
+        from sparktune.tracking.location import import_mlflow
 
         self._spark = session.alive(self._spark, import_mlflow if self.mlflow else None)
         return self._spark
@@ -197,7 +197,8 @@ class SparkTrials(RunnableTrials):
     def _tracker(self) -> Tracker:
         if not self.mlflow:
             return NullTracker()
-        from sparktune.tracking.mlflow import MlflowTracker, tracking_uri, warn_if_store_is_local
+        from sparktune.tracking.location import tracking_uri, warn_if_store_is_local
+        from sparktune.tracking.tracker import MlflowTracker
 
         warning = warn_if_store_is_local(tracking_uri(), self._application().master)
         if warning:

@@ -21,8 +21,7 @@ def table(store: str | None = None, experiment: str | None = None) -> str:
     Raises:
         CannotResume: MLflow does not answer, or does not have this experiment.
     """
-    from sparktune.tracking.mlflow import current_uri
-    from sparktune.tracking.places import absolute_uri, without_password
+    from sparktune.tracking.location import absolute_uri, current_uri, without_password
     from sparktune.tracking.reader import NotRecordedError, Reader
 
     uri = current_uri() if store is None else absolute_uri(store, os.getcwd())

@@ -17,7 +17,7 @@ from sparktune.study.spec import StudyRecord, StudySpec, StudyStart, algorithm_n
 from sparktune.study.tracker import Continued, StudySummary
 from sparktune.study.trial import Trial, TrialState
 from sparktune.tracking import description, schema
-from sparktune.tracking.mlflow import MlflowTracker
+from sparktune.tracking.tracker import MlflowTracker
 from tests.tracking.studies import completed, document, failed, info, running
 
 
@@ -301,7 +301,7 @@ def test_a_name_and_description_are_kept_for_later_where_the_store_is_away(
 
     with monkeypatch.context() as patched, contextlib.suppress(Exception):
         patched.setattr(MlflowStore, "open", away)
-        patched.setattr("sparktune.tracking.mlflow.LOCAL_BEGIN_S", 0.2)
+        patched.setattr("sparktune.tracking.tracker.LOCAL_BEGIN_S", 0.2)
         study([0.3, 0.1], MlflowTracker(patience_s=0.2, directory=tmp_path))
     (file,) = tmp_path.glob("*.jsonl")
     replay(file)

@@ -24,10 +24,10 @@ from mlflow import MlflowClient
 from sparktune.study.reasons import INTERRUPTED
 from sparktune.study.tracker import StudySummary
 from sparktune.study.trial import Trial, TrialState
-from sparktune.tracking import mlflow as module
+from sparktune.tracking import tracker as module
 from sparktune.tracking.credentials import travelling_env
-from sparktune.tracking.mlflow import MlflowTracker
 from sparktune.tracking.replay import replay
+from sparktune.tracking.tracker import MlflowTracker
 from sparktune.tracking.unwritten import Unwritten
 from sparktune.tracking.worker.arrival import RunArrival
 from sparktune.tracking.worker.redirect import redirect

@@ -18,7 +18,7 @@ from sparktune.errors import PlotlyNotAvailable
 from sparktune.study.snapshot import StudySnapshot
 from sparktune.study.tracker import NullTracker, StudySummary
 from sparktune.study.trial import Trial, TrialState
-from sparktune.tracking.mlflow import MlflowTracker
+from sparktune.tracking.tracker import MlflowTracker
 from sparktune.trials import reports
 from tests.plots.test_page import payload
 from tests.recorded_trials import RecordedTrials, tune

@@ -16,7 +16,7 @@ from sparktune import AllTrialsFailed, SimulatedTrials, fmin, grid, hp, rand, tp
 from sparktune.search.suggestion import is_adaptive
 from sparktune.study import words
 from sparktune.study.trial import TrialState
-from sparktune.tracking.places import where_to_look
+from sparktune.tracking.location import where_to_look
 from tests.conftest import needs_classic
 from tests.test_demo import in_a_terminal
 

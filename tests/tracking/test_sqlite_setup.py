@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from sparktune.tracking import layout
+from sparktune.tracking import sqlite_setup
 from sparktune.tracking.store import MlflowStore
 
 FULL, OFF = 2, 0
@@ -25,7 +25,7 @@ def test_only_while_a_new_file_is_laid_out(tmp_path: Path) -> None:
         sqlalchemy.create_engine(uri),
         sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'other.db'}"),
     )
-    with layout.quick(uri):
+    with sqlite_setup.quick(uri):
         with ours.connect() as connection:
             assert level(connection) == OFF
             connection.exec_driver_sql("CREATE TABLE t (a)")
@@ -34,7 +34,7 @@ def test_only_while_a_new_file_is_laid_out(tmp_path: Path) -> None:
     with ours.connect() as connection:
         assert level(connection) == FULL, "the same connection, out of the pool"
     ours.dispose()
-    with layout.quick(uri), ours.connect() as connection:
+    with sqlite_setup.quick(uri), ours.connect() as connection:
         assert level(connection) == FULL, "the file exists"
     for engine in (ours, others):
         engine.dispose()
@@ -43,7 +43,7 @@ def test_only_while_a_new_file_is_laid_out(tmp_path: Path) -> None:
 def test_a_connection_that_was_closed_meanwhile(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'new.db'}"
     engine = sqlalchemy.create_engine(uri)
-    with layout.quick(uri):
+    with sqlite_setup.quick(uri):
         engine.connect().close()
         engine.dispose()
     with engine.connect() as connection:
@@ -56,7 +56,7 @@ def test_a_connection_that_was_closed_meanwhile(tmp_path: Path) -> None:
             "databricks", "file:///tmp/runs", "sqlite:::", ""]
 )  # fmt: skip
 def test_other_stores_are_left_alone(uri: str) -> None:
-    assert layout._new_file(uri) is None
+    assert sqlite_setup._new_file(uri) is None
 
 
 def test_a_store_of_mlflows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sparktune.tracking import agenda as module
-from sparktune.tracking.agenda import Agenda
+from sparktune.tracking import write_queue as module
 from sparktune.tracking.records import RunRecord
+from sparktune.tracking.write_queue import WriteQueue
 
 pytestmark = pytest.mark.unit
 
@@ -15,7 +15,7 @@ def existing(name: str) -> RunRecord:
     return RunRecord(name, 0, run_id=name)
 
 
-def order(agenda: Agenda, *, fair: bool = False) -> list[str]:
+def order(agenda: WriteQueue, *, fair: bool = False) -> list[str]:
     names = []
     while (record := agenda.take(fair=fair)) is not None:
         names.append(record.name)
@@ -28,7 +28,7 @@ def parent() -> RunRecord:
 
 
 def test_runs_of_trials_under_way_come_first(parent: RunRecord) -> None:
-    agenda = Agenda()
+    agenda = WriteQueue()
     over = RunRecord("over", 0, parent=parent, status="FINISHED")
     for record in (
         existing("write"),
@@ -42,7 +42,7 @@ def test_runs_of_trials_under_way_come_first(parent: RunRecord) -> None:
 
 
 def test_children_wait_for_their_parent() -> None:
-    agenda = Agenda()
+    agenda = WriteQueue()
     parent = RunRecord("parent", 0)
     agenda.add(RunRecord("child", 0, parent=parent), 0.0)
     assert agenda.take(fair=False) is None
@@ -54,7 +54,7 @@ def test_children_wait_for_their_parent() -> None:
 
 @pytest.mark.parametrize("why", ["asked for", "long backlog"])
 def test_all_kinds_take_turns(parent: RunRecord, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
-    agenda = Agenda()
+    agenda = WriteQueue()
     if why == "long backlog":
         monkeypatch.setattr(module, "LONG_BACKLOG", 1)
     for n in range(2):
@@ -65,7 +65,7 @@ def test_all_kinds_take_turns(parent: RunRecord, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_record_is_taken_at_the_earliest_of_its_moments() -> None:
-    agenda = Agenda()
+    agenda = WriteQueue()
     record = existing("a")
     assert agenda.add(record, 0.0, 5.0)
     assert not agenda.add(record, 0.0, 7.0), "it is due before"
@@ -79,7 +79,7 @@ def test_a_record_is_taken_at_the_earliest_of_its_moments() -> None:
 
 
 def test_who_moves_up_is_first_and_once(parent: RunRecord) -> None:
-    agenda = Agenda()
+    agenda = WriteQueue()
     records = [RunRecord(name, 0, parent=parent) for name in "abc"]
     for record in records[:2]:
         agenda.add(record, 0.0)
@@ -92,7 +92,7 @@ def test_who_moves_up_is_first_and_once(parent: RunRecord) -> None:
 
 
 def test_what_is_set_aside_is_never_taken() -> None:
-    agenda = Agenda()
+    agenda = WriteQueue()
     record = existing("a")
     record.set_aside = "deleted"
     assert not agenda.add(record, 0.0)

@@ -1,4 +1,4 @@
-"""Where MLflow's store is, and of which kind it is. Pure functions; MLflow is not imported.
+"""Where MLflow's store is, and of which kind it is. MLflow is imported only to ask what is set in it.
 
 The scheme of an address decides, as in MLflow's registry of stores, which plug-ins extend: ``arn:...``
 (SageMaker), ``azureml://``, ``sds://`` (Fabric). Only what MLflow itself keeps in a folder or in SQLite is on
@@ -8,10 +8,14 @@ service behind a network.
 
 from __future__ import annotations
 
+import importlib
 import os
 import posixpath
 import re
+from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from sparktune.private import of_mlflow
 
 _DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
 """``mlflow.store.db.db_types.DATABASE_ENGINES``; a driver may follow, as in ``mysql+pymysql``."""
@@ -133,3 +137,42 @@ def trials_page(experiment_id: str, parent_run_id: str) -> str:
         quote_via=quote,
     )
     return f"#/experiments/{experiment_id}/runs?{query}"
+
+
+def tracking_uri() -> str:
+    """The tracking URI that is set in MLflow, or its default."""
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
+
+
+def current_uri() -> str:
+    """``tracking_uri``, so that it means the same from another working directory."""
+    return absolute_uri(tracking_uri(), os.getcwd())
+
+
+def is_active(run_id: str) -> bool:
+    """Whether a run is the active one of this thread."""
+    import mlflow
+
+    active = mlflow.active_run()
+    return active is not None and active.info.run_id == run_id
+
+
+def is_set_up() -> bool:
+    """Whether somebody has told MLflow where to record: an active run, an address, or an experiment."""
+    import mlflow
+
+    chosen = of_mlflow.chosen_uri() or of_mlflow.chosen_experiment()
+    return chosen is not None or mlflow.active_run() is not None
+
+
+def import_mlflow() -> None:
+    """Import what a study needs of MLflow, before it is needed: it takes seconds in a new process.
+
+    Of its stores the one for databases, where such a one is set. Nothing is opened or created: another
+    address may be set before ``fmin``.
+    """
+    databases: Any = importlib.import_module("mlflow.store.db.db_types")
+    if tracking_uri().partition(":")[0].partition("+")[0] in databases.DATABASE_ENGINES:
+        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")

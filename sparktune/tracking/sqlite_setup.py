@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sparktune.tracking.places import scheme_of
+from sparktune.tracking.location import scheme_of
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ LONG_BACKLOG = 200
 """When more records than this wait behind the runs of trials under way, all take turns."""
 
 
-class Agenda:
+class WriteQueue:
     """Which record is next. Guarded by ``Writer.lock``; does not have a clock.
 
     The run of a trial under way comes first: its objective may need it, and people look for it.

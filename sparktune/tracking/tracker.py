@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sparktune.private import of_mlflow
 from sparktune.study.tracker import (
     RUN_PATIENCE_S,
     Continued,
@@ -26,10 +25,10 @@ from sparktune.study.tracker import (
     Tell,
 )
 from sparktune.study.trial import Trial, TrialState
-from sparktune.tracking import places, schema
+from sparktune.tracking import location, schema
 from sparktune.tracking.credentials import travelling_env
 from sparktune.tracking.lease import Lease, LeaseKeeper
-from sparktune.tracking.places import absolute_uri, is_remote, warn_if_store_is_local
+from sparktune.tracking.location import absolute_uri, is_remote
 from sparktune.tracking.records import RunRecord
 from sparktune.tracking.schema import INTERRUPTED_TAG, Point, is_point
 from sparktune.tracking.store import MlflowStore
@@ -38,8 +37,6 @@ from sparktune.tracking.study_run import PROGRESS_EVERY_S, StudyRun
 from sparktune.tracking.unwritten import Unwritten
 from sparktune.tracking.watcher import MetricWatcher
 from sparktune.tracking.writer import Writer
-
-__all__ = ["MlflowTracker", "tracking_uri", "warn_if_store_is_local"]
 
 logger = logging.getLogger("sparktune")
 
@@ -63,34 +60,6 @@ REMOTE_OPEN_S = 30.0
 """How long ``begin`` waits for the client of a server: the SDK of Databricks takes seconds to be imported."""
 REMOTE_BEGIN_S, LOCAL_BEGIN_S = 2.0, 120.0
 """How long ``begin`` waits for the parent: a local store may have to be laid out first."""
-
-
-def tracking_uri() -> str:
-    """The tracking URI that is set in MLflow, or its default."""
-    import mlflow
-
-    return str(mlflow.get_tracking_uri())
-
-
-def current_uri() -> str:
-    """``tracking_uri``, so that it means the same from another working directory."""
-    return absolute_uri(tracking_uri(), os.getcwd())
-
-
-def is_active(run_id: str) -> bool:
-    """Whether a run is the active one of this thread."""
-    import mlflow
-
-    active = mlflow.active_run()
-    return active is not None and active.info.run_id == run_id
-
-
-def is_set_up() -> bool:
-    """Whether somebody has told MLflow where to record: an active run, an address, or an experiment."""
-    import mlflow
-
-    chosen = of_mlflow.chosen_uri() or of_mlflow.chosen_experiment()
-    return chosen is not None or mlflow.active_run() is not None
 
 
 class MlflowTracker:
@@ -312,7 +281,7 @@ class MlflowTracker:
         """See ``base.Tracker``."""
         if self._writer is None or self.run_id is None:
             return None
-        return places.where_to_look(self._uri, self._store.experiment_id, self.run_id)
+        return location.where_to_look(self._uri, self._store.experiment_id, self.run_id)
 
     def _running_runs(self) -> dict[str, int]:
         """Run id -> trial id of the trials under way."""
@@ -517,7 +486,7 @@ class MlflowTracker:
 
 def _databricks_env(uri: str) -> dict[str, str]:
     """What a worker needs to log in to Databricks, where the driver's login is the notebook's."""
-    if not places.is_databricks(uri):
+    if not location.is_databricks(uri):
         return {}
     try:
         utils: Any = importlib.import_module("mlflow.utils.databricks_utils")

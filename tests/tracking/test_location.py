@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparktune.tracking.places import (
+from sparktune.tracking.location import (
     absolute_uri,
     is_local_store,
     is_remote,
