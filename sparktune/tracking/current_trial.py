@@ -2,7 +2,7 @@
 
 A context variable names the trial of a thread of the driver (threads that the objective starts inherit it,
 see ``worker.threads``); a worker process has one trial at a time, for all of its threads. ``interception``
-puts the functions of this module, which ask ``current``, in the place of MLflow's:
+replaces MLflow's functions by those of this module, which ask ``current``:
 
 - ``active_run()`` is the trial's run from the start;
 - ``log_metric`` and the like, and autologging, go to the innermost run that the thread has started, else to
@@ -83,7 +83,7 @@ class CurrentTrial:
     # The runs ---------------------------------------------------------------------------------------------
 
     def own_run(self) -> Any | None:
-        """The trial's run as MLflow's ``ActiveRun``; None where there is none to be had."""
+        """The trial's run as MLflow's ``ActiveRun``; None where there is none."""
         run_id = self.arrival.get() or claim_run(self.context, self.arrival)
         if run_id is None or not self._is_here(run_id):
             return None
@@ -174,7 +174,7 @@ class CurrentTrial:
             return self._push(runs, _fluent().ActiveRun(self._run))
 
     def _join_parent(self, runs: MutableSequence[Any], run_id: str, given: dict[str, Any]) -> Any:
-        """Have the study's own run active, as objectives for open-source Spark do; it goes on in any case."""
+        """Have the study's own run active, as objectives for open-source Spark do."""
         if runs and not given.get("nested"):
             return originals["start_run"](**given)  # raises, as ever
         self._set_tags(run_id, given)
@@ -384,8 +384,8 @@ def claim_run(context: RunContext, arrival: RunArrival) -> str | None:
     """Find or create the run that the driver could not create.
 
     A driver that cannot be asked may well be creating it: it is looked for, ``arrival.search_s`` seconds.
-    What MLflow raises passes through, as from any other call of the objective's; a run of the objective's
-    own, which the driver would never find, is no way out.
+    What MLflow raises passes through, as from any other call of the objective's; a separate run of the
+    objective, which the driver would never find, is not an alternative.
 
     Returns:
         The run's id; None where not even its experiment is known.
@@ -421,7 +421,7 @@ class PerTrial(MutableSequence[Any]):
         self._shared, self._by_thread = shared, by_thread
 
     def own(self) -> list[Any]:
-        """The list itself, of the trial (and thread) that asks."""
+        """The list itself, of the calling trial (and thread)."""
         trial = current()
         if trial is None:
             return self._shared
@@ -486,7 +486,7 @@ def active_run() -> Any:
 
 
 def get_or_start_run() -> Any:
-    """In place of what ``mlflow.log_metric`` and the like ask for their run."""
+    """In place of the function that gives ``mlflow.log_metric`` and the like their run."""
     trial = current()
     return originals[of_mlflow.GET_RUN]() if trial is None else trial.run_for_logging()
 
@@ -535,7 +535,7 @@ class _OfOthers:
 
 
 class Autologging:
-    """What autologging keeps, of the trial that asks."""
+    """The state of autologging, of the calling trial."""
 
     @property
     def session(self) -> Any:
@@ -552,7 +552,7 @@ class Autologging:
 
 
 def disable_autologging() -> Iterator[None]:
-    """In place of ``disable_autologging``, for whoever asks and not for the whole process."""
+    """In place of ``disable_autologging``, for the caller and not for the whole process."""
     owner: Any = of_context() or _OfOthers
     owner.n_disabled += 1
     try:

@@ -1,4 +1,4 @@
-"""Puts the functions of ``current_trial`` in the place of MLflow's, in each of its modules.
+"""Replaces MLflow's functions by those of ``current_trial``, in each of its modules.
 
 In a worker they stay, and each module is changed when it is loaded (``PATCHES``). On the driver they are
 there while a trial runs in one of its threads (``intercepted``); calls of other threads pass through then.
@@ -162,7 +162,7 @@ def _tolerant_param(log_param: Any) -> Any:
     def tolerant(self: Any, run_id: str, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return log_param(self, run_id, key, value, *args, **kwargs)
-        except Exception:  # raised anew, unless another name for the param helps
+        except Exception:  # raised again, unless another name for the param helps
             wanted = settled_params(self, run_id, {key: str(value)})
             if wanted is None:
                 raise

@@ -371,7 +371,7 @@ class MlflowTracker:
                 if report is not None:
                     self._study.keep_report(report)
                     self._writer.put(self._study.record)
-            # A store that has used up its patience gets none once more.
+            # A store that has used up the waiting time does not get it again.
             self._writer.flush([self._study.record], self._patience_s, since=None if in_time else began)
         finally:
             self._finished = True
@@ -403,7 +403,7 @@ class MlflowTracker:
                 self._writer.put(record)
 
     def _parents_tags(self) -> Mapping[str, str] | None:
-        """The tags of the parent run at this moment; None where the store does not tell."""
+        """The tags of the parent run at this moment; None where the store does not answer."""
         if self._writer is None or self.run_id is None or self._writer.in_trouble:
             return None
         try:
@@ -449,7 +449,7 @@ class MlflowTracker:
             return
 
     def _keep_unwritten(self) -> None:
-        """Leave what the store did not take in a file, and say how to write it later."""
+        """Leave what the store did not take in a file, and log how to write it later."""
         assert self._info is not None
         assert self._writer is not None
         with self._writer.lock:

@@ -1,6 +1,6 @@
 """Several calls of MLflow's SQL store in one transaction.
 
-Each method of the store opens sessions of its own, up to three inside one another, and commits each: a run
+Each method of the store opens its own sessions, up to three inside one another, and commits each: a run
 that is created, filled and ended costs seven commits. In one session the same calls cost one, and what they
 read of the run they need not read again; measured with SQLite, ten such runs take about 40 % of the processor
 time. Only for runs that are created in the transaction itself: where others may write too, MLflow's own way
@@ -57,7 +57,7 @@ class Transaction:
             yield session
 
     def _remembered(self, name: str, read: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What the transaction has read before, and nobody else can have changed since."""
+        """What the transaction has read before, and which cannot have been changed since."""
         known: dict[Any, Any] | None = getattr(self._local, "known", None)
         if known is None:
             return read(*args, **kwargs)

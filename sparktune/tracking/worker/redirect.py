@@ -33,7 +33,7 @@ _PATCHES = interception.PATCHES | {"multiprocessing.util": patch_spawn}
 def redirect(context: RunContext | None, arrival: RunArrival | None = None) -> Iterator[list[str]]:
     """Have MLflow calls in the block land on the trial's run.
 
-    Yields what the driver is to be told of the block's calls: what they ask for and do not get.
+    Yields notes for the driver about the block's calls: what they ask for and do not get.
 
     With ``context`` None nothing is tracked, and MLflow is left alone. ``arrival`` brings the run's id where
     the context has none. Where it brings none either (the tracking server does not answer the driver) the
