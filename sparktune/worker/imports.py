@@ -176,9 +176,10 @@ def differing(wanted: Mapping[str, Source]) -> list[str]:
 def _process_began_s() -> float:
     """Unix time of the start of this process; infinity where the system does not have it."""
     try:
-        # Fields of proc(5): starttime, the 22nd of /proc/<pid>/stat, in ticks since boot; btime, in seconds.
+        # proc(5): starttime is the 22nd field of /proc/<pid>/stat, in ticks since boot. The boot time in
+        # /proc/stat is in whole seconds: a file written just before the start would seem newer than it.
         stat = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
-        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-        return int(boot.split()[1]) + int(stat[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, StopIteration, IndexError):
+        booted_s = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return booted_s + int(stat[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError, IndexError):
         return float("inf")
