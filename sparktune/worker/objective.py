@@ -26,6 +26,8 @@ STATUS_OK, STATUS_FAIL = "ok", "fail"
 STATUS_STRINGS = (STATUS_NEW, STATUS_RUNNING, STATUS_SUSPENDED, STATUS_OK, STATUS_FAIL)
 """hyperopt's, which a worker need not have."""
 
+_KEYS: dict[Any, Any] = {"status": "status", "loss": "loss", "attachments": "attachments"}
+
 LARGEST_POINT_BYTES = 100_000
 """A larger point is made on the worker: its parts were sent once."""
 
@@ -158,7 +160,8 @@ def as_result(returned: Any) -> dict[str, Any]:
     if isinstance(returned, numbers.Real):
         return {"loss": float(returned), "status": STATUS_OK}
     try:
-        result = dict(returned)
+        # Keys that are equal to these, such as numpy's texts, become these.
+        result: dict[Any, Any] = {_KEYS.get(key, key): value for key, value in dict(returned).items()}
     except (TypeError, ValueError):
         what = f"the objective returned {_short(returned)} ({type(returned).__name__})"
         if _holds_one(returned):
@@ -175,6 +178,7 @@ def as_result(returned: Any) -> dict[str, Any]:
             result,
             f"the objective's result has status {result['status']!r}; it must be one of {STATUS_STRINGS}",
         )
+    result["status"] = STATUS_STRINGS[STATUS_STRINGS.index(result["status"])]  # not a subclass of str
     if result["status"] == STATUS_OK:
         try:
             result["loss"] = float(result["loss"])

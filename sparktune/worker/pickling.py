@@ -139,7 +139,7 @@ def culprit(value: Any, path: str) -> tuple[str, Any]:
     for _ in range(MAX_DEPTH):
         seen.add(id(value))
         for name, part in _parts(value, path):
-            if id(part) not in seen and not _can_pickle(part):
+            if id(part) not in seen and not can_pickle(part):
                 path, value = name, part
                 break
         else:
@@ -194,17 +194,18 @@ def _inner_globals(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
                 yield f"the global variable {name!r}", function.__globals__[name]
 
 
-def _can_pickle(value: Any) -> bool:
+def can_pickle(value: Any) -> bool:
+    """Whether ``cloudpickle`` can pickle a value."""
     try:
         _dumps(value)
-    except Exception:
+    except BaseException:  # of the user's own classes
         return False
     return True
 
 
 def unpicklable(result: dict[str, Any], attachments: dict[str, Any]) -> str | None:
     """What in a result cannot be pickled, ``the result['model'] is a lock``; None where all can."""
-    if _can_pickle((result, attachments)):
+    if can_pickle((result, attachments)):
         return None
     both = {**result, **{f"attachments[{key!r}]": value for key, value in attachments.items()}}
     path, found = culprit(both, "the result")

@@ -14,13 +14,13 @@ import cloudpickle
 
 from sparktune.private import of_cloudpickle
 from sparktune.study.trial import text_of
-from sparktune.worker.pickling import culprit
+from sparktune.worker.pickling import can_pickle, culprit
 
 PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 """Types whose values any process can read."""
 
-Part = tuple[bool, Any, bytes]
-"""Whether it is an attachment, its key, and its pickle."""
+Entry = tuple[bool, str, Any]
+"""Whether it is an attachment, its name for people, and the key and value: as they are, or pickled."""
 
 
 def sendable(
@@ -29,23 +29,19 @@ def sendable(
     """A result and its attachments without the entries that cannot be sent, and a note for each of these."""
     notes: list[str] = []
     kept: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    for is_attachment, key, _ in _entries(result, attachments, notes):
-        kept[is_attachment][key] = (result, attachments)[is_attachment][key]
+    for is_attachment, key, value, _ in _entries(result, attachments, notes):
+        kept[is_attachment][key] = value
     return *kept, notes
 
 
 def packed(result: Mapping[str, Any], attachments: Mapping[str, Any]) -> tuple[bytes, list[str]]:
     """A result and its attachments as bytes, and a note for each entry that cannot be sent."""
     notes: list[str] = []
-    plain: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    parts: list[Part] = []
-    for is_attachment, key, content in _entries(result, attachments, notes):
-        if content is None:
-            plain[is_attachment][key] = (result, attachments)[is_attachment][key]
-        else:
-            plain[is_attachment][key] = None  # the entry's place
-            parts.append((is_attachment, key, content))
-    return pickle.dumps((*plain, parts), pickle.HIGHEST_PROTOCOL), notes
+    entries: list[Entry] = [
+        (is_attachment, _name(key, is_attachment), content or (key, value))
+        for is_attachment, key, value, content in _entries(result, attachments, notes)
+    ]
+    return pickle.dumps(entries, pickle.HIGHEST_PROTOCOL), notes
 
 
 def unpacked(
@@ -57,43 +53,42 @@ def unpacked(
         payload: of ``packed``.
         loads: reads an entry.
     """
-    result, attachments, parts = pickle.loads(payload)
+    found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     notes = []
-    for is_attachment, key, content in parts:
-        found = attachments if is_attachment else result
+    for is_attachment, name, content in pickle.loads(payload):
         try:
-            found[key] = loads(content)
+            key, value = loads(content) if isinstance(content, bytes) else content
+            found[is_attachment][key] = value
         except BaseException as error:  # of code in the pickle: SystemExit, too
-            del found[key]
             notes.append(
-                f"{_name(key, is_attachment)} cannot be read on the driver "
-                f"({type(error).__name__}: {text_of(error)}): the entry is dropped, and the loss is kept. "
-                "Remedy: return plain values, or install what defines them on the driver too"
+                f"{name} cannot be read on the driver ({type(error).__name__}: {text_of(error)}): the entry "
+                "is dropped, and the loss is kept. Remedy: return plain values, or install what defines them "
+                "on the driver too"
             )
-    return result, attachments, notes
+    return *found, notes
 
 
 def _entries(
     result: Mapping[str, Any], attachments: Mapping[str, Any], notes: list[str]
-) -> Iterator[tuple[bool, Any, bytes | None]]:
-    """Of each entry that can be sent: whether it is an attachment, its key, its pickle unless it is plain."""
+) -> Iterator[tuple[bool, Any, Any, bytes | None]]:
+    """Of each entry that can be sent: whether it is an attachment, key, value; its pickle unless plain."""
     for is_attachment, entries in ((False, result), (True, attachments)):
         for key, value in entries.items():
-            if type(key) is str and type(value) in PLAIN:
-                yield is_attachment, key, None
-                continue
-            try:
-                if type(key) not in PLAIN:
-                    raise TypeError(f"its key is a {type(key).__name__}, not text")
-                content = _pickled(value)
-            except Exception as error:
-                notes.append(_dropped(value, _name(key, is_attachment), error))
-            else:
-                yield is_attachment, key, content
+            content = None
+            if type(key) is not str or type(value) not in PLAIN:
+                try:
+                    content = _pickled((key, value))
+                except BaseException as error:  # of the user's own classes
+                    notes.append(_dropped(key, value, is_attachment, error))
+                    continue
+            yield is_attachment, key, value, content
 
 
-def _dropped(value: Any, name: str, error: Exception) -> str:
+def _dropped(key: Any, value: Any, is_attachment: bool, error: BaseException) -> str:
+    name = _name(key, is_attachment)
     path, found = culprit(value, name)
+    if found is value and can_pickle(value):
+        path, found = f"the key of {name}", key
     return (
         f"{path} is a {type(found).__name__}, which cannot be sent to the driver ({type(error).__name__}: "
         f"{text_of(error)}): the entry is dropped, and the loss is kept. Remedy: return plain values "
@@ -102,7 +97,8 @@ def _dropped(value: Any, name: str, error: Exception) -> str:
 
 
 def _name(key: Any, is_attachment: bool) -> str:
-    return f"the attachments[{key!r}]" if is_attachment else f"the result[{key!r}]"
+    text = repr(key) if type(key) in PLAIN else f"a {type(key).__name__}"
+    return f"the attachments[{text}]" if is_attachment else f"the result[{text}]"
 
 
 def _pickled(value: Any) -> bytes:

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sparktune.worker import results
@@ -25,6 +26,13 @@ class Ends:
         return sys.exit, (3,)
 
 
+class Raises:
+    """Cannot be pickled, in a rude way."""
+
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+
 class Unreadable:
     """Can be pickled, and not be read."""
 
@@ -36,12 +44,14 @@ def test_what_is_sent_arrives_in_its_order() -> None:
     class Local:
         """Known to this function only, so that plain pickle refuses it."""
 
-    sent = {"loss": 1.0, "model": Local(), "status": "ok", "curve": [0.5, 0.25], 3: "three"}
+    keys = {3: "three", ("epoch", 1): 2, np.str_("auc"): 0.5}
+    sent = {"loss": 1.0, "model": Local(), "status": "ok", "curve": [0.5, 0.25], **keys}
     payload, dropped = results.packed(sent, {"a": b"b"})
     result, attachments, unread = results.unpacked(payload)
     assert (dropped, unread, attachments) == ([], [], {"a": b"b"})
     assert list(result) == list(sent)
     assert result["curve"] == [0.5, 0.25]
+    assert {key: result[key] for key in keys} == keys
     assert type(result["model"]).__name__ == "Local"
 
 
@@ -51,7 +61,8 @@ def test_what_is_sent_arrives_in_its_order() -> None:
         ({"guard": LOCK}, {}, "the result['guard'] is a lock, which cannot be sent to the driver"),
         ({}, {"guard": LOCK}, "the attachments['guard'] is a lock, which cannot be sent"),
         ({"file": [io.StringIO(), io.FileIO(0, closefd=False)]}, {}, "the result['file'][1] is a FileIO"),
-        ({LOCK: 1}, {}, "its key is a lock, not text"),
+        ({LOCK: 1}, {}, "the key of the result[a lock] is a lock"),
+        ({"end": Raises()}, {}, "the result['end'] is a Raises"),
     ],
 )
 def test_an_entry_that_cannot_be_pickled_is_dropped(entry: Any, attachments: Any, note: str) -> None:
