@@ -23,7 +23,7 @@ import pytest
 
 from sparktune import BanditPolicy, SparkTrials, Trials, auto, fmin, hp, optuna_sampler, rand, report, tpe
 from sparktune.early_termination import Curve, Decision
-from sparktune.errors import CannotResume, StudyInProgress, StudyTakenOver
+from sparktune.errors import CannotResume, InvalidPoint, StudyInProgress, StudyTakenOver
 from sparktune.plots.sources import of_run
 from sparktune.study.spec import default_study_name, objective_name
 from sparktune.tracking import artifacts, lease as leases
@@ -176,6 +176,29 @@ def test_other_algorithms_go_on_as_if_nothing_had_been(name: str, mlflow_store: 
         assert tags["sparktune.algo_reason"].startswith("tpe and gp in turn: 1 of 3 parameters")
     else:
         assert params["algo"] == f"sparktune.search.optuna_sampler.optuna_sampler({name})"
+
+
+def test_a_call_that_is_refused_changes_nothing(mlflow_store: str) -> None:
+    """The study that was read, or ran last, is still there for the call that is right."""
+    run_id = tune(3).run_id
+    mlflow.tracking.MlflowClient().set_tag(run_id, "sparktune.state", "interrupted")
+    read = RecordedTrials.from_mlflow(run_id)
+    empty = RecordedTrials()
+    for trials, options in ((read, {}), (empty, {"resume": run_id})):
+        known = trials.memory.latest, trials.memory.recorded, len(trials)
+        for wrong in ({"points_to_evaluate": [{"zz": 1}]}, {"warm_start": ["0" * 32]}):
+            with pytest.raises((InvalidPoint, CannotResume)):
+                tune(5, trials=trials, **options, **wrong)
+            assert (trials.memory.latest, trials.memory.recorded, len(trials)) == known
+        tune(5, trials=trials, **options)
+        assert trials.run_id == run_id
+        options = {}
+    ran = tune(3)
+    known_run = ran.run_id
+    with pytest.raises(InvalidPoint):
+        tune(6, trials=ran, points_to_evaluate=[{"zz": 1}])
+    tune(len(ran), trials=ran)  # nothing to run
+    assert ran.run_id == known_run
 
 
 @pytest.mark.parametrize("n", [0, 1, 6])

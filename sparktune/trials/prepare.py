@@ -143,6 +143,7 @@ class Prepared:
         max_new: how many trials ``max_evals`` lets be suggested; None without a limit.
         n_new: how many will be: a finite space may have fewer.
         is_needed: there is something to run, or to record.
+        undo: takes back what preparing has changed, unless the study begins.
     """
 
     study: Study
@@ -156,6 +157,7 @@ class Prepared:
     max_new: int | None
     n_new: int | None
     is_needed: bool
+    undo: Undo
 
     @property
     def n_earlier(self) -> int:
@@ -187,11 +189,49 @@ class Prepared:
             ),
             used_s=self.used_s,
             continues=continues,
+            best=self.study.best,
             is_named=call.study_name is not None,
         )
 
 
-def prepared(trials: StudyTrials, call: Call, problem: Problem, save: savefile.SaveFile | None) -> Prepared:
+class Undo:
+    """Takes back what a call that is refused before its study begins has changed in its trials object.
+
+    Args:
+        trials: the trials object.
+    """
+
+    def __init__(self, trials: StudyTrials) -> None:
+        self._trials, self._memory = trials, trials.memory
+        self._latest, self._recorded = self._memory.latest, self._memory.recorded
+        self.is_filled = False
+        """The trials object was empty, and holds what was read from MLflow."""
+        self._has_begun = False
+
+    def begun(self) -> None:
+        """The study has begun: nothing is taken back any more."""
+        self._has_begun = True
+
+    def __enter__(self) -> Undo:
+        """Watch a call."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Take back, unless the study has begun or nothing was raised."""
+        if kind is None or self._has_begun:
+            return
+        trials = self._trials
+        if self.is_filled:
+            of_hyperopt.forget(trials)
+            hyperopt.Trials.delete_all(trials)
+            trials.memory = self._memory
+        if trials.memory is self._memory:  # else they are those of a save file by now
+            self._memory.latest, self._memory.recorded = self._latest, self._recorded
+
+
+def prepared(
+    trials: StudyTrials, call: Call, problem: Problem, save: savefile.SaveFile | None, undo: Undo
+) -> Prepared:
     """Set up the study of a call, or find the one that it continues.
 
     Where nothing is to be run, the trials object remembers the study that ran last, as before the call.
@@ -207,7 +247,7 @@ def prepared(trials: StudyTrials, call: Call, problem: Problem, save: savefile.S
     if not is_adopted:
         resuming.warn_of_name(before.spec.name, call.name, before.run_id)
     spec = _spec(call, trials, view)
-    recorded = _recorded_study(trials, call, spec, has_file=save is not None)
+    recorded = _recorded_study(trials, call, spec, undo, has_file=save is not None)
     memory = trials.memory
     spec = replace(spec, warm_start=call.warm_start or memory.spec.warm_start)
     is_same = memory.is_unfinished or recorded is not None
@@ -271,6 +311,7 @@ def prepared(trials: StudyTrials, call: Call, problem: Problem, save: savefile.S
         max_new=max_new,
         n_new=n_new,
         is_needed=is_needed,
+        undo=undo,
     )
 
 
@@ -289,7 +330,7 @@ def _spec(call: Call, trials: StudyTrials, view: SpaceView) -> StudySpec:
 
 
 def _recorded_study(
-    trials: StudyTrials, call: Call, spec: StudySpec, *, has_file: bool
+    trials: StudyTrials, call: Call, spec: StudySpec, undo: Undo, *, has_file: bool
 ) -> RecordedStudy | None:
     """The recorded study that this call continues; the trials object then holds what was recorded."""
     memory, resume = trials.memory, call.resume
@@ -313,6 +354,7 @@ def _recorded_study(
             return None
         resuming.check(found, spec)
         resuming.warn_of_name(found.record.spec.name, spec.name, found.run_id)
+        undo.is_filled = True
         resuming.fill(trials, found)
     elif memory.recorded is not None:
         resuming.check(memory.recorded, spec)

@@ -116,9 +116,10 @@ class RunnableTrials(StudyTrials):
             interrupts.raised(),
             self._claimed(),
             savefile.opened(trials_save_file, self) as save,
+            prepare.Undo(self) as undo,
         ):
             problem = prepare.Problem.of(call)
-            prepared = prepare.prepared(self, call, problem, save)
+            prepared = prepare.prepared(self, call, problem, save, undo)
             if prepared.is_needed:
                 self._space = problem.space
                 self.memory.stop_reason = self.elapsed_s = None
@@ -200,6 +201,7 @@ class RunnableTrials(StudyTrials):
             tracker.begin(info)
         except UnrecordableError as error:  # no study has begun
             raise CannotRecord(str(error)) from error
+        prepared.undo.begun()
         ending = conclude.Ending(self, study, problem.space, tracker, save, report, began)
         stack.enter_context(ending.ensured())
         stack.push(display)  # closed before the study's end is shown
