@@ -41,6 +41,7 @@ def best_of_all_surfaces(trials: Any, argmin: Any, capsys: pytest.CaptureFixture
     row = frame.loc[frame.loss.idxmin()]
     rows = table_of(of_run(trials.run_id))
     assert rows.best is not None
+    by_loss = dict(sorted(zip(frame.loss, frame.trial, strict=True), key=lambda one: -one[1]))
     return {
         "fmin": by_x[argmin["x"]],
         "trials.argmin": by_x[trials.argmin["x"]],
@@ -50,6 +51,7 @@ def best_of_all_surfaces(trials: Any, argmin: Any, capsys: pytest.CaptureFixture
         "trials.best_run_id": by_run[trials.best_run_id],
         "data frame": int(row.trial),
         "tags": int(tags["sparktune.best_trial_id"]),
+        "metric of the run": by_loss[parent.data.metrics["best_trial_loss"]],
         "tag of the run": by_run[tags["sparktune.best_run_id"]],
         "tag of the value": by_x[float(tags["best_x"])],
         "best_point.json": point["trial"],

@@ -32,6 +32,7 @@ class StudyInfo:
         earlier: (parent run, study id) of the studies whose trials it continues.
         used_s: seconds that earlier calls for this same study took.
         continues: the recorded part of this same study, or None.
+        best: the best trial of earlier calls on the same trials object, or None.
         is_named: the name was given, and is that of its run too.
     """
 
@@ -47,6 +48,7 @@ class StudyInfo:
     earlier: tuple[tuple[str, str], ...] = ()
     used_s: float = 0.0
     continues: Continued | None = None
+    best: Trial | None = None
     is_named: bool = False
 
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sparktune.study.columns import parameter_columns
+from sparktune.study.ranking import beats
 from sparktune.study.spec import StudyRecord
 from sparktune.study.tracker import StudyInfo, StudySummary, UnrecordableError
-from sparktune.study.trial import Trial, TrialState
+from sparktune.study.trial import Trial
 from sparktune.tracking import description, schema, study_record
 from sparktune.tracking.description import study_name
 from sparktune.tracking.location import has_mlflows_pages
@@ -80,7 +81,8 @@ class StudyRun:
         self._number = 0  # of studies that were recorded in the run before this one
         self._counts = dict.fromkeys((*schema.COUNTED.values(), "total"), 0)
         self._counts_written_ms = 0
-        self._best_loss: float | None = None
+        self._best = info.best
+        self._written_loss: float | None = None
         if info.continues is not None:
             for trial in info.continues.trials:
                 self.launched()
@@ -183,15 +185,21 @@ class StudyRun:
     def ended(self, trial: Trial, now_ms: int) -> None:
         """A trial ended: note the study's progress. The caller holds the lock."""
         self._count(trial)
-        if self._best_loss is not None and math.isfinite(self._best_loss):
-            self._add("best_trial_loss", self._best_loss, now_ms, self._n_ended)
+        self._add_best(now_ms)
         if now_ms - self._counts_written_ms >= 1000 * PROGRESS_EVERY_S:
             self._add_counts(now_ms)
 
     def _count(self, trial: Trial) -> None:
         self._counts[schema.COUNTED[trial.state]] += 1
-        if trial.state is TrialState.COMPLETED and trial.loss is not None:
-            self._best_loss = trial.loss if self._best_loss is None else min(self._best_loss, trial.loss)
+        if beats(trial, self._best):
+            self._best = trial
+
+    def _add_best(self, now_ms: int) -> None:
+        """A point of the loss of the best trial so far, those of earlier calls included."""
+        loss = None if self._best is None else self._best.loss
+        if loss is not None and math.isfinite(loss):
+            self._written_loss = loss
+            self._add("best_trial_loss", loss, now_ms, self._n_ended)
 
     def is_to_be_described(self, tags: Mapping[str, str] | None) -> bool:
         """Whether the run gets a description at the end: it has none, or ours as we left it.
@@ -260,6 +268,9 @@ class StudyRun:
                     summary.best.trial_id, summary.best_point
                 )
             self._add_counts(now_ms)
+            self._best = summary.best
+            if summary.best is not None and summary.best.loss != self._written_loss:
+                self._add_best(now_ms)  # the end of a study may revise a loss
             if summary.share_saved is not None:
                 self._add("compute_saved_share", summary.share_saved, now_ms, 0)
             if self._ends:

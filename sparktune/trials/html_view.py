@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sparktune.study.columns import parameter_columns
-from sparktune.study.ranking import best_of
+from sparktune.study.ranking import best_of, of_trial, ranked
 from sparktune.study.trial import Trial, TrialState, format_value, shown_value
 from sparktune.study.words import in_words
 from sparktune.trials import curve
@@ -62,10 +62,10 @@ def _counts(trial: Trial) -> bool:
 def leading(trials: Iterable[Trial], n: int = ROWS) -> list[Trial]:
     """The first rows of the table: the best trials, then those without a loss, the latest first."""
     everything = list(trials)
-    ranked = [t for t in everything if t.loss is not None and t.state.is_final]
-    ranked.sort(key=lambda trial: (not _counts(trial), trial.loss, trial.trial_id))
-    rest = [t for t in everything if t.loss is None or not t.state.is_final]
-    return [*ranked[:n], *reversed(rest[-max(0, n - len(ranked)) :] if len(ranked) < n else [])]
+    best = ranked((trial for trial in everything if trial.loss is not None), of_trial)
+    known = {trial.trial_id for trial in best}
+    rest = [trial for trial in everything if trial.trial_id not in known]
+    return [*best[:n], *reversed(rest[-max(0, n - len(best)) :] if len(best) < n else [])]
 
 
 def _table(trials: Sequence[Trial], metric: str, goal: str) -> str:

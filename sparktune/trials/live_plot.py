@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparktune.study.ranking import beats
 from sparktune.study.trial import Trial, TrialState, shown_value
 from sparktune.study.words import n_trials
 from sparktune.trials import curve
@@ -50,8 +51,7 @@ class LivePlot:
         ended = sorted((t for t in earlier if t.state.is_final), key=lambda trial: trial.ended_s or 0.0)
         self._losses: list[float | None] = []
         self._values: list[float | None] = []
-        self._best = math.inf
-        self._best_value: float | None = None
+        self._best: Trial | None = None
         for trial in ended:
             self._add(trial)
         self._drawn = -1
@@ -63,14 +63,14 @@ class LivePlot:
             self._add(trial)
 
     def _add(self, trial: Trial) -> None:
-        # As in the study, what was terminated early does not count for the best.
+        if beats(trial, self._best):
+            self._best = trial
+        # The curve is that of the trials that completed.
         counted = trial if trial.state is TrialState.COMPLETED else None
         loss = None if counted is None else counted.loss
         _, value = shown_value(counted, self._metric, self._goal)
         self._losses.append(loss)
         self._values.append(value)
-        if loss is not None and loss < self._best:
-            self._best, self._best_value = loss, value
 
     def due_in_s(self) -> float | None:
         """Seconds until the curve may be redrawn; None while it has not changed."""
@@ -94,9 +94,8 @@ class LivePlot:
 
     def html(self) -> str:
         """What the notebook shows now."""
-        name, _ = shown_value(None, self._metric, self._goal)
-        value = self._best_value if math.isfinite(self._best) else None
-        best = f"no {name} yet" if value is None else f"best {name} {value:.6g}"
+        name, value = shown_value(self._best, self._metric, self._goal)
+        best = f"no {name} yet" if value is None or not math.isfinite(value) else f"best {name} {value:.6g}"
         head = html.escape(f"{self._name}: {n_trials(len(self._losses))}, {best}")
         drawn = curve.svg(self._losses, label=name, values=self._values, goal=self._goal)
         return f"<div><div>{head}</div>{drawn}</div>"
