@@ -116,9 +116,10 @@ def fmin(
             of subclasses, unless these run trials elsewhere.
         rstate: a ``numpy.random.Generator``, a ``RandomState`` or a seed; ``HYPEROPT_FMIN_SEED`` by default.
             A trials object used again continues its stream.
-        allow_trials_fmin: False has hyperopt's own loop run ``trials``; impossible with ``SparkTrials``.
+        allow_trials_fmin: False runs ``trials`` in hyperopt's own loop; ``SparkTrials`` refuse it.
         pass_expr_memo_ctrl: call ``fn(expr=, memo=, ctrl=)``.
-        catch_eval_exceptions: with ``SparkTrials`` an exception in ``fn`` fails only its trial in any case.
+        catch_eval_exceptions: True: an exception in ``fn`` fails only its trial, as it always does with
+            ``SparkTrials``.
         verbose: False shows no progress bar.
         return_argmin: True returns label -> raw value of the best trial; False the evaluated point, or None
             when no trial completed.
@@ -128,12 +129,12 @@ def fmin(
         max_queue_len: n > 1 suggests n - 1 trials ahead of the slots.
         show_progressbar: True, False, or a context manager as in ``hyperopt.progress``.
         early_stop_fn: ``(trials, *args) -> (stop, args)``, called after every trial that completes or
-            fails, with the finished trials, the newest last; after a failed one only if the newest has a
-            loss, so not while no trial has one. What it raises ends the study and leaves ``fmin``.
-        trials_save_file: where the trials object is kept while the study runs: a trial that has ended is on
-            the disk before its slot is used again. Read at the start; a study whose process was killed
-            continues, and ``timeout`` counts what it had used. The file is a pickle: reading it executes what
-            is in it, so use only files that you trust.
+            fails, with the finished trials, the newest last; after a failure only if the newest of these has
+            a loss. An exception in it ends the study and is raised by ``fmin``.
+        trials_save_file: where the trials object is kept while the study runs: each trial is saved to disk
+            when it ends, before the next one starts in its slot. Read at the start; a study whose process was
+            killed continues, and ``timeout`` counts what it had used. The file is a pickle: reading it can
+            execute code, so use only files that you trust.
         resume: the parent run of a study to resume, in the same runs; ``"last"`` for the latest unfinished
             study of the experiment with this call's name, space and algorithm, or a new one where there is
             none. Trials, random stream, numbering and the time used are read from MLflow; trials whose end is
@@ -142,12 +143,12 @@ def fmin(
         warm_start: parent runs of earlier studies of the same parameters, metric and goal. Their finished
             trials inform the search, and are not trials of this study.
         study_name: the name by which ``resume="last"`` finds the study again, and of its parent run. By
-            default, where the objective is defined, and its name: ``train.objective``.
+            default the objective's module and name: ``train.objective``.
         noisy: whether the objective gives another loss for the same point. Otherwise sparktune's algorithms
             try each configuration of a finite space (up to 10,000) once, and the study ends when all were
             tried. With ``noisy`` they repeat configurations, as hyperopt's algorithms do in any case, and
             a new study runs points of ``points_to_evaluate`` that have a result again.
-        take_over: with ``resume``: also where another driver still runs the study; that driver then ends.
+        take_over: with ``resume``: take the study from another driver that still runs it; that driver ends.
 
     Returns:
         See ``return_argmin``.

@@ -127,6 +127,11 @@ def test_each_name_is_listed_once() -> None:
         assert getattr(sparktune, name) is expected
 
 
+def test_every_policy_is_exported() -> None:
+    policies = {name for name in sparktune.early_termination.__all__ if name.endswith("Policy")}
+    assert policies - {"EarlyTerminationPolicy"} <= set(sparktune.__all__)
+
+
 def test_dir_shows_what_is_public() -> None:
     shown = {name for name in dir(sparktune) if not name.startswith("__")}
     assert shown == {*sparktune.__all__, *NOT_BY_STAR, *_names.PUBLIC_ROOMS}

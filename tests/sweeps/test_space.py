@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 
 import sparktune
-from sparktune import AshaPolicy, BanditPolicy, MedianStoppingPolicy, TruncationSelectionPolicy
-from sparktune.sweeps import algorithms
-from sparktune.sweeps.model import SweepFile
+from sparktune import (
+    AshaPolicy,
+    BanditPolicy,
+    MedianStoppingPolicy,
+    TruncationSelectionPolicy,
+    early_termination,
+)
+from sparktune.sweeps import algorithms, policies
+from sparktune.sweeps.model import EarlyTermination, SweepFile
 from sparktune.sweeps.policies import policy_of
 from sparktune.sweeps.space import space_of
 from tests.sweeps.files import data
@@ -94,3 +101,11 @@ def test_policies(fields, policy) -> None:
 
 def test_no_policy() -> None:
     assert policy_of(model().early_termination) is None
+
+
+def test_sweep_files_know_every_policy() -> None:
+    kinds = get_args(get_args(EarlyTermination)[0])
+    names = {name for kind in kinds for name in get_args(kind.model_fields["type"].annotation)}
+    assert names == policies._POLICIES.keys()
+    exported = {name for name in early_termination.__all__ if name.endswith("Policy")}
+    assert exported - {"EarlyTerminationPolicy"} == {kind.__name__ for kind in policies._POLICIES.values()}
