@@ -71,7 +71,7 @@ class Shipment:
         first = attempts.tried + 1
         announcement = Announcement(task.trial_id, config, point, task.seed, *known, first, attempts.last)
         self.shared = self._assignment(common)
-        return LaneJob(task.description, announcement.as_text(), self.shared)
+        return LaneJob(f"sparktune {task.description}", announcement.as_text(), self.shared)
 
     def _assignment(self, context: RunContext | None) -> Assignment:
         return Assignment(

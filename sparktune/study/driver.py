@@ -194,7 +194,7 @@ class Driver:
             Task(
                 trial_id=trial_id,
                 config=trial.config,
-                description=f"sparktune {trial.describe}",
+                description=trial.describe,
                 run_context=lambda: self._tracker.run_context(trial_id),
                 ask_run=self._tracker.ask_run,
                 seed=self._seed_of(trial_id),

@@ -241,7 +241,8 @@ class StudyTrials(hyperopt.Trials, abc.ABC):  # type: ignore[misc]
         """
         best: documents.Document | None = first(self.trials, _ranked)
         if best is None:
-            raise AllTrialsFailed(f"of {len(self.trials)} trials none has completed, so none is best")
+            n = len(of_hyperopt.documents(self))  # failed ones, too, which `trials` does not show
+            raise AllTrialsFailed(f"of {n} trials none has completed, so none is best")
         return best
 
     # -- results -----------------------------------------------------------------------------------------

@@ -430,7 +430,7 @@ def test_jobs_carry_the_callers_group_and_a_description(make: Make, spark: Any) 
         (job_data,) = (
             data for data in iterate(context._jsc.sc().statusStore().jobsList(None)) if data.jobId() == job
         )
-        assert job_data.description().get() == "trial 17"
+        assert job_data.description().get() == "sparktune trial 17"
     finally:
         context.setLocalProperty("spark.jobGroup.id", None)
         context.setLocalProperty("spark.job.description", None)
