@@ -15,8 +15,10 @@ import mlflow
 import pytest
 import yaml
 
-from sparktune import AllTrialsFailed, DriverTrials, fmin, hp, rand, tpe
+from sparktune import AllTrialsFailed, DriverTrials, fmin, hp, rand, report, tpe
 from sparktune.cli import main
+from sparktune.early_termination import Curve, Decision
+from sparktune.early_termination.base import Goal
 from sparktune.plots.sources import of_run, table_of
 
 SPACE = {"x": hp.uniform("x", -10, 10)}
@@ -117,6 +119,45 @@ def test_a_second_call_that_finds_none_better(mlflow_store: str, capsys: pytest.
     told = best_of_all_surfaces(trials, argmin, capsys)
     assert set(told.values()) == {0}
     assert "marked run" not in told, "it is a run of the first study's, and marked there"
+
+
+class AtTheSecondReport:
+    """Ends every trial."""
+
+    def decide(self, trial_id: int, curves: Mapping[int, Curve], goal: Goal) -> Decision | None:
+        values = curves[trial_id].values
+        return Decision("at the second report", 2, values[-1], 0.0) if len(values) > 1 else None
+
+
+def reporting(point: dict[str, float]) -> float:
+    for _ in range(3):
+        report(abs(point["x"]))
+    return abs(point["x"])
+
+
+def failing_first(point: dict[str, float]) -> float:
+    if point["x"] == 3.0:
+        raise ArithmeticError("the first")
+    return abs(point["x"])
+
+
+@pytest.mark.parametrize("study", ["all terminated", "failed first", "warm start"])
+def test_awkward_studies(study: str, mlflow_store: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options: Any = {"points_to_evaluate": [{"x": 3.0}, {"x": 0.5}], "rstate": 0, "show_progressbar": False}
+    trials, objective = DriverTrials(1), failing_first
+    if study == "all terminated":
+        trials, objective = DriverTrials(1, early_termination=AtTheSecondReport()), reporting
+    elif study == "warm start":
+        earlier = DriverTrials(1)
+        good = {**options, "points_to_evaluate": [{"x": 0.001}]}
+        fmin(failing_first, SPACE, rand.suggest, 2, trials=earlier, **good)
+        options["warm_start"] = [earlier.run_id]
+    argmin = fmin(objective, SPACE, tpe.suggest, 2, trials=trials, **options)
+    told = best_of_all_surfaces(trials, argmin, capsys)
+    assert set(told.values()) == {trials.best_trial["tid"]}
+    assert "marked run" in told
+    if study == "all terminated":
+        assert trials.count_early_terminated_trials() == len(trials) == 4
 
 
 LABELS = {
